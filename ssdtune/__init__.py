@@ -1,0 +1,34 @@
+"""ssdtune: structure-aware hyperparameter search for Selective Synaptic Dampening.
+
+Importing the package is light; each public name is imported from its module at first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssdtune.dampening import dampen as dampen
+    from ssdtune.evaluation import evaluate as evaluate
+    from ssdtune.task import Task as Task
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Task": "ssdtune.task",
+    "dampen": "ssdtune.dampening",
+    "evaluate": "ssdtune.evaluation",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'ssdtune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,69 @@
+"""The command line: ``ssdtune COMMAND``. Commands are imported when called, so ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+import ssdtune
+from ssdtune.errors import SsdtuneError
+
+# command -> (module under ssdtune.cli, one-line help); the module holds a click command of the same name
+COMMANDS: dict[str, tuple[str, str]] = {
+    "data": ("data", "Simulate, poison and check HDF5 k-space."),
+    "train": ("train", "Train a reconstruction model from a study file."),
+    "spectrum": ("spectrum", "Fisher spectrum and features of the forget set."),
+    "study": ("study", "Create, run, compare and apply studies."),
+    "dashboard": ("dashboard", "Open the Optuna dashboard on the storage."),
+    "report": ("report", "Write a study's report as one HTML page."),
+    "demo": ("demo", "The main job on an embedded default, no data needed."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when called; help lists come from ``COMMANDS``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"ssdtune.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(ssdtune.__version__, prog_name="ssdtune")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Find the threshold and dampening that make a trained MRI reconstruction model forget."""
+    ctx.obj = debug
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 usage or config, 3 data or model, 4 storage, 5 trial, 130 Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        cli.main(args=arguments, prog_name="ssdtune", standalone_mode=False)
+    except click.ClickException as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"error: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except SsdtuneError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_code)

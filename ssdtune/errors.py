@@ -1,0 +1,50 @@
+"""Errors a user can act on: one line that says what, where and what to do, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+
+class SsdtuneError(Exception):
+    """Base of every error that the command line prints as one line.
+
+    Parameters
+    ----------
+    what : what is wrong, e.g. "no 'kspace' dataset".
+    where : the file, key or study concerned.
+    todo : what the user can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: object = "", todo: str = "") -> None:
+        self.what, self.where, self.todo = what, str(where), todo
+        super().__init__(", ".join(part for part in (what, self.where, todo) if part))
+
+
+class ConfigError(SsdtuneError):
+    """Wrong usage or a wrong study file."""
+
+    exit_code = 2
+
+
+class DataError(SsdtuneError):
+    """A data file that cannot be used."""
+
+    exit_code = 3
+
+
+class ModelError(SsdtuneError):
+    """A model file that cannot be used or written."""
+
+    exit_code = 3
+
+
+class StorageError(SsdtuneError):
+    """A storage that cannot be opened, or a study that is not (or already) in it."""
+
+    exit_code = 4
+
+
+class TrialError(SsdtuneError):
+    """A trial that failed."""
+
+    exit_code = 5

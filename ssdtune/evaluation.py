@@ -1,0 +1,64 @@
+"""Reconstruct every scored set with given parameters and measure it, slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssdtune.progress import Track, silent
+from ssdtune.task import Task, batches
+
+DEFAULT_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Per-slice measures: ``values[set][measure]`` is a float64 array in the set's order. The first measure is q."""
+
+    values: Mapping[str, Mapping[str, np.ndarray]]
+
+    def quality(self, name: str) -> float:
+        """Mean quality q of one set."""
+        return float(next(iter(self.values[name].values())).mean())
+
+    def summary(self) -> dict[str, float]:
+        """Means as ``{set}_{measure}``, plain floats (NaN where a slice was not finite)."""
+        return {
+            f"{name}_{measure}": float(column.mean())
+            for name, columns in self.values.items()
+            for measure, column in columns.items()
+        }
+
+    @property
+    def finite(self) -> bool:
+        """Whether every value is finite."""
+        return all(np.isfinite(column).all() for columns in self.values.values() for column in columns.values())
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task,
+    params: Mapping[str, Tensor] | None = None,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    track: Track = silent,
+) -> Measures:
+    """Measure the model with ``params`` (None: untouched) on every scored set of the task.
+
+    Slices stream in their own order; nothing but the measures is kept.
+    """
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for name, samples in task.scored_sets.items():
+        columns: dict[str, np.ndarray] = {}
+        for batch in track(batches(samples, batch_size, task.device), name, -(-len(samples) // batch_size)):
+            measured = task.measures(task.predict(params, batch.inputs), batch.target)
+            for measure, column in measured.items():
+                columns.setdefault(measure, np.full(len(samples), np.nan))[batch.indices] = (
+                    column.double().cpu().numpy()
+                )
+        values[name] = columns
+    return Measures(values)

@@ -1,0 +1,44 @@
+"""Writing files whole or not at all, and naming content by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ssdtune.errors import DataError, SsdtuneError
+
+
+@contextmanager
+def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it onto ``path`` on success, remove it on any failure.
+
+    Raises
+    ------
+    error : when the folder cannot be written or the disk is full; ``path`` is then as it was before.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as reason:
+        why = reason.strerror or str(reason).splitlines()[0]
+        raise error(f"cannot write ({why})", path, "free space, or choose another --out") from reason
+
+
+def content_hash(parts: Iterable[bytes | memoryview | str]) -> str:
+    """BLAKE2b (128 bit, hex) of the parts in order; each part is length-prefixed, so boundaries count."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        size = raw.nbytes if isinstance(raw, memoryview) else len(raw)
+        digest.update(size.to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()

@@ -1,0 +1,19 @@
+"""Progress as a value: long work takes a ``track`` and wraps its loop in it; the command line passes one that draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Track(Protocol):
+    """Wraps an iterable of known length; each item taken advances the bar."""
+
+    def __call__(self, items: Iterable[T], description: str, total: int) -> Iterator[T]: ...
+
+
+def silent(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """The default ``track``: shows nothing."""
+    return iter(items)

@@ -1,0 +1,179 @@
+"""The study file: TOML, validated once; unknown keys are refused with the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ssdtune.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Range = tuple[Positive, Positive]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSection(_Section):
+    """Which trained model; sizes are read off its tensors."""
+
+    checkpoint: Path
+    architecture: Literal["auto", "varnet", "unet"] = "auto"
+    oracle: Path | None = None
+
+
+class DataSection(_Section):
+    """Sample sets: each a folder, a glob, or a text file of file names (one a line, relative to the text file)."""
+
+    retain: str
+    forget: str
+    retain_heldout: str | None = None
+    unknown: str | None = None
+    clean: Path | None = Field(None, description="folder of clean targets under the same file names")
+
+
+class MaskSection(_Section):
+    """Cartesian undersampling, seeded by volume name."""
+
+    kind: Literal["equispaced", "equispaced_fraction", "random"] = "equispaced"
+    acceleration: Annotated[int, Field(ge=1)] = 4
+    center_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.08
+
+
+class FisherSection(_Section):
+    """How the Fisher information is defined and computed."""
+
+    definition: Literal["per-sample", "batch"] = "per-sample"
+    batch_size: Annotated[int, Field(ge=1, description="mini-batch of definition 'batch'")] = 1
+    denominator: Literal["retain", "full"] = "retain"
+    forget_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    memory_budget_gib: Positive = 4.0
+
+
+class ScoreSection(_Section):
+    """The objective s = w * retained + (1 - w) * (1 - remembered)."""
+
+    retain_weight: Share = 0.2
+    min_retained: Share = 0.95
+    kind: Literal["calibrated", "raw"] = "calibrated"
+    floor: Literal["auto", "oracle", "clean", "zero-filled"] | Share = "auto"
+
+
+class SearchSection(_Section):
+    """The search: sampler, budget and box (log scale)."""
+
+    sampler: Literal["spectrum", "tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 30
+    seed: Annotated[int, Field(ge=0)] = 0
+    alpha: Range = (0.1, 300.0)
+    lam: Range = Field((0.03, 300.0), alias="lambda")
+    exponent: Positive = 1.0
+
+    @field_validator("alpha", "lam")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not value[0] < value[1]:
+            raise ValueError(f"the range must rise, got {list(value)}")
+        return value
+
+
+class TrainSection(_Section):
+    """What ``ssdtune train`` builds and how (loss 1-SSIM + 1e-5 L1, Adam)."""
+
+    architecture: Literal["varnet", "unet"] = "varnet"
+    cascades: Annotated[int, Field(ge=1)] = 12
+    channels: Annotated[int, Field(ge=1)] = 18
+    pools: Annotated[int, Field(ge=1)] = 4
+    sens_channels: Annotated[int, Field(ge=1)] = 8
+    sens_pools: Annotated[int, Field(ge=1)] = 4
+    epochs: Annotated[int, Field(ge=1)] = 50
+    learning_rate: Positive = 3e-4
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class StudyFile(_Section):
+    """A whole study file; paths are absolute once loaded."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    model: ModelSection
+    data: DataSection
+    mask: MaskSection = MaskSection()
+    fisher: FisherSection = FisherSection()
+    score: ScoreSection = ScoreSection()
+    search: SearchSection = Field(default_factory=lambda: SearchSection.model_validate({}))
+    train: TrainSection = TrainSection()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values under the file's own key names; ``StudyFile.model_validate`` reads it back."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def load_study_file(path: Path | str) -> StudyFile:
+    """Read and validate a study file; relative paths are taken from its folder.
+
+    Raises
+    ------
+    ConfigError : the file is missing, not TOML, or a key is unknown, missing, of the wrong type or out of range.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as reason:
+        raise ConfigError(f"cannot read study file ({reason.strerror})", path, "check the path") from reason
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        raise ConfigError(f"not valid TOML ({reason})", path, "mend the file") from reason
+    try:
+        parsed = StudyFile.model_validate(raw)
+    except ValidationError as reason:
+        raise ConfigError(*_explain(reason, path)) from reason
+    return _resolve(parsed, path.resolve().parent)
+
+
+def _resolve(study: StudyFile, folder: Path) -> StudyFile:
+    model = study.model.model_copy(
+        update={
+            "checkpoint": folder / study.model.checkpoint,
+            "oracle": folder / study.model.oracle if study.model.oracle else None,
+        }
+    )
+    sets = {
+        key: str(folder / value)
+        for key in ("retain", "forget", "retain_heldout", "unknown")
+        if (value := getattr(study.data, key)) is not None
+    }
+    clean = {"clean": folder / study.data.clean} if study.data.clean else {}
+    return study.model_copy(update={"model": model, "data": study.data.model_copy(update={**sets, **clean})})
+
+
+def _explain(reason: ValidationError, path: Path) -> tuple[str, str, str]:
+    """(what, where, what to do) for the first fault of a validation."""
+    fault = reason.errors()[0]
+    keys = [str(key) for key in fault["loc"]]
+    # pydantic appends the union member it tried to the location; keep only keys that the file can hold
+    known = _valid_keys(keys[:-1])
+    dotted = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+        todo = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
+        return f"unknown key '{dotted}'", str(path), todo
+    if fault["type"] == "missing":
+        return f"missing key '{dotted}'", str(path), "add it"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"'{dotted}' = {fault['input']!r} is not valid", str(path), message[:1].lower() + message[1:]
+
+
+def _valid_keys(sections: list[str]) -> list[str]:
+    section: Any = StudyFile
+    for key in sections:
+        field = section.model_fields.get(key)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        section = field.annotation
+    return [field.alias or name for name, field in section.model_fields.items()]

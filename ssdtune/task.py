@@ -1,0 +1,215 @@
+"""Task: the model, loss, splits and quality that everything above knows of the data.
+
+A sample is ``(inputs, target)``: ``inputs`` is a tensor or a tuple of tensors for ``model(*inputs)``, ``target`` any
+nest of tensors that ``loss`` and ``quality`` understand. A sample set is anything with ``__len__`` and ``__getitem__``
+(a ``torch.utils.data.Dataset``, a list); it may also offer ``ids`` (one name a sample) and ``fingerprint()`` (a content
+hash).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.data import default_collate
+
+from ssdtune.errors import DataError
+from ssdtune.files import content_hash
+
+Loss = Callable[[Any, Any], Tensor]
+"""``loss(output, target)``: mean over the batch, a scalar."""
+
+Quality = Callable[[Any, Any], "Tensor | Mapping[str, Tensor]"]
+"""``quality(output, target)``: (batch,) values in [0, 1], or several named measures; the first is the quality q."""
+
+
+class Samples(Protocol):
+    """A map-style sample set."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Batch(NamedTuple):
+    """Samples of one shape, stacked; ``indices`` are their places in the set."""
+
+    indices: list[int]
+    inputs: tuple[Tensor, ...]
+    target: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One unlearning problem.
+
+    Parameters
+    ----------
+    model : any torch module. A copy in eval mode is kept; the given object is never changed.
+    loss : the training loss, mean over the batch; its per-sample gradients make the Fisher information.
+    retain, forget : sample sets given to SSD (``forget`` holds the *known* forget samples).
+    quality : per-sample quality in [0, 1], higher is better; see ``Quality``.
+    evaluation : further sets to score: ``"retain"`` replaces the retain set by a held-out one, ``"unknown"`` holds
+        forget samples not given to SSD; other names are recorded beside them.
+    oracle : a model trained without the forget set (same architecture), if there is one.
+    floor : forget quality of a model that never saw the forget set, as a number, if known.
+    floor_sources : named ways to work the floor out from the untouched model's measures, best first.
+    forget_share : phi, share of the forget set in the training set; default |forget| / (|forget| + |retain|).
+    known_share : share of the corrupted samples that ``forget`` holds.
+    loss_name, name : for provenance.
+
+    Raises
+    ------
+    DataError : if the retain or the forget set is empty.
+    """
+
+    model: nn.Module
+    loss: Loss
+    retain: Samples
+    forget: Samples
+    quality: Quality
+    evaluation: Mapping[str, Samples] = field(default_factory=dict)
+    oracle: nn.Module | None = None
+    floor: float | None = None
+    floor_sources: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
+    forget_share: float | None = None
+    known_share: float = 1.0
+    loss_name: str = ""
+    name: str = "task"
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        for label in ("retain", "forget"):
+            if len(getattr(self, label)) == 0:
+                raise DataError(f"the {label} set is empty", self.name, f"name at least one {label} sample")
+        for label in ("model", "oracle"):
+            module = getattr(self, label)
+            if module is not None:
+                kept = copy.deepcopy(module).to(self.device).eval().requires_grad_(False)
+                object.__setattr__(self, label, kept)
+        if not self.loss_name:
+            object.__setattr__(self, "loss_name", getattr(self.loss, "__name__", type(self.loss).__name__))
+
+    @cached_property
+    def params(self) -> dict[str, Tensor]:
+        """All named parameters of the untouched model, detached, in model order. Buffers are not dampened."""
+        return {name: value.detach() for name, value in self.model.named_parameters()}
+
+    @property
+    def phi(self) -> float:
+        """Forget share of the training set, in (0, 1)."""
+        return self.forget_share or len(self.forget) / (len(self.forget) + len(self.retain))
+
+    @property
+    def scored_sets(self) -> dict[str, Samples]:
+        """Every set a trial is scored on: ``retain`` (held-out if given), ``forget``, then the others by name."""
+        sets = {"retain": self.retain, "forget": self.forget}
+        return sets | dict(self.evaluation)
+
+    def predict(self, params: Mapping[str, Tensor] | None, inputs: tuple[Tensor, ...]) -> Any:
+        """Model output on a batch with ``params`` in place of the model's own (None: the untouched model)."""
+        if params is None:
+            return self.model(*inputs)
+        return functional_call(self.model, dict(params), inputs)
+
+    def measures(self, output: Any, target: Any) -> dict[str, Tensor]:
+        """Named per-sample measures, each (batch,); the first is the quality q."""
+        values = self.quality(output, target)
+        return {"quality": values} if isinstance(values, Tensor) else dict(values)
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Content hashes of everything a result depends on: model, loss, and each sample set by name."""
+        sets = {"fisher.retain": self.retain, "fisher.forget": self.forget, **self.scored_sets}
+        hashes = {f"data.{name}": fingerprint(samples) for name, samples in sets.items()}
+        oracle = {"oracle": model_hash(self.oracle)} if self.oracle is not None else {}
+        return {"model": model_hash(self.model), "loss": self.loss_name, **oracle, **hashes}
+
+
+def batches(samples: Samples, batch_size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """Stream a set in order, stacking neighbours of equal shape into batches of at most ``batch_size``.
+
+    At most ``batch_size`` samples are held at once, so a set may be larger than memory.
+    """
+    indices: list[int] = []
+    held: list[Any] = []
+    shape: Any = None
+    for index in range(len(samples)):
+        inputs, target = samples[index]
+        sample = (inputs if isinstance(inputs, tuple) else (inputs,), target)
+        this_shape = _shapes(sample)
+        if held and (len(held) == batch_size or this_shape != shape):
+            yield _stack(indices, held, device)
+            indices, held = [], []
+        shape = this_shape
+        indices.append(index)
+        held.append(sample)
+    if held:
+        yield _stack(indices, held, device)
+
+
+def sample_ids(samples: Samples) -> list[str]:
+    """The set's own ids, or its indices as text."""
+    ids = getattr(samples, "ids", None)
+    return [str(name) for name in ids] if ids is not None else [str(index) for index in range(len(samples))]
+
+
+def fingerprint(samples: Samples) -> str:
+    """Content hash of a sample set: its own ``fingerprint()``, else every sample's tensors in order."""
+    own = getattr(samples, "fingerprint", None)
+    if callable(own):
+        return str(own())
+    return content_hash(part for index in range(len(samples)) for part in _tensor_parts(samples[index]))
+
+
+def model_hash(model: nn.Module) -> str:
+    """Content hash of a model's state: names, shapes, dtypes and values of parameters and buffers."""
+    return content_hash(part for name, value in model.state_dict().items() for part in (name, *_tensor_parts(value)))
+
+
+def move(nest: Any, device: torch.device | str) -> Any:
+    """Copy of a nest of tensors on ``device``; everything else is kept as it is."""
+    if isinstance(nest, Tensor):
+        return nest.to(device, non_blocking=True)
+    if isinstance(nest, Mapping):
+        return {key: move(value, device) for key, value in nest.items()}
+    if isinstance(nest, tuple):
+        return tuple(move(value, device) for value in nest)
+    return nest
+
+
+def _stack(indices: list[int], held: list[Any], device: torch.device | str) -> Batch:
+    inputs, target = default_collate(held)
+    return Batch(indices, tuple(move(value, device) for value in inputs), move(target, device))
+
+
+def _shapes(nest: Any) -> Any:
+    if isinstance(nest, Tensor):
+        return tuple(nest.shape)
+    if isinstance(nest, Mapping):
+        return tuple((key, _shapes(value)) for key, value in nest.items())
+    if isinstance(nest, Sequence) and not isinstance(nest, str):
+        return tuple(_shapes(value) for value in nest)
+    return type(nest).__name__
+
+
+def _tensor_parts(nest: Any) -> Iterator[bytes | memoryview | str]:
+    if isinstance(nest, Tensor):
+        value = nest.detach().cpu().contiguous()
+        yield f"{value.dtype}{tuple(value.shape)}"
+        yield value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b""
+    elif isinstance(nest, Mapping):
+        for key, value in nest.items():
+            yield str(key)
+            yield from _tensor_parts(value)
+    elif isinstance(nest, Sequence) and not isinstance(nest, str):
+        for value in nest:
+            yield from _tensor_parts(value)
+    else:
+        yield repr(nest)
