@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for line in cells:
         table.add_row(*(text for text, _ in line))
-    Console(width=None if click.get_text_stream("stdout").isatty() else 160, highlight=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
