@@ -1,6 +1,6 @@
 """Class, subset and label-poison forgetting on MNIST and CIFAR-10: which samples to keep, which to forget.
 
-The three problems are those of Foster et al. (AAAI 2024, section 4): forget a whole class, or a random subset; here also
+The problems are those of Foster et al. (AAAI 2024, section 4): forget a whole class or a random subset; here also
 samples of one class that were trained under a wrong label.
 """
 

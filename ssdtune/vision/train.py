@@ -26,7 +26,9 @@ def train_classifier(
     Sample order depends on ``seed`` alone. The loss is the cross entropy.
     """
     shuffle = torch.Generator().manual_seed(seed)
-    loader = DataLoader(ConcatDataset(sets), batch_size, shuffle=True, generator=shuffle)
+    loader: DataLoader[list[torch.Tensor]] = DataLoader(
+        ConcatDataset(sets), batch_size, shuffle=True, generator=shuffle
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * len(loader))
     model.to(device).train()
