@@ -1,0 +1,214 @@
+"""Before/after pictures of reconstructions: target, original model, unlearned model, and their error maps (PNG)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssdtune.errors import ConfigError
+from ssdtune.files import atomic_path
+from ssdtune.task import Samples, Task, batches, sample_ids
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ERROR_GAIN = 5
+"""Error maps show |x - reference| times this, in the window of the images."""
+
+_BACKGROUND, _INK, _QUIET = "#101215", "#f2f3f5", "#9aa3ad"
+_GAIN = f"\N{MULTIPLICATION SIGN}{ERROR_GAIN}"
+# (heading, width in panels); the narrow one sets the panels against the clean target apart
+_COLUMNS = [
+    ("target", 1.0),
+    ("original model", 1.0),
+    ("unlearned model", 1.0),
+    (f"error, original {_GAIN}", 1.0),
+    (f"error, unlearned {_GAIN}", 1.0),
+    ("", 0.12),
+    ("clean target", 1.0),
+    (f"original vs clean {_GAIN}", 1.0),
+    (f"unlearned vs clean {_GAIN}", 1.0),
+]
+_SHOWN = {"ssim": ("SSIM", "{:.3f}"), "psnr": ("PSNR", "{:.1f} dB"), "clean_ssim": ("SSIM", "{:.3f}")}
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePicture:
+    """One slice before and after unlearning.
+
+    target, original, unlearned : (h, w) float32 on the target's grid. clean : the clean target where it is known.
+    before, after : measures of the original and of the unlearned reconstruction by name (``Task.quality``).
+    """
+
+    set_name: str
+    sample_id: str
+    target: np.ndarray
+    original: np.ndarray
+    unlearned: np.ndarray
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    clean: np.ndarray | None = None
+
+    def error(self, which: str, reference: str = "target") -> np.ndarray:
+        """|reconstruction - reference|, (h, w); ``which`` is "original" or "unlearned", ``reference`` or "clean"."""
+        return np.abs(getattr(self, which) - getattr(self, reference))
+
+
+def slice_pictures(task: Task, params: Mapping[str, Tensor], set_name: str, count: int = 2) -> list[SlicePicture]:
+    """Reconstruct ``count`` slices of a scored set with the untouched model and with ``params``.
+
+    The slices are spread evenly over the set, so they are the same in every run.
+
+    Raises
+    ------
+    ConfigError : the set is not in the task, or its targets are not images.
+    """
+    if set_name not in task.scored_sets:
+        raise ConfigError(f"no set '{set_name}'", task.name, f"choose one of {', '.join(task.scored_sets)}")
+    samples = task.scored_sets[set_name]
+    ids = sample_ids(samples)
+    return [_picture(task, params, set_name, samples, index, ids[index]) for index in _spread(len(samples), count)]
+
+
+def write_pictures(
+    task: Task, params: Mapping[str, Tensor], folder: Path | str, *, count: int = 2, title: str = ""
+) -> dict[str, Path]:
+    """Write ``before_after_{set}.png`` for every scored set; returns set name -> path.
+
+    Raises
+    ------
+    ConfigError : the task's targets are not images.
+    DataError : ``folder`` cannot be written.
+    """
+    written = {}
+    for name in task.scored_sets:
+        path = Path(folder) / f"before_after_{name}.png"
+        draw_pictures(slice_pictures(task, params, name, count), path, title or f"{task.name}: {name} set")
+        written[name] = path
+    return written
+
+
+def write_hero(task: Task, params: Mapping[str, Tensor], path: Path | str, title: str) -> Path:
+    """One retain and one forget slice on one PNG (README, front of a report)."""
+    pictures = [slice_pictures(task, params, name, 1)[0] for name in ("retain", "forget")]
+    return draw_pictures(pictures, path, title)
+
+
+def draw_pictures(pictures: Sequence[SlicePicture], path: Path | str, title: str) -> Path:
+    """One row a slice: target, original, unlearned, both error maps; the same against the clean target if known.
+
+    All images of a row share one intensity window; error maps are scaled by ``ERROR_GAIN`` in that window.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = _COLUMNS if any(picture.clean is not None for picture in pictures) else _COLUMNS[:5]
+    heights = [picture.target.shape[0] / picture.target.shape[1] for picture in pictures]
+    panel, head, foot, left, right = 1.75, 0.62, 0.34, 0.5, 0.15  # inches
+    widths = [width for _, width in columns]
+    size = (sum(widths) * panel + left + right, sum(heights) * panel + foot * len(pictures) + head)
+    figure = Figure(figsize=size, dpi=130, facecolor=_BACKGROUND)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(
+        len(pictures),
+        len(columns),
+        squeeze=False,
+        width_ratios=widths,
+        height_ratios=heights,
+        gridspec_kw={
+            "left": left / size[0],
+            "right": 1 - right / size[0],
+            "bottom": foot / size[1],
+            "top": 1 - head / size[1],
+            "wspace": 0.02,
+            "hspace": foot / (np.mean(heights) * panel),
+        },
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for row, picture in zip(grid, pictures, strict=True):
+        _draw_row(row, picture)
+    for column, (heading, _) in zip(grid.T, columns, strict=True):
+        first = next((axes for axes in column if axes.images), None)
+        if first is not None:
+            first.set_title(heading, color=_INK, fontsize=8, pad=4)
+    figure.suptitle(title, color=_INK, fontsize=10, x=left / size[0], y=1 - 0.1 / size[1], ha="left", va="top")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
+    return Path(path)
+
+
+def _picture(
+    task: Task, params: Mapping[str, Tensor], set_name: str, samples: Samples, index: int, sample_id: str
+) -> SlicePicture:
+    batch = next(iter(batches([samples[index]], 1, task.device)))
+    if not (isinstance(batch.target, Mapping) and "image" in batch.target):
+        raise ConfigError("its targets are not images", task.name, "pictures need a reconstruction task")
+    target = _array(batch.target["image"])
+    images, measured = [], []
+    for setting in (None, params):
+        with torch.no_grad():
+            output = task.predict(setting, batch.inputs)
+            values = task.measures(output, batch.target)
+        images.append(_centre(_array(output), target.shape))
+        measured.append({name: float(value[0]) for name, value in values.items()})
+    clean = _array(batch.target["clean"]) if "clean" in batch.target else None
+    return SlicePicture(set_name, sample_id, target, images[0], images[1], measured[0], measured[1], clean)
+
+
+def _array(batch: Any) -> np.ndarray:
+    return batch[0].detach().float().cpu().numpy()
+
+
+def _centre(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Centre crop to ``shape``, as the quality measures do."""
+    top, left = ((have - want) // 2 for have, want in zip(image.shape, shape, strict=True))
+    return image[top : top + shape[0], left : left + shape[1]]
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """``count`` distinct indices, evenly inside 0 ... length - 1 (fewer if there are fewer)."""
+    count = min(count, length)
+    return [int((2 * place + 1) * length / (2 * count)) for place in range(count)]
+
+
+def _draw_row(row: Sequence[Axes], picture: SlicePicture) -> None:
+    references = [picture.target] if picture.clean is None else [picture.target, picture.clean]
+    top = max(float(np.percentile(reference, 99.8)) for reference in references) or 1.0
+    _draw(row[0], picture.target, top)
+    row[0].text(
+        -0.04,
+        0.5,
+        f"{picture.set_name}\n{picture.sample_id}",
+        transform=row[0].transAxes,
+        color=_QUIET,
+        fontsize=7,
+        rotation=90,
+        ha="right",
+        va="center",
+    )
+    _draw(row[1], picture.original, top, _caption(picture.before, "ssim", "psnr"))
+    _draw(row[2], picture.unlearned, top, _caption(picture.after, "ssim", "psnr"))
+    _draw(row[3], picture.error("original") * ERROR_GAIN, top, colours="inferno")
+    _draw(row[4], picture.error("unlearned") * ERROR_GAIN, top, colours="inferno")
+    if picture.clean is not None:
+        _draw(row[6], picture.clean, top)
+        for axes, which, measures in ((row[7], "original", picture.before), (row[8], "unlearned", picture.after)):
+            _draw(axes, picture.error(which, "clean") * ERROR_GAIN, top, _caption(measures, "clean_ssim"), "inferno")
+
+
+def _draw(axes: Axes, image: np.ndarray, top: float, caption: str = "", colours: str = "gray") -> None:
+    axes.imshow(np.nan_to_num(image), cmap=colours, vmin=0, vmax=top, interpolation="nearest")
+    axes.text(0.5, -0.03, caption, transform=axes.transAxes, color=_INK, fontsize=7.5, ha="center", va="top")
+
+
+def _caption(measures: Mapping[str, float], *names: str) -> str:
+    return "   ".join(
+        f"{_SHOWN[name][0]} {_SHOWN[name][1].format(measures[name])}" for name in names if name in measures
+    )
