@@ -1,0 +1,116 @@
+"""What every benchmark script shares: its options, its table, its flat JSON and its section of RESULTS.md.
+
+A script defines ``measure(options) -> dict[str, number]`` and calls ``main(__doc__, measure)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+ROOT = Path(__file__).resolve().parents[1]
+
+Metrics = dict[str, float]
+
+
+def options_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smaller run of the same measurement (under 5 minutes)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write {metric: number} with machine, commit and quick"
+    )
+    parser.add_argument("--publish", action="store_true", help="replace this script's section of RESULTS.md")
+    return parser
+
+
+def main(
+    description: str,
+    measure: Callable[[argparse.Namespace], Metrics],
+    extend: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    """Parse the options, measure, print the table, and write what was asked for."""
+    parser = options_parser(description)
+    if extend is not None:
+        extend(parser)
+    options = parser.parse_args()
+    started = time.perf_counter()
+    metrics = measure(options)
+    seconds = time.perf_counter() - started
+    facts = {"machine": machine(options.device), "commit": commit(), "quick": options.quick}
+    lines = table(("metric", "value"), [(name, show(value)) for name, value in metrics.items()])
+    print("\n".join(lines))
+    print(f"\n{facts['machine']}; commit {facts['commit']}; {'quick, ' if options.quick else ''}{seconds:.0f} s")
+    if options.json:
+        options.json.write_text(json.dumps({**metrics, **facts}, indent=2) + "\n")
+    if options.publish:
+        publish(Path(sys.argv[0]).stem, description, facts, lines, seconds)
+
+
+def publish(name: str, description: str, facts: dict[str, object], lines: Sequence[str], seconds: float) -> None:
+    """Put this output into RESULTS.md in place of the script's last one."""
+    quick = " --quick" if facts["quick"] else ""
+    body = (
+        f"<!-- {name} -->\n## {description.strip().splitlines()[0]}\n\n"
+        f"`python benchmarks/{name}.py{quick}`, {datetime.date.today()}, commit {facts['commit']}, {facts['machine']}, "
+        f"{seconds:.0f} s.\n\n" + "\n".join(lines) + f"\n<!-- /{name} -->\n"
+    )
+    text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\nEach section is the last output of its script.\n"
+    section = re.compile(rf"<!-- {name} -->.*?<!-- /{name} -->\n", re.DOTALL)
+    text = section.sub(lambda _: body, text) if section.search(text) else f"{text.rstrip()}\n\n{body}"
+    RESULTS.write_text(text)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Lines of a Markdown table, aligned for reading as text."""
+    cells = [[str(value) for value in row] for row in (columns, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    lines = [
+        "| " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def show(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def median_seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median wall time of ``run`` after one warm-up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def machine(device: str) -> str:
+    """Processor, cores, device and versions, in words."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
+        model = found.group(1).strip() if found else model
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else ""
+    return f"{model}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
