@@ -1,6 +1,6 @@
 """Start-up: the command line's help and the package import.
 
-Whole processes, warm, median of 11. ``help_s`` is `ssdtune --help`, ``import_s`` what `import ssdtune` adds to a bare interpreter;
+Whole processes, warm, median of 11. ``help_s`` is `ssdtune --help`, ``import_s`` what `import ssdtune` adds to Python;
 ``*_heavy`` counts modules of torch, fastmri or optuna that were loaded (must be 0).
 """
 
