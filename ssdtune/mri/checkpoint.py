@@ -1,0 +1,200 @@
+"""Checkpoint files: where a network's tensors are in them, reading them without running code, writing them back.
+
+A checkpoint is a pickle that may hold anything. ``read_checkpoint`` lets PyTorch's weights-only unpickler build it:
+tensors, numbers, texts and containers, and the few harmless values of ``_HARMLESS`` that training code leaves beside
+them. Nothing else is built and nothing in the file is executed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import json
+import pathlib
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ssdtune.errors import ModelError
+from ssdtune.files import atomic_path
+
+Form = Literal["state_dict", "wrapped", "lightning"]
+
+PROVENANCE_KEY = "ssdtune_provenance"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint file's content.
+
+    form : ``state_dict`` (tensors by name), ``wrapped`` (a mapping that holds the state dict under ``key``) or
+        ``lightning`` (the same, as PyTorch Lightning writes it).
+    payload : all that the file holds.
+    """
+
+    path: Path
+    payload: Mapping[Any, Any]
+    form: Form
+    key: str | None
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """The state dict inside."""
+        return self.payload if self.key is None else self.payload[self.key]
+
+    @property
+    def hyper_parameters(self) -> Mapping[str, Any]:
+        """What Lightning's ``save_hyperparameters`` kept, else empty."""
+        kept = self.payload.get("hyper_parameters", {}) if self.form == "lightning" else {}
+        return vars(kept) if isinstance(kept, argparse.Namespace) else kept if isinstance(kept, Mapping) else {}
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint onto the CPU, weights only.
+
+    Raises
+    ------
+    ModelError : the file is absent, unreadable, damaged or no checkpoint, would need code to load, or holds no tensors.
+    """
+    path = Path(path)
+    payload = read_weights_only(path)
+    if not isinstance(payload, Mapping):
+        raise ModelError(f"holds a {type(payload).__name__}, not a checkpoint", path, "save the model's state_dict()")
+    found = {None: payload} if _is_state(payload) else {key: v for key, v in payload.items() if _is_state(v)}
+    usual = [key for key in (None, "state_dict", "model", "model_state_dict") if key in found]
+    if not found:
+        raise ModelError("holds no state dict", path, "save the model's state_dict()")
+    if not usual and len(found) > 1:
+        names = ", ".join(map(str, found))
+        raise ModelError(f"holds several state dicts ({names})", path, "save the one you mean alone")
+    key = usual[0] if usual else next(iter(found))
+    lightning = key == "state_dict" and "pytorch-lightning_version" in payload
+    return Checkpoint(path, payload, "state_dict" if key is None else "lightning" if lightning else "wrapped", key)
+
+
+def read_weights_only(path: Path) -> Any:
+    """``torch.load`` that never executes code; any failure is a one-line ModelError."""
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as reason:
+        raise ModelError(f"cannot read ({reason.strerror or reason})", path, "check the path") from reason
+    except Exception as reason:  # damaged bytes can raise nearly anything inside an unpickler
+        code = re.search(r"(?:GLOBAL|function|but got) ([\w.<>' ]+)", str(reason))
+        if code and "eights" in str(reason):
+            what = f"would run code when loaded ({code[1].strip()}), refused"
+            raise ModelError(
+                what, path, "save the model's state_dict() alone, from where you trust the file"
+            ) from reason
+        with path.open("rb") as file:
+            archive = file.read(2) == b"PK"
+        what = "truncated or damaged checkpoint" if archive else "not a PyTorch checkpoint"
+        raise ModelError(what, path, "copy or download it again") from reason
+
+
+def write_checkpoint(
+    path: Path | str, checkpoint: Checkpoint, state: Mapping[str, Tensor], provenance: Mapping[str, Any]
+) -> None:
+    """Write ``checkpoint`` to ``path`` in its own form with another ``state``, and ``provenance`` (JSON values) inside.
+
+    Everything beside the state dict is kept. The provenance is JSON text: under the top-level key
+    ``ssdtune_provenance``, or, as a plain state dict must hold nothing but tensors to load with ``strict=True``, in the
+    state dict's ``_metadata``, which PyTorch saves, restores and otherwise uses for module versions only.
+
+    Raises
+    ------
+    ModelError : the file cannot be written; what was at ``path`` is then still there.
+    """
+    text = json.dumps(provenance)
+    # clones: a view would drag its whole storage into the file
+    inner = OrderedDict((k, v.detach().cpu().clone() if isinstance(v, Tensor) else v) for k, v in state.items())
+    metadata = copy.copy(getattr(checkpoint.state, "_metadata", OrderedDict()))
+    payload: Any = inner
+    if checkpoint.key is None:
+        metadata[PROVENANCE_KEY] = {"version": 1, "json": text}
+    else:
+        payload = dict(checkpoint.payload) | {checkpoint.key: inner, PROVENANCE_KEY: text}
+    if metadata:
+        inner._metadata = metadata  # type: ignore[attr-defined]
+    write_weights(path, payload)
+
+
+def write_weights(path: Path | str, payload: Any) -> None:
+    """``torch.save``, whole or not at all.
+
+    Raises
+    ------
+    ModelError : the file cannot be written.
+    """
+    buffer = io.BytesIO()  # torch's own file writer reports a full disk as an abort or a C++ text; Python's as OSError
+    torch.save(payload, buffer)
+    with atomic_path(path, ModelError) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def read_provenance(path: Path | str) -> dict[str, Any] | None:
+    """The provenance that ssdtune wrote into a checkpoint; None if there is none. Raises ModelError as reading does."""
+    checkpoint = read_checkpoint(path)
+    if checkpoint.key is None:
+        text = getattr(checkpoint.state, "_metadata", {}).get(PROVENANCE_KEY, {}).get("json")
+    else:
+        text = checkpoint.payload.get(PROVENANCE_KEY)
+    return None if text is None else dict(json.loads(text))
+
+
+def _is_state(value: Any) -> bool:
+    """Whether a value is a state dict: a mapping by text that has tensors under dotted names."""
+    return (
+        isinstance(value, Mapping)
+        and all(isinstance(name, str) for name in value)
+        and any("." in name and isinstance(tensor, Tensor) for name, tensor in value.items())
+    )
+
+
+class _DtypeName:
+    """Stands in for ``numpy.dtype`` in a pickle: keeps its name, ignores its state."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _number(dtype: _DtypeName, raw: bytes) -> float:
+    """Stands in for ``numpy``'s scalar constructor: a Python number, so that no object can hide in its bytes."""
+    import numpy as np
+
+    if dtype.name.lstrip("<>|=")[:1] not in "fiub":
+        raise ValueError(f"no number: {dtype.name}")
+    value: float = np.frombuffer(raw, dtype.name)[0].item()
+    return value
+
+
+# What training code leaves in a checkpoint beside tensors and plain values: (what to build, the name in the file).
+# Settings, paths and numbers only; classes of other packages are read as the plain value they amount to.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    *((pathlib.PosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+    *(
+        (pathlib.PureWindowsPath, f"{module}.{name}")  # the concrete class cannot be built elsewhere
+        for module in ("pathlib", "pathlib._local")
+        for name in ("WindowsPath", "PureWindowsPath")
+    ),
+    (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
+    (dict, "lightning_fabric.utilities.data.AttributeDict"),
+    (dict, "lightning.fabric.utilities.data.AttributeDict"),
+    # Lightning before 1.5 keyed the callbacks' state by class
+    ("ModelCheckpoint", "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+    ("EarlyStopping", "pytorch_lightning.callbacks.early_stopping.EarlyStopping"),
+    (_DtypeName, "numpy.dtype"),
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
+]
