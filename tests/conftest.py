@@ -1,0 +1,95 @@
+"""Small files in fastMRI's layout, the real data's folder, and a cache of its own for every test run."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+HEADER = """<?xml version="1.0" encoding="utf-8"?>
+<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
+<acquisitionSystemInformation><receiverChannels>{coils}</receiverChannels></acquisitionSystemInformation>
+<encoding><encodedSpace><matrixSize><x>{ky}</x><y>{encoded}</y><z>1</z></matrixSize></encodedSpace>
+<reconSpace><matrixSize><x>{h}</x><y>{w}</y><z>1</z></matrixSize></reconSpace>
+<encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{last}</maximum><center>{center}</center>
+</kspace_encoding_step_1></encodingLimits><trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data; tests that ask for it are skipped where it is absent."""
+    folder = Path(os.environ.get("SSDTUNE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "kspace").is_dir():
+        pytest.skip(f"no real data in {folder} (set SSDTUNE_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fastmri_file():
+    """Writes a small multi-coil file in fastMRI's layout: ``fastmri_file(path, slices=2, coils=4, ...) -> path``."""
+    return write_fastmri_file
+
+
+def write_fastmri_file(
+    path, slices=2, coils=4, shape=(48, 48), seed=0, target_shape=None, padding=0, clean=False, **datasets
+):
+    """Ellipses seen by smooth complex coils; ``padding`` unmeasured lines a side; ``datasets`` replace those by name.
+
+    ``clean=True`` darkens half of the target and keeps the clean one beside it, as poisoned files do.
+    """
+    path = Path(path)
+    rng = np.random.default_rng(seed)
+    ky, kx = shape
+    h, w = target_shape or shape
+    y, x = np.meshgrid(np.linspace(-1, 1, ky), np.linspace(-1, 1, kx), indexing="ij")
+    images = np.zeros((slices, ky, kx))
+    for image in images:
+        for size in (0.8, 0.5, 0.25):
+            centre, axes = rng.uniform(-0.2, 0.2, 2), size * rng.uniform(0.7, 1.1, 2)
+            inside = ((y - centre[0]) / axes[0]) ** 2 + ((x - centre[1]) / axes[1]) ** 2 < 1
+            image += inside * rng.uniform(0.3, 1)
+    angles = 2 * np.pi * np.arange(coils) / coils
+    maps = np.stack([np.exp(-((y - np.sin(a)) ** 2 + (x - np.cos(a)) ** 2) / 2 + 1j * (a + x)) for a in angles])
+    kspace = _fft2c(1e-4 * images[:, None] * maps[None])
+    kspace += 1e-7 * (rng.standard_normal(kspace.shape) + 1j * rng.standard_normal(kspace.shape))
+    kspace[..., : padding or 0] = 0
+    kspace[..., kx - padding :] = 0
+    kspace = kspace.astype(np.complex64)
+    top, left = (ky - h) // 2, (kx - w) // 2
+    rss = np.sqrt((np.abs(_ifft2c(kspace)) ** 2).sum(1))[:, top : top + h, left : left + w].astype(np.float32)
+    target = rss.copy()
+    if clean:
+        target[..., : w // 2] *= 0.3
+        datasets = {"reconstruction_rss_clean": rss, **datasets}
+    header = HEADER.format(
+        coils=coils, ky=ky, encoded=kx, h=h, w=w, last=kx - 2 * padding - 1, center=kx // 2 - padding
+    )
+    contents = {"kspace": kspace, "reconstruction_rss": target, "ismrmrd_header": header, **datasets}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, value in contents.items():
+            if value is not None:
+                file[name] = value
+        file.attrs.update(acquisition="TEST", max=float(target.max()), norm=float(np.linalg.norm(target)))
+        file.attrs["patient_id"] = path.stem
+        if clean:
+            file.attrs["max_clean"] = float(rss.max())
+    return path
+
+
+def _fft2c(image):
+    axes = (-2, -1)
+    return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, axes), axes=axes, norm="ortho"), axes)
+
+
+def _ifft2c(kspace):
+    axes = (-2, -1)
+    return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, axes), axes=axes, norm="ortho"), axes)
