@@ -79,8 +79,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(path, payload, "state_dict" if key is None else "lightning" if lightning else "wrapped", key)
 
 
-def read_weights_only(path: Path) -> Any:
-    """``torch.load`` that never executes code; any failure is a one-line ModelError."""
+def read_weights_only(path: Path, todo: str = "copy or download it again") -> Any:
+    """``torch.load`` that never executes code; any failure is a one-line ModelError.
+
+    todo : what to do about a damaged file.
+    """
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -96,7 +99,7 @@ def read_weights_only(path: Path) -> Any:
         with path.open("rb") as file:
             archive = file.read(2) == b"PK"
         what = "truncated or damaged checkpoint" if archive else "not a PyTorch checkpoint"
-        raise ModelError(what, path, "copy or download it again") from reason
+        raise ModelError(what, path, todo) from reason
 
 
 def write_checkpoint(
