@@ -13,7 +13,7 @@ LIMIT = 300
 # lowest floor first; a module may import from its own floor and from those below
 FLOORS = [
     ["errors"],
-    ["files", "progress"],
+    ["device", "files", "progress"],
     ["studyfile"],
     ["mri", "vision"],
     ["task"],

@@ -89,8 +89,8 @@ def train(
     """
     if len(samples) == 0:
         raise DataError("no training samples", checkpoint or "", "name at least one")
-    if checkpoint is not None and checkpoint.exists() and not overwrite:
-        raise ConfigError("is already there", checkpoint, "choose another --out, or give --overwrite")
+    if checkpoint is not None:
+        check_free(checkpoint, overwrite)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
     resume = None
     if checkpoint is not None:
@@ -131,6 +131,12 @@ def train(
         save_new_model(checkpoint, model, {**(provenance or {}), **record})
         resume.path.unlink(missing_ok=True)
     return standing.losses
+
+
+def check_free(checkpoint: Path, overwrite: bool) -> None:
+    """Raise ConfigError if the checkpoint is already there and may not be overwritten."""
+    if checkpoint.exists() and not overwrite:
+        raise ConfigError("is already there", checkpoint, "choose another --out, or give --overwrite")
 
 
 def _work(groups: list[np.ndarray], batch_size: int, seed: int, epochs: int, standing: Standing) -> Iterator[list[int]]:
