@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,16 +50,24 @@ def evaluate(
 ) -> Measures:
     """Measure the model with ``params`` (None: untouched) on every scored set of the task.
 
-    Slices stream in their own order; nothing but the measures is kept.
+    Slices stream in their own order; nothing but the measures is kept. A slice whose output is not finite has NaN for
+    every measure, whatever the quality function makes of it (an accuracy would not show it).
     """
     values: dict[str, dict[str, np.ndarray]] = {}
     for name, samples in task.scored_sets.items():
         columns: dict[str, np.ndarray] = {}
         for batch in track(batches(samples, batch_size, task.device), name, -(-len(samples) // batch_size)):
-            measured = task.measures(task.predict(params, batch.inputs), batch.target)
-            for measure, column in measured.items():
-                columns.setdefault(measure, np.full(len(samples), np.nan))[batch.indices] = (
-                    column.double().cpu().numpy()
-                )
+            output = task.predict(params, batch.inputs)
+            finite = _finite_rows(output, len(batch.indices))
+            for measure, column in task.measures(output, batch.target).items():
+                kept = np.where(finite, column.double().cpu().numpy(), np.nan)
+                columns.setdefault(measure, np.full(len(samples), np.nan))[batch.indices] = kept
         values[name] = columns
     return Measures(values)
+
+
+def _finite_rows(output: Any, batch: int) -> np.ndarray:
+    """(batch,) bool: samples whose output is finite throughout; an output not made of sample rows counts as finite."""
+    if not isinstance(output, Tensor) or output.shape[:1] != (batch,):
+        return np.ones(batch, dtype=bool)
+    return output.isfinite().reshape(batch, -1).all(dim=1).cpu().numpy()

@@ -1,0 +1,172 @@
+"""Running a study: what is left of its budget, one trial at a time, stopped and resumed without loss."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ssdtune.errors import DataError
+from ssdtune.evaluation import DEFAULT_BATCH_SIZE
+from ssdtune.progress import Track, silent
+from ssdtune.search.facts import StudyFacts, read_facts
+from ssdtune.search.objective import Memo, Objective, memo_of
+from ssdtune.search.records import count_trials
+from ssdtune.search.samplers import ReproducibleSampler, build_sampler, interrupted
+from ssdtune.search.space import Analysis
+from ssdtune.search.storage import GRACE, storage_errors
+from ssdtune.task import Task
+
+OnTrial = Callable[[optuna.Study, FrozenTrial], None]
+
+
+def run_study(
+    study: optuna.Study,
+    task: Task,
+    analysis: Analysis,
+    *,
+    trials: int | None = None,
+    memo: Memo | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    on_trial: OnTrial | None = None,
+    track: Track = silent,
+) -> None:
+    """Run the study until it has ``trials`` finished trials (None: as many as it was made for).
+
+    Several processes may run one study on one storage; each counts the trials of all. Ctrl-C keeps every finished
+    trial and gives the one under way back to the budget. ``on_trial`` is called after every finished trial; ``memo``
+    shares measures between studies on the same inputs.
+
+    Raises
+    ------
+    DataError : model or data are not those that the study was made with.
+    TrialError : a trial failed.
+    StorageError : the storage failed, or the study was not made by ssdtune.
+    KeyboardInterrupt : passed on, after the trial under way is marked as interrupted.
+    """
+    facts = read_facts(study)
+    check_inputs(facts, task)
+    release_lost_trials(study)
+    memo = {} if memo is None else memo
+    memo |= memo_of(study, facts)
+    sampler = build_sampler(facts.search.sampler, facts.search.seed, study.study_name)
+    study.sampler = sampler
+    objective = Objective(
+        task, analysis, facts, memo, sampler=sampler, worker=f"{_machine()}-{os.getpid()}", batch_size=batch_size
+    )
+    total = trials or facts.search.trials
+    with storage_errors(), _stopping_cleanly(study, objective, sampler):
+        for _ in track(_turns(study, total), "trials", max(total - count_trials(study).finished, 0)):
+            if _run_one(study, objective) and on_trial is not None:
+                on_trial(study, study.get_trials(deepcopy=False)[objective.current])
+
+
+def check_inputs(facts: StudyFacts, task: Task) -> None:
+    """Refuse inputs that are not those the study was made with, saying which changed.
+
+    Raises
+    ------
+    DataError
+    """
+    changed = changed_inputs(facts.identity, task.identity)
+    if changed:
+        raise DataError(
+            f"inputs changed since the study was made: {', '.join(changed)}",
+            facts.task,
+            "restore them, or create a new study",
+        )
+
+
+def changed_inputs(recorded: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
+    """Names of the inputs whose hashes differ, were added or are gone."""
+    names = [*recorded, *(name for name in present if name not in recorded)]
+    changed = [_input_name(name) for name in names if recorded.get(name) != present.get(name)]
+    return list(dict.fromkeys(changed))
+
+
+def release_lost_trials(study: optuna.Study) -> list[int]:
+    """Mark running trials whose process is gone as interrupted; returns their numbers.
+
+    A process of this machine is asked for directly. Trials of other machines are found by Optuna's heartbeat as the
+    study runs.
+    """
+    lost = [
+        trial.number
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if _is_lost(trial.user_attrs.get("worker", ""), trial.datetime_start)
+    ]
+    for number in lost:
+        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+    return lost
+
+
+def _turns(study: optuna.Study, total: int) -> Iterator[None]:
+    """One item for each trial to run here, until those finished and under way make up the budget."""
+    while True:
+        counts = count_trials(study)
+        if counts.finished + counts.running >= total:
+            return
+        yield None
+
+
+def _run_one(study: optuna.Study, objective: Objective) -> bool:
+    """Run one trial; False if another process took it for lost meanwhile (this one was suspended for long)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so
+            study.optimize(objective, n_trials=1)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        if not interrupted(study.get_trials(deepcopy=False)[objective.current]):
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def _stopping_cleanly(study: optuna.Study, objective: Objective, sampler: ReproducibleSampler) -> Iterator[None]:
+    """On Ctrl-C, mark this process's own running trial as interrupted, wherever the signal arrived."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get("worker") == objective.worker or trial.number in sampler.seed_numbers:
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        raise
+
+
+def _is_lost(worker: str, started: datetime | None) -> bool:
+    machine, _, process = worker.rpartition("-")
+    if not worker:  # stopped before it could sign
+        return started is not None and datetime.now() - started > timedelta(seconds=GRACE)
+    return machine == _machine() and not _is_alive(int(process))
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _machine() -> str:
+    """A short name of this machine that does not give its host name away."""
+    return hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+
+
+def _input_name(name: str) -> str:
+    """``data.fisher.retain`` as a user would say it."""
+    kind, _, rest = name.partition(".")
+    return name if kind != "data" else f"{rest.removeprefix('fisher.')} data"

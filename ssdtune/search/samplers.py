@@ -1,0 +1,152 @@
+"""The samplers of a study by name, each with its settings stated, and seeding that survives a stop.
+
+An Optuna sampler loses the state of its random generator when the process ends. ``ReproducibleSampler`` gives every
+trial a fresh sampler, seeded by (seed, study name, seed number), so a study that was stopped and resumed proposes what
+it would have proposed. All that a sampler learns comes from the storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from ssdtune.errors import ConfigError
+
+SEED_NUMBER = "seed_number"
+ERROR = "error"
+
+
+@dataclass(frozen=True)
+class SamplerChoice:
+    """One sampler: ``make(trial_seed, study_seed)``, its settings in words, and whether it sees min_retained."""
+
+    make: Callable[[int, int], BaseSampler]
+    settings: str
+    sees_constraint: bool
+
+
+SAMPLERS: dict[str, SamplerChoice] = {
+    "tpe": SamplerChoice(
+        lambda trial_seed, _: TPESampler(seed=trial_seed),
+        "TPESampler, Optuna 5 defaults: multivariate, constant_liar, 10 start-up trials, 24 candidates",
+        sees_constraint=True,
+    ),
+    "gp": SamplerChoice(
+        lambda trial_seed, _: GPSampler(seed=trial_seed, warn_independent_sampling=False),
+        "GPSampler, Optuna 5 defaults: Matern 5/2, log constrained expected improvement, 10 start-up trials; "
+        "kernel refitted from scratch at every trial",
+        sees_constraint=True,
+    ),
+    "cmaes": SamplerChoice(
+        # Its own seed formula adds the trial number, so one seed a study serves the relative part.
+        lambda trial_seed, study_seed: CmaEsSampler(
+            seed=study_seed, independent_sampler=RandomSampler(seed=trial_seed), warn_independent_sampling=False
+        ),
+        "CmaEsSampler, Optuna 5 defaults: 1 start-up trial, sigma0 a sixth of the box; blind to min_retained; "
+        "its seed adds the trial number, so an interrupted trial shifts its draws",
+        sees_constraint=False,
+    ),
+    "qmc": SamplerChoice(
+        lambda trial_seed, study_seed: QMCSampler(
+            scramble=True,
+            seed=study_seed,
+            independent_sampler=RandomSampler(seed=trial_seed),
+            warn_independent_sampling=False,
+        ),
+        "QMCSampler, scrambled Sobol, first trial random; an interrupted trial's point is skipped",
+        sees_constraint=False,
+    ),
+    "random": SamplerChoice(
+        lambda trial_seed, _: RandomSampler(seed=trial_seed),
+        "RandomSampler: log-uniform in the box",
+        sees_constraint=False,
+    ),
+}
+
+
+def build_sampler(name: str, seed: int, study_name: str) -> ReproducibleSampler:
+    """The named sampler, seeded for one study.
+
+    Raises
+    ------
+    ConfigError : there is no such sampler.
+    """
+    choice = SAMPLERS.get(name)
+    if choice is None:
+        raise ConfigError(f"no sampler '{name}'", "search.sampler", f"choose one of {', '.join(SAMPLERS)}")
+    study_seed = seed_of(seed, study_name, "study")
+    return ReproducibleSampler(
+        lambda number: choice.make(seed_of(seed, study_name, f"trial {number}"), study_seed),
+    )
+
+
+def seed_of(seed: int, study_name: str, what: str) -> int:
+    """A 32-bit seed by identity, the same on every machine."""
+    digest = hashlib.blake2b(f"{seed}\n{study_name}\n{what}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+def seed_number(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> int:
+    """The number that seeds a trial: the lowest that no earlier trial has used up.
+
+    It is the trial's own number as long as no trial was interrupted. An interrupted trial (failed without an error of
+    its own) gives its number back, so the trial that takes its place repeats its proposal. Earlier trials of other
+    processes that have not stored theirs yet take the lowest ones.
+    """
+    earlier = [other for other in others if other.number < trial.number and not interrupted(other)]
+    used = {other.user_attrs[SEED_NUMBER] for other in earlier if SEED_NUMBER in other.user_attrs}
+    pending = sum(SEED_NUMBER not in other.user_attrs for other in earlier)
+    free = (number for number in range(trial.number + 1) if number not in used)
+    return next(islice(free, pending, None))
+
+
+def interrupted(trial: FrozenTrial) -> bool:
+    """Whether a trial ended because its process was stopped, not because its evaluation failed."""
+    return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
+
+
+class ReproducibleSampler(BaseSampler):
+    """Asks a freshly made sampler, ``make(seed_number)``, for every trial.
+
+    ``seed_numbers`` holds the numbers of trials under way; whoever runs the trial stores it as ``seed_number``.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler]) -> None:
+        self._make = make
+        self._samplers: dict[int, BaseSampler] = {}
+        self.seed_numbers: dict[int, int] = {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        number = seed_number(trial, study.get_trials(deepcopy=False))
+        self.seed_numbers[trial.number] = number
+        self._samplers[trial.number] = self._make(number)
+        self._samplers[trial.number].before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._samplers[trial.number].infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._samplers[trial.number].sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self.seed_numbers.pop(trial.number, None)
+        sampler = self._samplers.pop(trial.number, None)
+        if sampler is not None:
+            sampler.after_trial(study, trial, state, values)

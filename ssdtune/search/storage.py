@@ -1,0 +1,189 @@
+"""Where studies live: any SQLAlchemy URL through Optuna's own RDBStorage; every failure is one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from ssdtune.errors import StorageError
+
+DEFAULT_URL = "sqlite:///ssdtune.db"
+VARIABLE = "SSDTUNE_STORAGE"
+
+SQLITE_TIMEOUT = 120
+"""Seconds that a writer waits for another process's lock on one SQLite file."""
+
+HEARTBEAT, GRACE = 30, 180
+"""Seconds between the signs of life of a running trial, and without one before it counts as lost."""
+
+
+def storage_url(url: str | None = None) -> str:
+    """The given URL, else ``SSDTUNE_STORAGE``, else ``sqlite:///ssdtune.db`` in the working folder."""
+    return url or os.environ.get(VARIABLE) or DEFAULT_URL
+
+
+def shown(url: str | None = None) -> str:
+    """The URL as it may be printed: without a password."""
+    try:
+        return make_url(storage_url(url)).render_as_string(hide_password=True)
+    except ArgumentError:
+        return storage_url(url)
+
+
+def open_storage(url: str | None = None, *, create: bool = False) -> optuna.storages.RDBStorage:
+    """Open a storage; only ``create`` may make a new database or new tables in one.
+
+    Raises
+    ------
+    StorageError : bad URL, missing driver, nothing there, no permission, no Optuna storage, or one of another version.
+    """
+    parsed = _parse(url)
+    if not create:
+        _check_present(parsed)
+    connect_args = {"timeout": SQLITE_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
+    with storage_errors(url), warnings.catch_warnings():
+        # The heartbeat is marked experimental; it is what finds the lost trials of another machine.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return optuna.storages.RDBStorage(
+                storage_url(url),
+                engine_kwargs={"connect_args": connect_args},
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+            )
+        except RuntimeError as reason:  # tables of another Optuna version
+            raise StorageError(f"cannot open storage ({_why(reason)})", shown(url), _todo(reason)) from reason
+
+
+def storage_exists(url: str | None = None) -> bool:
+    """Whether there is a storage at the URL; a URL that cannot be opened at all raises StorageError."""
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
+        return False
+    return _has_studies(parsed)
+
+
+def check_new_name(name: str, url: str | None = None) -> None:
+    """Refuse a study name that is taken, before any long work; makes nothing.
+
+    Raises
+    ------
+    StorageError : the name is taken, or the storage could not be written.
+    """
+    if not storage_exists(url):
+        _check_writable(_parse(url))
+    elif name in study_names(open_storage(url)):
+        raise duplicate(name, url)
+
+
+def duplicate(name: str, url: str | None = None) -> StorageError:
+    todo = "choose another --name, or delete it first with: ssdtune study delete " + name
+    return StorageError(f"study '{name}' exists already", shown(url), todo)
+
+
+def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
+    """Names of all studies, in order of creation."""
+    with storage_errors():
+        return optuna.study.get_all_study_names(storage)
+
+
+def load_study(name: str, storage: optuna.storages.BaseStorage, url: str | None = None) -> optuna.Study:
+    """One study by name.
+
+    Raises
+    ------
+    StorageError : there is none; the nearest names are given.
+    """
+    names = study_names(storage)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        if near:
+            todo = "did you mean " + " or ".join(f"'{other}'" for other in near) + "?"
+        else:
+            todo = "ssdtune study list shows what is there" if names else "create one with: ssdtune study create"
+        raise StorageError(f"no study '{name}'", shown(url), todo)
+    with storage_errors(url):
+        return optuna.load_study(study_name=name, storage=storage)
+
+
+@contextmanager
+def storage_errors(url: str | None = None) -> Iterator[None]:
+    """Turn what SQLAlchemy raises about the storage, through Optuna or not, into a StorageError."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as reason:
+        raise StorageError(f"storage failed ({_why(reason)})", shown(url), _todo(reason)) from reason
+
+
+def _why(reason: BaseException) -> str:
+    """First line of the database's own words."""
+    if isinstance(reason, optuna.exceptions.StorageInternalError) and reason.__cause__ is not None:
+        reason = reason.__cause__
+    if isinstance(reason, DBAPIError) and reason.orig is not None:
+        reason = reason.orig
+    lines = str(reason).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(reason).__name__
+
+
+def _todo(reason: BaseException) -> str:
+    if isinstance(reason, ImportError):
+        return "install the database's Python driver"
+    text = _why(reason).lower()
+    if "compatible" in text:
+        return "upgrade it with: optuna storage upgrade --storage URL"
+    if "not a database" in text:
+        return "give the URL of an Optuna database"
+    return "check the URL and its permissions"
+
+
+def _parse(url: str | None) -> URL:
+    try:
+        parsed = make_url(storage_url(url))
+        parsed.get_dialect()
+    except (SQLAlchemyError, ImportError) as reason:
+        todo = f"give an SQLAlchemy URL such as {DEFAULT_URL}"
+        raise StorageError("not a storage URL", shown(url), todo) from reason
+    return parsed
+
+
+def _check_present(parsed: URL) -> None:
+    text = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
+        raise StorageError("no storage there", text, "create a study first, or give --storage")
+    if not _has_studies(parsed):
+        raise StorageError("no studies table in this database", text, "create a study first, or give --storage")
+
+
+def _has_studies(parsed: URL) -> bool:
+    """Whether the database has Optuna's tables; never makes any."""
+    with storage_errors(parsed.render_as_string(hide_password=False)):
+        engine = sqlalchemy.create_engine(parsed)
+        try:
+            return sqlalchemy.inspect(engine).has_table("studies")
+        finally:
+            engine.dispose()
+
+
+def _sqlite_file_exists(parsed: URL) -> bool:
+    in_memory = parsed.database in (None, "", ":memory:")
+    return not in_memory and Path(str(parsed.database)).is_file()
+
+
+def _check_writable(parsed: URL) -> None:
+    """Refuse an SQLite file that could not be made, without making it."""
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return
+    folder = Path(str(parsed.database)).absolute().parent
+    if not folder.is_dir():
+        raise StorageError("folder does not exist", folder, "make it, or give another --storage")
+    if not os.access(folder, os.W_OK):
+        raise StorageError("no permission to write", folder, "give another --storage")

@@ -1,0 +1,259 @@
+"""Running, stopping and resuming studies on a small classifier."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+import small_task
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from ssdtune.errors import DataError, StorageError, TrialError
+from ssdtune.evaluation import evaluate
+from ssdtune.score import ScoreRule
+from ssdtune.search.facts import read_facts
+from ssdtune.search.objective import UNTOUCHED
+from ssdtune.search.records import best_of, count_trials, scored_trials
+from ssdtune.search.run import release_lost_trials, run_study
+from ssdtune.search.storage import load_study
+
+
+def outcomes(study):
+    return [(trial.params, trial.value) for trial in study.trials if trial.state == TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_resumed_study_equals_one_that_never_stopped(sampler, task, analysis, new_study, storage):
+    whole, parts = new_study(sampler=sampler), new_study(sampler=sampler, storage=storage)
+    run_study(whole, task, analysis, trials=14)
+    run_study(parts, task, analysis, trials=5)
+
+    def stop(study, trial):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(parts, task, analysis, trials=14, on_trial=stop)
+    run_study(load_study("demo", storage), task, analysis, trials=14)
+    assert outcomes(parts) == outcomes(whole)
+
+
+class _StopsWithin(small_task.Diagonals):
+    """Ctrl-C in the middle of the fourth evaluation."""
+
+    calls = 0
+
+    def dampen(self, *setting):
+        self.calls += 1
+        if self.calls == 4:
+            raise KeyboardInterrupt
+        return super().dampen(*setting)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_an_interrupted_trial_is_repeated_not_lost(sampler, task, analysis, new_study):
+    whole, parts = new_study(sampler=sampler), new_study(sampler=sampler)
+    run_study(whole, task, analysis, trials=12)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(parts, task, _StopsWithin(task), trials=12)
+    assert count_trials(parts).interrupted == 1
+    run_study(parts, task, analysis, trials=12)
+    assert outcomes(parts) == outcomes(whole)
+
+
+def test_running_again_adds_nothing(task, analysis, new_study):
+    study = new_study(trials=3)
+    run_study(study, task, analysis)
+    run_study(study, task, analysis)
+    assert len(study.trials) == 3
+
+
+def test_every_trial_records_its_measures(task, analysis, new_study):
+    study = new_study(trials=4)
+    run_study(study, task, analysis)
+    rule = read_facts(study).rule
+    for trial in study.trials:
+        params = analysis.dampen(trial.params["alpha"], trial.params["lambda"])
+        measured = evaluate(task, params)
+        assert {name: trial.user_attrs[name] for name in measured.summary()} == pytest.approx(measured.summary())
+        score = rule(measured.quality("retain"), measured.quality("forget"))
+        assert trial.value == pytest.approx(score.value)
+        assert trial.constraints == {"min_retained": pytest.approx(score.violation)}
+        assert trial.user_attrs["feasible"] == score.feasible
+        assert trial.user_attrs["kappa"] <= 1
+        types = {type(value) for value in trial.user_attrs.values()}
+        assert types <= {int, float, str, bool}
+
+
+def test_the_model_is_never_changed(task, analysis, new_study):
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    run_study(new_study(trials=3), task, analysis)
+    assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
+
+
+def test_settings_that_dampen_alike_are_evaluated_once(task, analysis, new_study):
+    study = new_study(trials=2)
+    run_study(study, task, analysis, trials=2)
+    memo = {}
+    twin = new_study("twin", trials=2, seed=0)
+    twin.enqueue_trial({"alpha": 0.5, "lambda": 4.0})
+    twin.enqueue_trial({"alpha": 4.0, "lambda": 4.0})
+    twin.enqueue_trial({"alpha": 299.0, "lambda": 0.1})
+    run_study(twin, task, analysis, trials=3, memo=memo)
+    first, second, third = twin.trials
+    assert "reused_from" not in first.user_attrs
+    assert second.user_attrs["reused_from"] == "trial 0 of twin"
+    assert second.value == first.value
+    assert analysis.selected_fraction(299.0) == 0
+    assert third.user_attrs["reused_from"] == UNTOUCHED
+    assert third.value == pytest.approx(0.2)
+    assert len(memo) == 2
+
+
+class _Broken(small_task.Diagonals):
+    def dampen(self, alpha, lam, exponent=1.0):
+        return {name: value * math.nan for name, value in super().dampen(alpha, lam, exponent).items()}
+
+
+def test_non_finite_output_is_a_finished_infeasible_worst_trial(task, new_study):
+    study = new_study(trials=3, alpha=(0.1, 10.0), score={"min_retained": 0.0})
+    run_study(study, task, _Broken(task))
+    for trial in study.trials:
+        assert trial.state == TrialState.COMPLETE
+        assert trial.value == 0.0
+        assert trial.user_attrs["feasible"] is False
+        assert trial.user_attrs["non_finite"] == ["retain", "forget", "unknown"]
+        assert trial.user_attrs["retain_accuracy"] is None
+        assert trial.constraints["min_retained"] > 0
+    with pytest.raises(ValueError, match="feasible"):
+        _ = study.best_trial
+
+
+def test_a_trial_that_fails_says_what_and_keeps_the_others(task, analysis, new_study):
+    class Fails(small_task.Diagonals):
+        def dampen(self, *setting):
+            if count_trials(study).finished == 2:
+                raise MemoryError("no room for 3 GiB")
+            return super().dampen(*setting)
+
+    study = new_study()
+    with pytest.raises(TrialError, match=r"trial 2 failed \(no room for 3 GiB\)") as caught:
+        run_study(study, task, Fails(task))
+    assert caught.value.exit_code == 5
+    assert study.trials[2].user_attrs["error"] == "MemoryError: no room for 3 GiB"
+    run_study(study, task, analysis, trials=4)
+    counts = count_trials(study)
+    assert (counts.finished, counts.failed, counts.interrupted) == (4, 1, 0)
+
+
+def test_changed_inputs_are_refused_with_what_changed(task, analysis, new_study):
+    study = new_study()
+    other = small_task.make_task(retain=small_task.points(0, 20, 7), model=small_task.trained_model(task.forget))
+    with pytest.raises(DataError, match="inputs changed since the study was made: model, retain data") as caught:
+        run_study(study, other, analysis)
+    assert caught.value.exit_code == 3
+    assert study.trials == []
+
+
+def test_a_foreign_study_is_refused(task, analysis, storage):
+    foreign = optuna.create_study(storage=storage, study_name="foreign")
+    with pytest.raises(StorageError, match="not a study made by ssdtune"):
+        run_study(foreign, task, analysis)
+
+
+def test_the_best_trial_is_feasible_and_optunas_own(task, analysis, new_study):
+    study = new_study(trials=12, score={"min_retained": 0.999})
+    run_study(study, task, analysis)
+    scored = scored_trials(study)
+    best = best_of(scored)
+    assert best.number == study.best_trial.number
+    assert best.score.feasible
+    assert any(item.score.value > best.score.value for item in scored)
+
+
+def test_rescoring_equals_scoring(task, analysis, new_study):
+    study = new_study("w02", trials=8)
+    run_study(study, task, analysis)
+    for weight, least in ((0.7, 0.95), (0.5, 0.5), (0.2, 0.95)):
+        direct = new_study(f"w{weight}{least}", trials=8, score={"retain_weight": weight, "min_retained": least})
+        for trial in study.trials:
+            direct.enqueue_trial(trial.params)
+        run_study(direct, task, analysis)
+        facts = read_facts(study)
+        rule = ScoreRule(facts.rule.q_retain, facts.rule.q_forget, facts.rule.floor, weight, least)
+        rescored = scored_trials(study, rule)
+        assert [item.score.value for item in rescored] == [trial.value for trial in direct.trials]
+        assert [item.score.violation for item in rescored] == [t.constraints["min_retained"] for t in direct.trials]
+
+
+def test_lost_trials_of_a_dead_process_are_released(task, analysis, new_study):
+    study = new_study(trials=2)
+    run_study(study, task, analysis, trials=1)
+    machine, _ = study.trials[0].user_attrs["worker"].split("-")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for worker in (f"{machine}-{gone.pid}", f"{machine}-{os.getppid()}", f"elsewhere-{gone.pid}"):
+        study.ask().set_user_attr("worker", worker)
+    study.ask()  # has not signed yet
+    long_ago = datetime.now() - timedelta(hours=1)
+    study.add_trial(FrozenTrial(5, TrialState.RUNNING, None, long_ago, None, {}, {}, {}, {}, {}, 5))
+    assert release_lost_trials(study) == [1, 5]
+    assert count_trials(study).running == 3
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {folder!r})
+import small_task
+from ssdtune.search.run import run_study
+from ssdtune.search.storage import load_study, open_storage
+
+task = {task}
+study = load_study("demo", open_storage({url!r}))
+print("ready", flush=True)
+try:
+    run_study(study, task, small_task.Diagonals(task), trials={trials})
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def start(url, trials, task="small_task.make_task()"):
+    script = SCRIPT.format(folder=str(Path(__file__).parent), url=url, trials=trials, task=task)
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_in_a_process_of_its_own_keeps_finished_trials(task, analysis, new_study, storage, url):
+    study = new_study(trials=40, storage=storage)
+    process = start(url, 40, "small_task.make_task(kind=small_task.SlowTask)")
+    while count_trials(study).finished < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    counts = count_trials(study)
+    assert counts.running == 0
+    assert counts.finished >= 2
+    kept = outcomes(study)
+    run_study(study, task, analysis, trials=counts.finished + 3)
+    assert outcomes(study)[: counts.finished] == kept
+    assert count_trials(study).finished == counts.finished + 3
+
+
+def test_several_processes_share_one_sqlite_file(new_study, storage, url):
+    study = new_study(trials=10, storage=storage)
+    processes = [start(url, 10) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    trials = study.trials
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert 10 <= len(trials) <= 11
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert len({tuple(trial.params.values()) for trial in trials}) == len(trials)
+    assert len({trial.user_attrs["worker"] for trial in trials}) > 1
