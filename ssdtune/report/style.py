@@ -1,0 +1,105 @@
+"""The house style of every figure and page: colours, fonts, sizes, for Plotly, matplotlib and HTML.
+
+Colours are those of Okabe & Ito (2008), which stay apart for every common kind of colour blindness; sequential maps are
+Cividis (Nuñez et al., PLoS ONE 2018), which reads the same with and without colour vision.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+INK, QUIET, GRID, PAPER, PANEL = "#1f2933", "#5f6c7b", "#e4e7eb", "#ffffff", "#f7f8fa"
+BLUE, RED, GREEN, PURPLE, ORANGE, CYAN, BROWN, GREY = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8c6a4f",
+    "#8693a0",
+)
+SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, CYAN, BROWN, GREY)
+FORGET, RETAIN = RED, BLUE
+SEQUENTIAL = "cividis"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+TEXT_SIZE, TITLE_SIZE = 13, 16
+
+PAGE_CSS = f"""
+:root {{ color-scheme: light; }}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0; background: {PANEL}; color: {INK}; font: 15px/1.5 {FONT}; }}
+main {{ max-width: 1180px; margin: 0 auto; padding: 32px 20px 64px; }}
+h1 {{ font-size: 26px; margin: 0 0 4px; }}
+h2 {{ font-size: 19px; margin: 36px 0 8px; }}
+p {{ max-width: 78ch; margin: 6px 0; }}
+.quiet {{ color: {QUIET}; }}
+.card {{ background: {PAPER}; border: 1px solid {GRID}; border-radius: 8px; padding: 12px; margin: 16px 0; }}
+.warning {{ border-left: 4px solid {ORANGE}; }}
+.scroll {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
+th, td {{ text-align: left; padding: 5px 10px; border-bottom: 1px solid {GRID}; vertical-align: top; }}
+th {{ color: {QUIET}; font-weight: 600; }}
+td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+code {{ font-size: 13px; }}
+"""
+
+
+def polish(figure: go.Figure, title: str, height: int = 440) -> go.Figure:
+    """Give a Plotly figure (with or without subplots) the house style, in place."""
+    axis = {
+        "gridcolor": GRID,
+        "zeroline": False,
+        "showline": True,
+        "linecolor": QUIET,
+        "ticks": "outside",
+        "tickcolor": QUIET,
+    }
+    figure.update_layout(
+        template="none",
+        title={"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": TITLE_SIZE}},
+        font={"family": FONT, "size": TEXT_SIZE, "color": INK},
+        paper_bgcolor=PAPER,
+        plot_bgcolor=PAPER,
+        margin={"l": 76, "r": 28, "t": 64, "b": 64},
+        legend={"bgcolor": "rgba(255,255,255,0.8)", "bordercolor": GRID, "borderwidth": 1},
+        hovermode="closest",
+        height=height,
+    )
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def matplotlib_settings() -> dict[str, Any]:
+    """The house style as matplotlib rc settings, for ``matplotlib.rc_context``."""
+    from matplotlib import cycler
+
+    return {
+        "figure.facecolor": PAPER,
+        "figure.dpi": 150,
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "text.color": INK,
+        "axes.edgecolor": QUIET,
+        "axes.facecolor": PAPER,
+        "axes.grid": True,
+        "axes.labelcolor": INK,
+        "axes.prop_cycle": cycler(color=SERIES),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 11.5,
+        "axes.titleweight": "bold",
+        "grid.color": GRID,
+        "grid.linewidth": 0.7,
+        "legend.edgecolor": GRID,
+        "legend.framealpha": 0.9,
+        "legend.fontsize": 9,
+        "xtick.color": QUIET,
+        "ytick.color": QUIET,
+        "image.cmap": SEQUENTIAL,
+    }
