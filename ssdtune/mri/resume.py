@@ -56,7 +56,7 @@ class ResumeFile:
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, restart: bool) -> Standing | None:
         """Put the kept state into ``model`` and ``optimizer``; None, and nothing changed, if there is no file.
 
-        restart : a file of other settings is passed over.
+        restart : a file of other settings is passed over, as is one in which no work is kept.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class ResumeFile:
         if not isinstance(kept, dict) or kept.get("format") != _FORMAT:
             raise ModelError("not a resume file of this version", self.path, _TODO)
         if differences := self._differences(kept["settings"]):
-            if restart:
+            if restart or (kept["epoch"], kept["step"]) == (0, 0):  # nothing would be lost
                 return None
             what = f"keeps a training of other settings ({'; '.join(differences)})"
             raise ConfigError(what, self.path, "use the same settings, or delete it or give --overwrite to start over")

@@ -178,13 +178,21 @@ def test_a_resume_file_of_another_training_is_refused(tmp_path, change, match):
         train(checkpoint=out, overwrite=overwrite, **options, **extra)
 
     with pytest.raises(KeyboardInterrupt):
-        run(stop=3)
+        run(stop=5)
     kept = (tmp_path / "m.pt.resume").read_bytes()
     with pytest.raises(ConfigError, match=match):
         run(**change)
     assert (tmp_path / "m.pt.resume").read_bytes() == kept
     run(overwrite=True, **change)
     assert out.exists()
+
+
+def test_a_resume_file_in_which_no_work_is_kept_gives_way_to_other_settings(tmp_path):
+    """A first epoch that diverged may be tried again at once with a lower learning rate."""
+    options = {"epochs": 1, "checkpoint": tmp_path / "m.pt"}
+    with pytest.raises(ModelError, match="loss became"):
+        train(build_model(SECTION), SAMPLES, learning_rate=1e30, **options)
+    train(build_model(SECTION), SAMPLES, learning_rate=RATE, **options)
 
 
 def test_a_damaged_resume_file_is_one_error(tmp_path):

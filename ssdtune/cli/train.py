@@ -1,0 +1,132 @@
+"""``ssdtune train``: a reconstruction model, or its oracle, from a study file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ssdtune.evaluation import Measures
+    from ssdtune.mri.reconstructor import Reconstructor
+    from ssdtune.mri.slices import KspaceSlices
+    from ssdtune.studyfile import StudyFile, TrainSection
+
+# which sets of the study a model is trained on; the corrupted samples that are not known were in the training set too
+SEEN = ("retain", "forget", "unknown")
+SEEN_BY_ORACLE = ("retain",)
+
+
+@click.command()
+@click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--out", required=True, metavar="CKPT", type=click.Path(dir_okay=False, path_type=Path), help="Result.")
+@click.option("--oracle", is_flag=True, help="Leave the forget and unknown sets out of the training.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the study file's train.epochs.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps, or auto.")
+@click.option("--overwrite", is_flag=True, help="Replace CKPT, and the resume file of other settings.")
+@json_option
+def train(
+    study_file: Path, out: Path, oracle: bool, epochs: int | None, device: str, overwrite: bool, as_json: bool
+) -> None:
+    """Train a VarNet or U-Net as the study file's [train] says, on its retain, forget and unknown sets.
+
+    The loss is 1 - SSIM + 1e-5 L1. Ctrl-C keeps what is done in CKPT.resume, and the same command goes on from there.
+    The result is a plain state dict that fastMRI loads, with its provenance inside.
+    """
+    from ssdtune.device import find_device
+    from ssdtune.mri.train import Joined, check_free
+    from ssdtune.mri.train import train as fit
+    from ssdtune.mri.varnet import build_model
+    from ssdtune.studyfile import load_study_file
+
+    study = load_study_file(study_file)
+    section = study.train.model_copy(update={"epochs": epochs or study.train.epochs})
+    if study.model.architecture not in ("auto", section.architecture):
+        what = f"train.architecture is {section.architecture}, model.architecture is {study.model.architecture}"
+        raise ConfigError(what, study_file, "make them the same")
+    place = find_device(device)
+    check_free(out, overwrite)
+    sets = _open_sets(study, section)
+    seen = [name for name in (SEEN_BY_ORACLE if oracle else SEEN) if name in sets]
+    model = build_model(section)
+    try:
+        losses = fit(
+            model,
+            Joined([sets[name] for name in seen]),
+            epochs=section.epochs,
+            learning_rate=section.learning_rate,
+            batch_size=section.batch_size,
+            seed=section.seed,
+            checkpoint=out,
+            overwrite=overwrite,
+            provenance=_provenance(study, oracle, {name: sets[name] for name in seen}),
+            track=track,
+            device=place,
+        )
+    except KeyboardInterrupt:
+        click.echo(f"kept in {out.name}.resume; the same command goes on from there", err=True)
+        raise
+    measures = _measure(model, sets, place)
+    if as_json:
+        means = {
+            name: {key: float(v.mean()) for key, v in columns.items()} for name, columns in measures.values.items()
+        }
+        result = {"checkpoint": str(out), "oracle": oracle, "trained_on": seen}
+        print_json(result | {"losses": losses, "final_loss": losses[-1], "quality": means})
+        return
+    click.echo(f"{out}: {section.epochs} epochs on {', '.join(seen)}, final loss {losses[-1]:.4f}")
+    _print_quality(measures, seen)
+
+
+def _open_sets(study: StudyFile, section: TrainSection) -> dict[str, KspaceSlices]:
+    """The study's sample sets by their key names."""
+    from ssdtune.mri.files import find_files
+    from ssdtune.mri.slices import open_slices
+
+    specs = {name: getattr(study.data, name) for name in ("retain", "retain_heldout", "forget", "unknown")}
+    clean = dict.fromkeys(("forget", "unknown"), study.data.clean)
+    return {
+        name: open_slices(find_files(spec), study.mask, section.architecture, clean.get(name), name=name, track=track)
+        for name, spec in specs.items()
+        if spec is not None
+    }
+
+
+def _measure(model: Reconstructor, sets: dict[str, KspaceSlices], device: torch.device) -> Measures:
+    from ssdtune.evaluation import evaluate
+    from ssdtune.mri.quality import image_measures, training_loss
+    from ssdtune.task import Task
+
+    others = {name: sets[name] for name in sets if name not in ("retain", "forget")}
+    task = Task(model, training_loss, sets["retain"], sets["forget"], image_measures, others, device=device)
+    return evaluate(task, track=track)
+
+
+def _print_quality(measures: Measures, seen: list[str]) -> None:
+    columns = list(dict.fromkeys(key for values in measures.values.values() for key in values))
+    rows = [
+        [name, len(next(iter(values.values()))), name in seen]
+        + [float(values[key].mean()) if key in values else None for key in columns]
+        for name, values in measures.values.items()
+    ]
+    print_table(["set", "slices", "trained on", *columns], rows)
+
+
+def _provenance(study: StudyFile, oracle: bool, seen: dict[str, KspaceSlices]) -> dict[str, object]:
+    import ssdtune
+
+    return {
+        "made_by": "ssdtune train",
+        "version": ssdtune.__version__,
+        "study": study.name,
+        "oracle": oracle,
+        "model": study.train.model_dump(),
+        "mask": study.mask.model_dump(),
+        "data": {name: samples.fingerprint() for name, samples in seen.items()},
+    }
