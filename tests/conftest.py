@@ -1,6 +1,7 @@
 """Small files in fastMRI's layout, the real data's folder, and a cache of its own for every test run."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -36,6 +37,24 @@ def real_data():
 def fastmri_file():
     """Writes a small multi-coil file in fastMRI's layout: ``fastmri_file(path, slices=2, coils=4, ...) -> path``."""
     return write_fastmri_file
+
+
+@pytest.fixture(scope="session")
+def unprivileged():
+    """``with unprivileged():`` drops the superuser's right to read and write everything, where the tests have it."""
+
+    @contextmanager
+    def as_nobody():
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return as_nobody
 
 
 def write_fastmri_file(

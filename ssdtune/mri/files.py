@@ -67,9 +67,14 @@ def slice_dataset(files: Sequence[Path]) -> SliceDataset:
         links = {Path(folder) / f"{number:08d}": file.absolute() for number, file in enumerate(files)}
         for link, file in links.items():
             link.symlink_to(file)
-        dataset = SliceDataset(root=folder, challenge="multicoil")
+        dataset = SliceDataset(root=folder, challenge="multicoil", raw_sample_filter=_every)
     dataset.raw_samples = [sample._replace(fname=links[sample.fname]) for sample in dataset.raw_samples]
     return dataset
+
+
+def _every(sample: object) -> bool:
+    # stands in for SliceDataset's lambda, which cannot be sent to another process
+    return True
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
