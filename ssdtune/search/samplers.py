@@ -72,6 +72,18 @@ SAMPLERS: dict[str, SamplerChoice] = {
 }
 
 
+def choose_sampler(name: str) -> SamplerChoice:
+    """The named sampler's table entry.
+
+    Raises
+    ------
+    ConfigError : there is no such sampler.
+    """
+    if name not in SAMPLERS:
+        raise ConfigError(f"no sampler '{name}'", "search.sampler", f"choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name]
+
+
 def build_sampler(name: str, seed: int, study_name: str) -> ReproducibleSampler:
     """The named sampler, seeded for one study.
 
@@ -79,9 +91,7 @@ def build_sampler(name: str, seed: int, study_name: str) -> ReproducibleSampler:
     ------
     ConfigError : there is no such sampler.
     """
-    choice = SAMPLERS.get(name)
-    if choice is None:
-        raise ConfigError(f"no sampler '{name}'", "search.sampler", f"choose one of {', '.join(SAMPLERS)}")
+    choice = choose_sampler(name)
     study_seed = seed_of(seed, study_name, "study")
     return ReproducibleSampler(
         lambda number: choice.make(seed_of(seed, study_name, f"trial {number}"), study_seed),

@@ -135,8 +135,6 @@ def _why(reason: BaseException) -> str:
 
 
 def _todo(reason: BaseException) -> str:
-    if isinstance(reason, ImportError):
-        return "install the database's Python driver"
     text = _why(reason).lower()
     if "compatible" in text:
         return "upgrade it with: optuna storage upgrade --storage URL"
@@ -148,10 +146,16 @@ def _todo(reason: BaseException) -> str:
 def _parse(url: str | None) -> URL:
     try:
         parsed = make_url(storage_url(url))
-        parsed.get_dialect()
-    except (SQLAlchemyError, ImportError) as reason:
+        dialect = parsed.get_dialect()
+    except SQLAlchemyError as reason:
         todo = f"give an SQLAlchemy URL such as {DEFAULT_URL}"
         raise StorageError("not a storage URL", shown(url), todo) from reason
+    try:
+        dialect.import_dbapi()
+    except ImportError as reason:
+        raise StorageError(
+            f"the database's driver is missing ({reason})", shown(url), "install it with pip"
+        ) from reason
     return parsed
 
 

@@ -7,9 +7,9 @@ import optuna
 from ssdtune.errors import StorageError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.progress import Track, silent
-from ssdtune.search.baseline import Baseline, measure_baseline
+from ssdtune.search.baseline import measure_baseline
 from ssdtune.search.facts import StudyFacts, as_recorded, write_facts
-from ssdtune.search.samplers import SAMPLERS, build_sampler
+from ssdtune.search.samplers import choose_sampler
 from ssdtune.search.storage import duplicate, storage_errors, study_names
 from ssdtune.studyfile import FisherSection, ScoreSection, SearchSection, StudyFile
 from ssdtune.task import Task
@@ -38,15 +38,51 @@ def create_study(
     ConfigError, DataError : no such sampler or floor, nothing to forget, or the untouched model is not finite.
     """
     name = name or (study_file.name if study_file else task.name)
-    search = search or (study_file.search if study_file else SearchSection.model_validate({}))
-    score = score or (study_file.score if study_file else ScoreSection.model_validate({}))
-    fisher = fisher or (study_file.fisher if study_file else FisherSection.model_validate({}))
-    build_sampler(search.sampler, search.seed, name)
     if storage is not None and name in study_names(storage):
         raise duplicate(name)
-    baseline = measure_baseline(task, score, batch_size=batch_size, track=track)
-    facts = _facts(task, baseline, search, fisher, study_file)
+    facts = measure_facts(
+        task, search=search, score=score, fisher=fisher, study_file=study_file, batch_size=batch_size, track=track
+    )
     return write_study(name, facts, storage)
+
+
+def measure_facts(
+    task: Task,
+    *,
+    search: SearchSection | None = None,
+    score: ScoreSection | None = None,
+    fisher: FisherSection | None = None,
+    study_file: StudyFile | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    track: Track = silent,
+) -> StudyFacts:
+    """Everything that a new study of the task records, measured; nothing is written.
+
+    Raises
+    ------
+    ConfigError, DataError : as ``create_study``.
+    """
+    search = search or (study_file.search if study_file else SearchSection.model_validate({}))
+    score = score or (study_file.score if study_file else ScoreSection())
+    fisher = fisher or (study_file.fisher if study_file else FisherSection())
+    choice = choose_sampler(search.sampler)
+    baseline = measure_baseline(task, score, batch_size=batch_size, track=track)
+    sections = {"search": search, "score": score, "fisher": fisher}
+    return StudyFacts(
+        task=task.name,
+        quality=baseline.quality,
+        search=search,
+        fisher=fisher,
+        rule=baseline.rule,
+        floor_source=baseline.floor_source,
+        baseline=as_recorded(baseline.untouched.summary()),
+        oracle=as_recorded(baseline.oracle.summary()) if baseline.oracle else None,
+        identity=task.identity,
+        sampler=choice.settings,
+        phi=task.phi,
+        known_share=task.known_share,
+        study_file=study_file.model_copy(update=sections).to_json() if study_file else None,
+    )
 
 
 def write_study(name: str, facts: StudyFacts, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
@@ -82,26 +118,3 @@ def delete_study(name: str, storage: optuna.storages.BaseStorage) -> None:
             optuna.delete_study(study_name=name, storage=storage)
         except KeyError as reason:
             raise StorageError(f"no study '{name}'", todo="ssdtune study list shows what is there") from reason
-
-
-def _facts(
-    task: Task, baseline: Baseline, search: SearchSection, fisher: FisherSection, study_file: StudyFile | None
-) -> StudyFacts:
-    resolved = study_file.model_copy(update={"search": search, "fisher": fisher}) if study_file else None
-    return StudyFacts(
-        task=task.name,
-        quality=baseline.quality,
-        search=search,
-        fisher=fisher,
-        rule=baseline.rule,
-        floor_source=baseline.floor_source,
-        baseline=as_recorded(baseline.untouched.summary()),
-        oracle=as_recorded(baseline.oracle.summary()) if baseline.oracle else None,
-        identity=task.identity,
-        sampler=SAMPLERS[search.sampler].settings,
-        phi=task.phi,
-        known_share=task.known_share,
-        counts={"fisher.retain": len(task.retain), "fisher.forget": len(task.forget)}
-        | {name: len(samples) for name, samples in task.scored_sets.items()},
-        study_file=resolved.to_json() if resolved else None,
-    )
