@@ -13,6 +13,7 @@ import io
 import json
 import pathlib
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
     todo : what to do about a damaged file.
     """
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: it loads, or the error below says why not
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as reason:
         raise ModelError(f"cannot read ({reason.strerror or reason})", path, "check the path") from reason

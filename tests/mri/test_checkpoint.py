@@ -224,6 +224,7 @@ class Evil:
         return self.recipe
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "bare pickle"])
 @pytest.mark.parametrize("beside", [True, False])
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, beside, zipped):
@@ -237,8 +238,9 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, besi
         if zipped:
             torch.save(content, tmp_path / "evil.pt")
         else:
-            (tmp_path / "evil.pt").write_bytes(pickle.dumps(content, protocol=2))
-        refused(tmp_path / "evil.pt", "would run code")
+            (tmp_path / "evil.pt").write_bytes(pickle.dumps(content, protocol=2 + 2 * beside))
+        # PyTorch writes pickles of protocol 2 and its weights-only reader knows no later one
+        refused(tmp_path / "evil.pt", "would run code" if zipped or not beside else "not a PyTorch checkpoint")
     assert not sentinel.exists()
 
 

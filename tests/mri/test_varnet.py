@@ -2,13 +2,17 @@
 
 import pytest
 import torch
+from fastmri.data.mri_data import SliceDataset
+from fastmri.data.subsample import create_mask_for_mask_type
+from fastmri.data.transforms import VarNetDataTransform
 from fastmri.models import Unet, VarNet
 from torch.func import functional_call, grad, vmap
 
 from ssdtune.mri.quality import training_loss
 from ssdtune.mri.reconstructor import UnetReconstructor, VarNetReconstructor
+from ssdtune.mri.slices import open_slices
 from ssdtune.mri.varnet import build_model
-from ssdtune.studyfile import TrainSection
+from ssdtune.studyfile import MaskSection, TrainSection
 
 NUM_LOW = [4, 6, 8]
 
@@ -44,6 +48,27 @@ def test_varnet_equals_stock_over_slices_of_different_masks(size):
     kspace, mask, acs, _ = slices(*size)
     ours = VarNetReconstructor(net)(kspace, mask, acs)
     torch.testing.assert_close(ours, stock_output(net, kspace, mask), rtol=1e-5, atol=1e-5)
+
+
+def test_varnet_equals_stock_on_real_kspace_from_file_to_image(real_data):
+    """Our samples into our module against fastMRI's transform into fastMRI's network, its own centre lines and all."""
+    files = sorted((real_data / "kspace").glob("*.h5"))
+    net = stock_varnet(num_cascades=1)
+    section = MaskSection()
+    mask_func = create_mask_for_mask_type(section.kind, [section.center_fraction], [section.acceleration])
+    stock = SliceDataset(real_data / "kspace", "multicoil", transform=VarNetDataTransform(mask_func))
+    samples = open_slices(files, section, "varnet")
+    assert len(stock) == len(samples) == 3
+    for theirs, (inputs, target) in zip(stock, samples, strict=True):
+        assert torch.equal(inputs[0], theirs.masked_kspace)
+        with torch.no_grad():
+            expected = net(theirs.masked_kspace[None], theirs.mask[None], theirs.num_low_frequencies)
+            output = VarNetReconstructor(net)(*(value[None] for value in inputs))
+        torch.testing.assert_close(output, expected)
+        loss = training_loss(
+            VarNetReconstructor(net)(*(value[None] for value in inputs)), {k: v[None] for k, v in target.items()}
+        )
+        assert all(torch.isfinite(value).all() for value in torch.autograd.grad(loss, list(net.parameters())))
 
 
 def test_varnet_without_centre_masking_equals_stock():
