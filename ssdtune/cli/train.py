@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ssdtune.evaluation import Measures
     from ssdtune.mri.reconstructor import Reconstructor
     from ssdtune.mri.slices import KspaceSlices
-    from ssdtune.studyfile import StudyFile, TrainSection
+    from ssdtune.studyfile import StudyFile
 
 # which sets of the study a model is trained on; the corrupted samples that are not known were in the training set too
 SEEN = ("retain", "forget", "unknown")
@@ -43,6 +43,7 @@ def train(
     from ssdtune.mri.train import Joined, check_free
     from ssdtune.mri.train import train as fit
     from ssdtune.mri.varnet import build_model
+    from ssdtune.mri_task import open_sets
     from ssdtune.studyfile import load_study_file
 
     study = load_study_file(study_file)
@@ -52,7 +53,7 @@ def train(
         raise ConfigError(what, study_file, "make them the same")
     place = find_device(device)
     check_free(out, overwrite)
-    sets = _open_sets(study, section)
+    sets = open_sets(study, section.architecture, track=track)
     seen = [name for name in (SEEN_BY_ORACLE if oracle else SEEN) if name in sets]
     model = build_model(section)
     try:
@@ -82,20 +83,6 @@ def train(
         return
     click.echo(f"{out}: {section.epochs} epochs on {', '.join(seen)}, final loss {losses[-1]:.4f}")
     _print_quality(measures, seen)
-
-
-def _open_sets(study: StudyFile, section: TrainSection) -> dict[str, KspaceSlices]:
-    """The study's sample sets by their key names."""
-    from ssdtune.mri.files import find_files
-    from ssdtune.mri.slices import open_slices
-
-    specs = {name: getattr(study.data, name) for name in ("retain", "retain_heldout", "forget", "unknown")}
-    clean = dict.fromkeys(("forget", "unknown"), study.data.clean)
-    return {
-        name: open_slices(find_files(spec), study.mask, section.architecture, clean.get(name), name=name, track=track)
-        for name, spec in specs.items()
-        if spec is not None
-    }
 
 
 def _measure(model: Reconstructor, sets: dict[str, KspaceSlices], device: torch.device) -> Measures:

@@ -85,7 +85,8 @@ def train(
     ------
     ConfigError : the checkpoint is already there, or its resume file is of other settings, model or data.
     DataError : no samples.
-    ModelError : the loss or the weights became non-finite, or a file cannot be read or written.
+    ModelError : the model does not fit the data, the loss or the weights became non-finite, or a file cannot be read
+        or written.
     """
     if len(samples) == 0:
         raise DataError("no training samples", checkpoint or "", "name at least one")
@@ -112,7 +113,11 @@ def train(
             group["lr"] = learning_rate * _decay(standing.epoch, epochs)
         inputs, target = _batch(samples, indices, device)
         optimizer.zero_grad(set_to_none=True)
-        value = loss(model(*inputs), target)
+        try:
+            value = loss(model(*inputs), target)
+        except (RuntimeError, ValueError) as reason:  # a slice too small for the pools or the loss, too little memory
+            what = f"the model cannot be trained on this data ({str(reason).splitlines()[0]})"
+            raise ModelError(what, checkpoint or "", "choose other sizes, fewer pools or a smaller batch") from reason
         value.backward()
         number = value.item()
         if not math.isfinite(number):

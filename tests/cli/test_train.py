@@ -109,6 +109,7 @@ def test_stopped_training_says_how_to_go_on_and_does(study, tmp_path, capsys, mo
         (("cascades", "cascade"), [], 2, "did you mean 'cascades'"),
         (('checkpoint = "model.pt"', 'checkpoint = "m.pt"\narchitecture = "unet"'), [], 2, "make them the same"),
         (('forget = "forget"', 'forget = "absent"'), [], 3, "absent"),
+        (('forget = "forget"', 'forget = "retain"'), [], 3, "share 2 slices"),
         (("learning_rate = 1e-2", "learning_rate = 1e30"), [], 3, "learning_rate"),
     ],
 )

@@ -232,6 +232,12 @@ def test_a_path_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
         train(build_model(SECTION), SAMPLES, epochs=1, loss=never, checkpoint=tmp_path / "file" / "m.pt")
 
 
+def test_slices_too_small_for_the_pools_are_one_error():
+    deep = build_model(SECTION.model_copy(update={"pools": 5}))
+    with pytest.raises(ModelError, match=r"cannot be trained on this data.*fewer pools"):
+        train(deep, SAMPLES, epochs=1)
+
+
 def test_no_samples_are_refused():
     with pytest.raises(DataError, match="no training samples"):
         train(build_model(SECTION), [], epochs=1)
