@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssdtune.dampening import dampen as dampen
     from ssdtune.evaluation import evaluate as evaluate
+    from ssdtune.mri_task import load_task as load_task
+    from ssdtune.search.tune import tune as tune
+    from ssdtune.search.tune import unlearned_params as unlearned_params
     from ssdtune.task import Task as Task
 
 __version__ = "0.1.0"
@@ -19,6 +22,9 @@ _HOME = {
     "Task": "ssdtune.task",
     "dampen": "ssdtune.dampening",
     "evaluate": "ssdtune.evaluation",
+    "load_task": "ssdtune.mri_task",
+    "tune": "ssdtune.search.tune",
+    "unlearned_params": "ssdtune.search.tune",
 }
 
 __all__ = ["__version__", *_HOME]

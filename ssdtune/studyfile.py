@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -130,7 +131,8 @@ def load_study_file(path: Path | str) -> StudyFile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
         raise ConfigError(f"not valid TOML ({reason})", path, "mend the file") from reason
     try:
-        parsed = StudyFile.model_validate(raw)
+        # strict, so that "30" or true is no number; JSON's rules still take a list for a range and text for a path
+        parsed = StudyFile.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as reason:
         raise ConfigError(*_explain(reason, path)) from reason
     return _resolve(parsed, path.resolve().parent)
@@ -153,20 +155,32 @@ def _resolve(study: StudyFile, folder: Path) -> StudyFile:
 
 
 def _explain(reason: ValidationError, path: Path) -> tuple[str, str, str]:
-    """(what, where, what to do) for the first fault of a validation."""
-    fault = reason.errors()[0]
-    keys = [str(key) for key in fault["loc"]]
-    # pydantic appends the union member it tried to the location; keep only keys that the file can hold
-    known = _valid_keys(keys[:-1])
+    """(what, where, what to do) for the first key at fault of a validation."""
+    faults = reason.errors()
+    keys = _file_keys(faults[0]["loc"])
     dotted = ".".join(keys)
-    if fault["type"] == "extra_forbidden":
+    if faults[0]["type"] == "extra_forbidden":
+        known = _valid_keys(keys[:-1])
         near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
         todo = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
         return f"unknown key '{dotted}'", str(path), todo
-    if fault["type"] == "missing":
+    if faults[0]["type"] == "missing":
         return f"missing key '{dotted}'", str(path), "add it"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"'{dotted}' = {fault['input']!r} is not valid", str(path), message[:1].lower() + message[1:]
+    # a key that may be one of several kinds has one fault a kind
+    same = [fault for fault in faults if _file_keys(fault["loc"]) == keys]
+    messages = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in same)
+    todo = ", or ".join(message[:1].lower() + message[1:] for message in messages)
+    return f"'{dotted}' = {faults[0]['input']!r} is not valid", str(path), todo
+
+
+def _file_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The part of a fault's location that the file shows: pydantic goes on to list indices and kinds it has tried."""
+    keys: list[str] = []
+    for key in location:
+        if keys and not _valid_keys(keys):
+            break
+        keys.append(str(key))
+    return keys
 
 
 def _valid_keys(sections: list[str]) -> list[str]:

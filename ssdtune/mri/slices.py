@@ -5,7 +5,7 @@ One slice is in memory at a time, and no file stays open, so a set may be larger
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +106,9 @@ class KspaceSlices:
     def __len__(self) -> int:
         return len(self._places)
 
+    def __iter__(self) -> Iterator[Item]:
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int, /) -> Item:
         file, number = self._places[index]
         try:
@@ -133,6 +136,14 @@ class KspaceSlices:
     def has_clean(self) -> bool:
         """Whether clean targets are known."""
         return bool(self._clean)
+
+    @property
+    def one_of_each_size(self) -> list[int]:
+        """Index of the first slice of each size of k-space and target."""
+        first: dict[object, int] = {}
+        for index, (file, _) in enumerate(self._places):
+            first.setdefault((self.reports[file].kspace_size, self.reports[file].target_size), index)
+        return list(first.values())
 
     def content_ids(self) -> list[str]:
         """One hash a slice of its k-space alone: equal for one acquisition under any file name and with any target."""

@@ -1,0 +1,68 @@
+"""``ssdtune data check``: what HDF5 k-space files hold, and what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.errors import DataError
+
+if TYPE_CHECKING:
+    from ssdtune.mri.check import FileReport
+
+COLUMNS = ("file", "slices", "coils", "k-space", "target", "NaN", "missing", "mismatches", "fault")
+
+
+@click.command("check", short_help="Check HDF5 k-space files and print what they hold.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--strict", is_flag=True, help="Take mismatches for faults too.")
+@json_option
+def check(paths: tuple[str, ...], strict: bool, as_json: bool) -> None:
+    """Read every slice of the files under PATH (folders, globs, .txt lists of file names, files).
+
+    A fault makes a file unusable. A mismatch is worth a look: a header that gives other sizes than the arrays have, or
+    a target that is not the root sum of squares of its k-space (poisoned and averaged targets are not).
+    """
+    from ssdtune.mri.check import check_files
+    from ssdtune.mri.files import find_files, labels
+
+    files = list(dict.fromkeys(file for path in paths for file in find_files(path)))
+    reports = check_files(files, track=track)
+    if as_json:
+        print_json([_as_json(report) for report in reports])
+    else:
+        print_table(COLUMNS, [_row(name, report) for name, report in zip(labels(files), reports, strict=True)])
+        total = sum(report.slices for report in reports)
+        faulty = sum(not report.usable for report in reports)
+        odd = sum(bool(report.mismatches) for report in reports)
+        click.echo(f"{len(reports)} files, {total} slices: {faulty} with faults, {odd} with mismatches")
+    for report in reports:
+        report.raise_first_fault()
+        if strict and report.mismatches:
+            raise DataError(report.mismatches[0], report.path, "mend the file, or leave out --strict")
+
+
+def _row(name: str, report: FileReport) -> tuple[object, ...]:
+    return (
+        name,
+        report.slices,
+        report.coils,
+        _size(report.kspace_size),
+        _size(report.target_size),
+        report.nan,
+        ", ".join(report.missing),
+        "; ".join(report.mismatches),
+        "; ".join(what for what, _ in report.faults),
+    )
+
+
+def _as_json(report: FileReport) -> dict[str, Any]:
+    hashes = {"kspace_ids", "target_ids", "clean_ids", "attributes_id"}
+    plain = report.model_dump(mode="json", exclude=hashes | {"faults"})
+    return {**plain, "faults": [what for what, _ in report.faults], "usable": report.usable}
+
+
+def _size(size: tuple[int, int] | None) -> str:
+    return f"{size[0]}x{size[1]}" if size else ""
