@@ -14,6 +14,8 @@ from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
 from ssdtune.search.facts import read_facts
 
+_FIRST = ("retained", "remembered", "feasible", "raw_score", "rho", "kappa")
+
 
 def export_study(study: optuna.Study, path: Path | str) -> Path:
     """Write a study to ``path``, as JSON or CSV by its suffix, whole or not at all.
@@ -41,6 +43,8 @@ def study_document(study: optuna.Study) -> dict[str, Any]:
 def trial_row(trial: FrozenTrial) -> dict[str, Any]:
     """One trial, finished or not, flat: number, state, times, parameters, score, constraint, everything recorded."""
     times = {"started": trial.datetime_start, "finished": trial.datetime_complete}
+    recorded = trial.user_attrs
+    first = {name: recorded[name] for name in _FIRST if name in recorded}
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
@@ -48,7 +52,8 @@ def trial_row(trial: FrozenTrial) -> dict[str, Any]:
         **trial.params,
         "score": trial.value,
         **{f"violation_{name}": value for name, value in trial.constraints.items()},
-        **trial.user_attrs,
+        **first,
+        **recorded,
     }
 
 

@@ -29,9 +29,9 @@ class StudyFacts:
 
     task : the task's name. quality : the measure that is q, e.g. ``"ssim"``. search, fisher : the study's settings.
     rule : the score with its numbers. floor_source : where ``rule.floor`` comes from. baseline, oracle : measures of
-    the untouched model and of the oracle. identity : content hashes of model, loss and data. counts : samples in
-    each set, ``fisher.*`` those given to SSD and the others those scored. sampler : the sampler's
-    settings in words. study_file : the resolved study file, None for a study made from Python.
+    the untouched model and of the oracle. identity : content hashes of model, loss and data. counts : samples in each
+    set, ``fisher.*`` those given to SSD and the others those scored. sampler : the sampler's settings in words.
+    study_file : the resolved study file, None for a study made from Python.
     """
 
     task: str

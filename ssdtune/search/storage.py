@@ -191,3 +191,8 @@ def _check_writable(parsed: URL) -> None:
         raise StorageError("folder does not exist", folder, "make it, or give another --storage")
     if not os.access(folder, os.W_OK):
         raise StorageError("no permission to write", folder, "give another --storage")
+
+
+def quiet_optuna() -> None:
+    """Keep Optuna's own log lines out of a command's output."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)

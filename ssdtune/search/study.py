@@ -67,6 +67,7 @@ def measure_facts(
     fisher = fisher or (study_file.fisher if study_file else FisherSection())
     choice = choose_sampler(search.sampler)
     baseline = measure_baseline(task, score, batch_size=batch_size, track=track)
+    scored = {name: len(samples) for name, samples in task.scored_sets.items()}
     sections = {"search": search, "score": score, "fisher": fisher}
     return StudyFacts(
         task=task.name,
@@ -78,6 +79,7 @@ def measure_facts(
         baseline=as_recorded(baseline.untouched.summary()),
         oracle=as_recorded(baseline.oracle.summary()) if baseline.oracle else None,
         identity=task.identity,
+        counts={"fisher.retain": len(task.retain), "fisher.forget": len(task.forget), **scored},
         sampler=choice.settings,
         phi=task.phi,
         known_share=task.known_share,

@@ -1,0 +1,30 @@
+"""``ssdtune study``: the group of all commands on studies."""
+
+from __future__ import annotations
+
+import click
+
+from ssdtune.cli.study_apply import apply
+from ssdtune.cli.study_create import create, delete
+from ssdtune.cli.study_read import best, export, list_studies, rescore, show
+from ssdtune.cli.study_run import run
+
+
+class OrderedGroup(click.Group):
+    """Lists its commands in the order of a study's life, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=OrderedGroup)
+def study() -> None:
+    """Create, run, compare and apply studies of (alpha, lambda).
+
+    A study lives in a storage: --storage, else $SSDTUNE_STORAGE, else sqlite:///ssdtune.db in this folder. Several
+    processes may run one study at once.
+    """
+
+
+for command in (create, run, list_studies, show, best, rescore, export, apply, delete):
+    study.add_command(command)

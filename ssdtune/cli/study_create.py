@@ -1,0 +1,106 @@
+"""``ssdtune study create`` and ``delete``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
+
+if TYPE_CHECKING:
+    from ssdtune.search.facts import StudyFacts
+
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
+
+
+def _check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        raise click.BadParameter(f"'{value}' is no study name: use letters, digits, '.', '_' and '-'")
+    return value
+
+
+@click.command(short_help="Check everything, measure the untouched model, write the study.")
+@click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--name", callback=_check_name, help="Instead of the study file's name.")
+@click.option("--sampler", type=click.Choice(SAMPLERS), help="Instead of search.sampler.")
+@click.option("--trials", type=click.IntRange(min=1), help="Instead of search.trials.")
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of search.seed.")
+@storage_option
+@device_option
+@json_option
+def create(
+    study_file: Path,
+    name: str | None,
+    sampler: str | None,
+    trials: int | None,
+    seed: int | None,
+    storage: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Check the study file and all it names, measure the untouched model, and write the study.
+
+    Nothing is written unless everything is sound: files, model, shapes, disjoint and non-empty sets, something to
+    forget.
+    """
+    from ssdtune.mri_task import load_task
+    from ssdtune.report.dashboard import attach
+    from ssdtune.search.storage import check_new_name, open_storage, quiet_optuna, shown
+    from ssdtune.search.study import measure_facts, write_study
+    from ssdtune.studyfile import load_study_file
+
+    quiet_optuna()
+    resolved = load_study_file(study_file)
+    asked = {"sampler": sampler, "trials": trials, "seed": seed}
+    search = resolved.search.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    name = name or resolved.name
+    resolved = resolved.model_copy(update={"name": name, "search": search})
+    check_new_name(name, storage)
+    task = load_task(resolved, device, track=track)
+    facts = measure_facts(task, study_file=resolved, track=track)
+    study = write_study(name, facts, open_storage(storage, create=True))
+    attach(study)
+    if as_json:
+        print_json({"name": name, "storage": shown(storage), **facts.to_attributes()})
+        return
+    click.echo(f"study {name} in {shown(storage)}")
+    _print_facts(facts)
+    click.echo(f"next: {next_line(f'study run {name}', storage)}")
+
+
+@click.command(short_help="Delete a study with all its trials.")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@storage_option
+def delete(name: str, yes: bool, storage: str | None) -> None:
+    """Delete a study with all its trials. Asks first."""
+    from ssdtune.search.records import count_trials
+    from ssdtune.search.storage import open_storage
+    from ssdtune.search.study import delete_study
+
+    study = open_study(name, storage)
+    finished = count_trials(study).finished
+    if not yes and not click.confirm(f"delete study {name} with its {finished} finished trials?"):
+        click.echo("kept")
+        return
+    delete_study(name, open_storage(storage))
+    click.echo(f"deleted study {name}")
+
+
+def _print_facts(facts: StudyFacts) -> None:
+    rule = facts.rule
+    click.echo(f"sampler: {facts.search.sampler} ({facts.sampler}), seed {facts.search.seed}")
+    click.echo(f"budget: {facts.search.trials} trials")
+    click.echo(
+        f"score: retain_weight {rule.retain_weight:g}, min_retained {rule.min_retained:g}, {rule.kind}; "
+        f"floor {rule.floor:.4f} from {facts.floor_source}"
+    )
+    columns: dict[str, Any] = {"untouched": facts.baseline}
+    if facts.oracle is not None:
+        columns["oracle"] = facts.oracle
+    rows = [[name, *(column.get(name) for column in columns.values())] for name in facts.baseline]
+    print_table(["measure", *columns], rows)

@@ -1,0 +1,34 @@
+"""From a stored study back to what it works on: the task and its Fisher analysis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssdtune.cli.console import track
+from ssdtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ssdtune.fisher.analysis import FisherAnalysis
+    from ssdtune.search.facts import StudyFacts
+    from ssdtune.task import Task
+
+
+def load_inputs(name: str, facts: StudyFacts, device: str) -> tuple[Task, FisherAnalysis]:
+    """The task of a study, checked against its recorded hashes, and the analysis, from the cache if it is there.
+
+    Raises
+    ------
+    ConfigError : the study was made from Python, or there is no such device.
+    DataError, ModelError : inputs that cannot be used, or that changed since the study was made.
+    """
+    if facts.study_file is None:
+        todo = "run it from Python with ssdtune.search.run.run_study"
+        raise ConfigError("made from Python, without a study file", f"study '{name}'", todo)
+    from ssdtune.fisher.cache import cached_analysis
+    from ssdtune.mri_task import load_task
+    from ssdtune.search.run import check_inputs
+    from ssdtune.studyfile import StudyFile
+
+    task = load_task(StudyFile.model_validate(facts.study_file), device, track=track)
+    check_inputs(facts, task)
+    return task, cached_analysis(task, facts.fisher, track=track)

@@ -1,0 +1,214 @@
+"""``ssdtune study list``, ``show``, ``best``, ``rescore``, ``export``: what is recorded, without a new evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, print_table
+from ssdtune.cli.storage import open_study, storage_option
+from ssdtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from ssdtune.search.facts import StudyFacts
+    from ssdtune.search.records import ScoredTrial
+
+TOP = 5
+
+
+@click.command("list", short_help="The studies of a storage.")
+@storage_option
+@json_option
+def list_studies(storage: str | None, as_json: bool) -> None:
+    """List the studies of a storage."""
+    from ssdtune.search.storage import load_study, open_storage, quiet_optuna, shown, study_names
+
+    quiet_optuna()
+    opened = open_storage(storage)
+    rows = [_list_row(load_study(name, opened, storage)) for name in study_names(opened)]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        click.echo(f"no studies in {shown(storage)}; create one with: ssdtune study create STUDY.toml")
+    else:
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+@click.command(short_help="What a study was made with, how far it is, its best trials.")
+@click.argument("name")
+@storage_option
+@json_option
+def show(name: str, storage: str | None, as_json: bool) -> None:
+    """Show what a study was made with, how far it is, and its best trials."""
+    from ssdtune.report.statement import fact_rows, finding
+    from ssdtune.report.view import read_view
+    from ssdtune.search.export import study_document
+
+    study = open_study(name, storage)
+    view = read_view(study)
+    if as_json:
+        document = study_document(study)
+        counts = {key: getattr(view.counts, key) for key in ("finished", "running", "failed", "interrupted")}
+        print_json({**document, "trials": counts, "best": _document(view.best, view.facts) if view.best else None})
+        return
+    click.echo(f"study {name}: {finding(view)}")
+    print_table(["fact", "value"], fact_rows(view))
+    _print_top(view.trials, "best trials")
+
+
+@click.command(short_help="The best trial, before and after.")
+@click.argument("name")
+@storage_option
+@json_option
+def best(name: str, storage: str | None, as_json: bool) -> None:
+    """Show a study's best feasible trial, before and after; without one, the trial nearest to feasible."""
+    study = open_study(name, storage)
+    if as_json:
+        print_json(best_document(study))
+    else:
+        print_best(study)
+
+
+@click.command(short_help="The best trial under another weight, from what is recorded.")
+@click.argument("name")
+@click.option("--retain-weight", required=True, type=click.FloatRange(0, 1), help="w of the score.")
+@click.option("--min-retained", type=click.FloatRange(0, 1), help="Feasibility bound.  [default: the study's]")
+@storage_option
+@json_option
+def rescore(name: str, retain_weight: float, min_retained: float | None, storage: str | None, as_json: bool) -> None:
+    """Find the best trial under another weight from what is recorded; nothing is evaluated again."""
+    from dataclasses import replace
+
+    from ssdtune.search.facts import read_facts
+    from ssdtune.search.records import best_of, scored_trials
+
+    study = open_study(name, storage)
+    facts = read_facts(study)
+    least = facts.rule.min_retained if min_retained is None else min_retained
+    rule = replace(facts.rule, retain_weight=retain_weight, min_retained=least)
+    scored = scored_trials(study, rule)
+    found = _some_best(best_of(scored), name)
+    if as_json:
+        trials = [_score_row(item) for item in scored]
+        document = _document(found, facts)
+        print_json({"retain_weight": retain_weight, "min_retained": least, "best": document, "trials": trials})
+        return
+    own = _some_best(best_of(scored_trials(study)), name)
+    click.echo(f"best under retain_weight {retain_weight:g}, min_retained {least:g}: {_in_words(found)}")
+    click.echo(f"best under the study's retain_weight {facts.rule.retain_weight:g}: {_in_words(own)}")
+    _print_top(scored, "best trials under the new weight")
+
+
+@click.command(short_help="Write a study as JSON or CSV.")
+@click.argument("name")
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A .json or .csv file.",
+)
+@storage_option
+def export(name: str, out: Path, storage: str | None) -> None:
+    """Write a study as JSON (everything) or CSV (one row a trial)."""
+    from ssdtune.search.export import export_study
+
+    study = open_study(name, storage)
+    path = export_study(study, out)
+    click.echo(f"{path}: {len(study.get_trials(deepcopy=False))} trials of {name}")
+
+
+def best_document(study: optuna.Study) -> dict[str, Any]:
+    """The best trial as plain JSON values, with the untouched model's and the oracle's measures."""
+    from ssdtune.search.facts import read_facts
+    from ssdtune.search.records import best_of, scored_trials
+
+    found = _some_best(best_of(scored_trials(study)), study.study_name)
+    return {"study": study.study_name, **_document(found, read_facts(study))}
+
+
+def print_best(study: optuna.Study) -> None:
+    """The best trial in one line, and its measures beside the untouched model's."""
+    from ssdtune.search.records import best_of, scored_trials
+
+    found = _some_best(best_of(scored_trials(study)), study.study_name)
+    if not found.score.feasible:
+        click.echo("no feasible trial yet; the nearest is")
+    click.echo(_in_words(found))
+    print_before_after(study, found)
+
+
+def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
+    """Every measure before and after, and the oracle's where there is one."""
+    from ssdtune.search.facts import as_number, read_facts
+    from ssdtune.search.records import measures_of
+
+    facts = read_facts(study)
+    after = measures_of(item, facts)
+    rows: list[list[object]] = []
+    for name in facts.baseline:
+        before = as_number(facts.baseline[name])
+        row: list[object] = [name, before, after[name], after[name] - before]
+        rows.append(row + ([as_number(facts.oracle.get(name))] if facts.oracle else []))
+    print_table(["measure", "before", "after", "change"] + (["oracle"] if facts.oracle else []), rows)
+
+
+def _list_row(study: optuna.Study) -> dict[str, Any]:
+    from ssdtune.search.facts import is_ours, read_facts
+    from ssdtune.search.records import best_of, count_trials, scored_trials
+
+    row: dict[str, Any] = {"name": study.study_name, "sampler": None, "trials": count_trials(study).finished}
+    row |= {"of": None, "best": None, "retained": None, "remembered": None, "feasible": None, "created": None}
+    if is_ours(study.user_attrs):
+        facts, found = read_facts(study), best_of(scored_trials(study))
+        row |= {"sampler": facts.search.sampler, "of": facts.search.trials, "created": facts.created}
+        if found is not None:
+            score = found.score
+            row |= {"best": score.value, "retained": score.retained, "remembered": score.remembered}
+            row |= {"feasible": score.feasible}
+    return row
+
+
+def _some_best(found: ScoredTrial | None, name: str) -> ScoredTrial:
+    if found is None:
+        raise ConfigError("no finished trial yet", f"study '{name}'", f"run it with: ssdtune study run {name}")
+    return found
+
+
+def _document(item: ScoredTrial, facts: StudyFacts) -> dict[str, Any]:
+    from ssdtune.search.records import trial_record
+
+    return {**trial_record(item), "baseline": dict(facts.baseline), "oracle": facts.oracle and dict(facts.oracle)}
+
+
+def _in_words(item: ScoredTrial) -> str:
+    score, setting = item.score, item.setting
+    return (
+        f"trial {item.number}: alpha {setting.alpha:.6g}, lambda {setting.lam:.6g}, score {score.value:.4f}, "
+        f"retained {score.retained:.4f}, remembered {score.remembered:.4f}"
+        + ("" if score.feasible else f", infeasible by {score.violation:.4f}")
+    )
+
+
+def _score_row(item: ScoredTrial) -> dict[str, Any]:
+    score = item.score
+    return {
+        "trial": item.number,
+        "alpha": item.setting.alpha,
+        "lambda": item.setting.lam,
+        "score": score.value,
+        "retained": score.retained,
+        "remembered": score.remembered,
+        "feasible": score.feasible,
+    }
+
+
+def _print_top(scored: list[ScoredTrial], title: str) -> None:
+    ranked = sorted(scored, key=lambda item: (not item.score.feasible, max(item.score.violation, 0), -item.score.value))
+    rows = [_score_row(item) for item in ranked[:TOP]]
+    if rows:
+        print_table(list(rows[0]), [list(row.values()) for row in rows], title=title)

@@ -1,0 +1,105 @@
+"""``ssdtune study run``: the trials that are left, with the best so far and what time they still take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, track
+from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
+from ssdtune.cli.study_inputs import load_inputs
+from ssdtune.cli.study_read import best_document, print_best
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from ssdtune.search.facts import StudyFacts
+
+
+@click.command(short_help="Run a study, or go on with it.")
+@click.argument("name")
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Finished trials the study is to have in all.  [default: its budget]"
+)
+@storage_option
+@device_option
+@json_option
+def run(name: str, trials: int | None, storage: str | None, device: str, as_json: bool) -> None:
+    """Run a study until it has all its trials; run it again after a stop to go on.
+
+    Ctrl-C keeps every finished trial. Inputs that changed since the study was made are refused.
+    """
+    from ssdtune.report.dashboard import attach
+    from ssdtune.search.facts import read_facts
+    from ssdtune.search.records import count_trials
+    from ssdtune.search.run import run_study
+
+    study = open_study(name, storage)
+    facts = read_facts(study)
+    total = trials or facts.search.trials
+    again = next_line(f"study run {name}", storage)
+    task, analysis = load_inputs(name, facts, device)
+    started = count_trials(study).finished
+    if started >= total:
+        click.echo(
+            f"study {name} has {started} finished trials already; ask for more with: {again} --trials N", err=True
+        )
+    try:
+        run_study(study, task, analysis, trials=total, on_trial=Report(facts, started, total), track=track)
+    except KeyboardInterrupt:
+        finished = count_trials(study).finished
+        click.echo(f"stopped: {finished} of {total} trials are finished and kept; go on with: {again}", err=True)
+        sys.exit(130)
+    finally:
+        attach(study)
+    if as_json:
+        print_json(best_document(study))
+        return
+    print_best(study)
+    click.echo(f"next: {next_line(f'study apply {name} --out unlearned.pt', storage)}")
+
+
+class Report:
+    """One line on standard error for each trial: its score, the best so far, the time left."""
+
+    def __init__(self, facts: StudyFacts, started: int, total: int) -> None:
+        self.facts, self.started, self.total, self.start = facts, started, total, time.monotonic()
+
+    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        from ssdtune.search.records import best_of, scored_trials
+
+        scored = scored_trials(study)
+        done = len(scored)
+        this = next(item for item in scored if item.number == trial.number)
+        best = best_of(scored)
+        left = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
+        words = [
+            f"{done}/{self.total}",
+            f"alpha {this.setting.alpha:<8.4g} lambda {this.setting.lam:<8.4g}",
+            f"score {this.score.value:.4f}",
+            f"retained {this.score.retained:.3f}",
+            f"remembered {this.score.remembered:.3f}" + _remark(trial, this.score.feasible),
+        ]
+        if best is not None:
+            words.append(
+                f"best {best.score.value:.4f} (trial {best.number})" + _remark(best.trial, best.score.feasible)
+            )
+        click.echo("  ".join([*words, f"eta {_duration(left)}"]), err=True)
+
+
+def _remark(trial: FrozenTrial, feasible: bool) -> str:
+    if trial.user_attrs.get("non_finite"):
+        return " not finite"
+    return "" if feasible else " infeasible"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,272 @@
+"""``ssdtune study``: a small real study from creation to the unlearned checkpoint, and one line for what is wrong."""
+
+import csv
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import NamedTuple, get_args
+
+import pytest
+import torch
+from fastmri.models import VarNet
+
+from ssdtune.cli import main
+from ssdtune.cli.study_create import SAMPLERS
+from ssdtune.mri.checkpoint import read_provenance
+from ssdtune.mri.varnet import build_model, save_new_model
+from ssdtune.studyfile import SearchSection, TrainSection
+
+SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
+STUDY = """
+name = "small"
+[model]
+checkpoint = "model.pt"
+[data]
+retain = "retain"
+forget = "forget"
+unknown = "unknown"
+[score]
+floor = 0.01
+min_retained = 0.9
+[search]
+sampler = "tpe"
+trials = 4
+alpha = [0.5, 20.0]
+lambda = [0.05, 5.0]
+"""
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """``run("list", ...)`` is ``ssdtune study list ...`` on a storage of its own."""
+    monkeypatch.setenv("SSDTUNE_STORAGE", f"sqlite:///{tmp_path}/studies.db")
+
+    def call(*arguments, group="study"):
+        code = 0
+        try:
+            main([group, *map(str, arguments)])
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory, fastmri_file):
+    folder = tmp_path_factory.mktemp("inputs")
+    for seed, name in enumerate(("retain", "forget", "unknown")):
+        fastmri_file(folder / name / f"{name}.h5", slices=3, coils=2, shape=(32, 32), seed=seed, clean=seed > 0)
+    save_new_model(folder / "model.pt", build_model(TrainSection(**SIZES)), {})
+    (folder / "study.toml").write_text(STUDY)
+    return folder
+
+
+@pytest.fixture
+def study(inputs, tmp_path):
+    """A study file with inputs of its own."""
+    return shutil.copytree(inputs, tmp_path / "own") / "study.toml"
+
+
+@pytest.fixture(scope="session")
+def finished(inputs, tmp_path_factory):
+    """A database with the finished study ``small``."""
+    path = tmp_path_factory.mktemp("finished") / "studies.db"
+    for arguments in (["create", str(inputs / "study.toml")], ["run", "small"]):
+        main(["study", *arguments, "--storage", f"sqlite:///{path}"])
+    return path
+
+
+@pytest.fixture
+def small(finished, run, tmp_path):
+    """The finished study in the storage of ``run``."""
+    shutil.copy(finished, tmp_path / "studies.db")
+    return "small"
+
+
+def test_the_samplers_offered_are_those_of_the_study_file():
+    named = get_args(SearchSection.model_fields["sampler"].annotation)
+    assert sorted(SAMPLERS) == sorted(named)
+
+
+def test_create_measures_and_writes_the_study(study, run, tmp_path):
+    done = run("create", study, "--name", "mine", "--sampler", "random", "--trials", 7, "--seed", 3, "--json")
+    assert done.code == 0, done.err
+    created = json.loads(done.out)
+    assert created["name"] == "mine"
+    assert created["search"]["sampler"] == "random"
+    assert (created["search"]["trials"], created["search"]["seed"]) == (7, 3)
+    assert created["study_file"]["model"]["checkpoint"] == str(study.parent / "model.pt")
+    assert created["floor_source"] == "number"
+    assert {"retain_ssim", "forget_clean_ssim", "unknown_psnr"} <= created["baseline"].keys()
+    assert created["identity"].keys() >= {"model", "loss", "data.forget", "data.unknown"}
+    assert json.loads(run("list", "--json").out)[0]["name"] == "mine"
+    assert run("create", study, "--name", "mine").code == 4
+    assert "exists already" in run("create", study, "--name", "mine").err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "message"),
+    [
+        ("trials = 4", "trails = 4", 2, "unknown key 'search.trails'"),
+        ("floor = 0.01", "floor = 0.99", 2, "nothing to forget"),
+        ('"model.pt"', '"none.pt"', 3, "none.pt"),
+        ('unknown = "unknown"', 'unknown = "retain"', 3, "share"),
+        ('forget = "forget"', 'forget = "empty"', 3, "forget"),
+    ],
+)
+def test_create_refuses_and_writes_nothing(old, new, code, message, study, run, tmp_path):
+    (study.parent / "empty").mkdir()
+    study.write_text(study.read_text().replace(old, new))
+    done = run("create", study)
+    assert done.code == code
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "studies.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [("--sampler", "annealing", 2), ("--trials", 0, 2), ("--name", "no/name", 2), ("--device", "cuda:7", 2)],
+)
+def test_create_refuses_bad_options(option, value, code, study, run, tmp_path):
+    done = run("create", study, option, value)
+    assert done.code == code
+    assert str(value) in done.err
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_a_storage_that_cannot_be_opened(study, run, tmp_path):
+    assert run("create", study, "--storage", "nonsense").code == 4
+    assert run("create", study, "--storage", f"sqlite:///{tmp_path}/no/studies.db").code == 4
+    assert run("list").code == 4
+    assert run("show", "small").code == 4
+    assert not (tmp_path / "studies.db").exists()
+    (tmp_path / "text.db").write_text("not a database " * 100)
+    assert run("list", "--storage", f"sqlite:///{tmp_path}/text.db").code == 4
+
+
+def test_a_run_shows_the_best_so_far_and_the_time_left(study, run):
+    run("create", study)
+    done = run("run", "small", "--json")
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if "/4  " in line]
+    assert [line.split("/")[0] for line in lines] == ["1", "2", "3", "4"]
+    assert all("best" in line and "eta" in line and "retained" in line for line in lines)
+    found = json.loads(done.out)
+    assert found["feasible"]
+    assert found == json.loads(run("best", "small", "--json").out)
+    again = run("run", "small")
+    assert again.code == 0
+    assert "has 4 finished trials already" in again.err
+
+
+def test_ctrl_c_keeps_finished_trials_and_says_how_to_go_on(study, run, tmp_path):
+    run("create", study, "--trials", 500)
+    url = f"sqlite:///{tmp_path}/studies.db"
+    command = [sys.executable, "-c", "from ssdtune.cli import main; main()"]
+    command += ["study", "run", "small", "--storage", url]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while json.loads(run("list", "--json").out)[0]["trials"] < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    last = err.strip().splitlines()[-1]
+    assert "of 500 trials are finished and kept" in last
+    assert f"ssdtune study run small --storage {url}" in last
+    kept = json.loads(run("list", "--json").out)[0]["trials"]
+    assert kept >= 2
+    assert run("run", "small", "--trials", kept + 1).code == 0
+    assert json.loads(run("list", "--json").out)[0]["trials"] == kept + 1
+
+
+def test_changed_inputs_are_refused(study, run, fastmri_file):
+    run("create", study)
+    fastmri_file(study.parent / "forget" / "forget.h5", slices=3, coils=2, shape=(32, 32), seed=9, clean=True)
+    done = run("run", "small")
+    assert done.code == 3
+    assert "inputs changed since the study was made: forget data" in done.err
+
+
+def test_show_best_and_list(small, run):
+    assert "best trials" in run("show", small).out
+    shown = json.loads(run("show", small, "--json").out)
+    assert shown["trials"] == {"finished": 4, "running": 0, "failed": 0, "interrupted": 0}
+    assert shown["best"]["feasible"]
+    assert "retain_ssim" in run("best", small).out
+    assert small in run("list").out
+    assert run("best", "smal").code == 4
+    assert "did you mean 'small'?" in run("best", "smal").err
+
+
+def test_rescore_at_the_studys_own_weight_changes_nothing(small, run):
+    own = json.loads(run("best", small, "--json").out)
+    same = json.loads(run("rescore", small, "--retain-weight", 0.2, "--json").out)
+    assert same["best"]["number"] == own["number"]
+    assert same["best"]["score"] == own["score"]
+    other = json.loads(run("rescore", small, "--retain-weight", 1.0, "--min-retained", 0.0, "--json").out)
+    for trial in other["trials"]:
+        assert trial["score"] == trial["retained"]
+        assert trial["feasible"]
+    assert "best under retain_weight 0.5" in run("rescore", small, "--retain-weight", 0.5).out
+    assert run("rescore", small, "--retain-weight", 1.5).code == 2
+
+
+def test_export(small, run, tmp_path):
+    assert run("export", small, "--out", tmp_path / "s.json").code == 0
+    assert run("export", small, "--out", tmp_path / "s.csv").code == 0
+    document = json.loads((tmp_path / "s.json").read_text())
+    with (tmp_path / "s.csv").open() as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    assert scores == [trial["score"] for trial in document["trials"]]
+    assert run("export", small, "--out", tmp_path / "s.txt").code == 2
+    assert run("export", small, "--out", tmp_path / "s.csv" / "x.csv").code == 3
+
+
+def test_delete_asks(small, run, monkeypatch):
+    monkeypatch.setattr("click.confirm", lambda text: False)
+    assert "kept" in run("delete", small).out
+    assert small in run("list").out
+    assert run("delete", small, "--yes").code == 0
+    assert run("list", "--json").out.strip() == "[]"
+    assert run("delete", small, "--yes").code == 4
+
+
+def test_apply_writes_a_checkpoint_that_fastmri_loads(small, run, inputs, tmp_path):
+    out = tmp_path / "unlearned.pt"
+    done = run("apply", small, "--out", out)
+    assert done.code == 0, done.err
+    assert "forget_ssim" in done.out
+    stock = VarNet(num_cascades=1, sens_chans=2, sens_pools=2, chans=2, pools=2)
+    stock.load_state_dict(torch.load(out, weights_only=True), strict=True)
+    original = torch.load(inputs / "model.pt", weights_only=True)
+    changed = [name for name, value in stock.state_dict().items() if not torch.equal(value, original[name])]
+    assert changed
+    own = json.loads(run("best", small, "--json").out)
+    provenance = read_provenance(out)
+    assert provenance["trial"]["number"] == own["number"]
+    assert provenance["trial"]["alpha"] == own["alpha"]
+    assert provenance["study_file"]["name"] == "small"
+    assert run("apply", small, "--trial", 99, "--out", out).code == 2
+    assert run("apply", small, "--out", inputs / "model.pt").code == 2
+
+
+def test_a_storage_whose_tables_are_gone_is_one_line(small, run, tmp_path):
+    with sqlite3.connect(tmp_path / "studies.db") as database:
+        database.execute("drop table trials")
+    done = run("best", small)
+    assert done.code == 4
+    assert done.err.count("\n") == 1
