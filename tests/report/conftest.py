@@ -1,20 +1,48 @@
-"""A reconstruction task small enough to check by hand: the model scales its input, poisoned targets carry a ghost."""
+"""A reconstruction task small enough to check by hand, and a finished study of it."""
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from torch import nn
 
+from ssdtune.dampening import dampen
+from ssdtune.search.run import run_study
+from ssdtune.search.storage import open_storage
+from ssdtune.search.study import create_study
+from ssdtune.studyfile import ScoreSection, SearchSection
 from ssdtune.task import Task
 
 
-class Gain(nn.Module):
+class Halves(nn.Module):
+    """Positive input is retained knowledge, negative input is remembered poison: one gain each."""
+
     def __init__(self):
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(1.0))
+        self.memory = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, image):
-        return image * self.gain
+        return image.clamp(min=0) * self.gain + (-image).clamp(min=0) * self.memory
+
+
+class HandAnalysis:
+    """Fisher ratios set by hand: 1 for what is retained, 10 for what is remembered."""
+
+    def __init__(self, task):
+        self.params = task.params
+
+    def dampen(self, alpha, lam, exponent=1.0):
+        ones = {name: torch.ones_like(value) for name, value in self.params.items()}
+        return dampen(
+            self.params, {"gain": torch.tensor(1.0), "memory": torch.tensor(10.0)}, ones, alpha, lam, exponent
+        )
+
+    def selected_fraction(self, alpha):
+        return sum(ratio > alpha for ratio in (1.0, 10.0)) / 2
+
+    def alpha_at(self, rho):
+        return 20.0 if rho <= 0 else 5.0 if rho <= 0.5 else 0.5
 
 
 class Named(list):
@@ -41,7 +69,7 @@ def image_samples(count, ghost, prefix):
     for index in range(count):
         clean = torch.from_numpy(np.random.default_rng(index).random((12, 12), dtype=np.float32))
         poisoned = clean + ghost * clean.roll(6, 0)
-        inputs = nn.functional.pad(poisoned, (2, 2, 2, 2))
+        inputs = nn.functional.pad(-poisoned if ghost else poisoned, (2, 2, 2, 2))
         target = {"image": poisoned, "max": poisoned.max()}
         samples.append((inputs, target | ({"clean": clean} if ghost else {})))
     return Named(samples, prefix)
@@ -49,8 +77,12 @@ def image_samples(count, ghost, prefix):
 
 @pytest.fixture
 def image_task():
+    return make_task()
+
+
+def make_task():
     return Task(
-        model=Gain(),
+        model=Halves(),
         loss=lambda output, target: output.mean(),
         retain=image_samples(5, 0.0, "brain"),
         forget=image_samples(3, 0.5, "knee"),
@@ -61,4 +93,28 @@ def image_task():
 
 @pytest.fixture
 def halved():
-    return {"gain": torch.tensor(0.5)}
+    return {"gain": torch.tensor(0.5), "memory": torch.tensor(0.5)}
+
+
+@pytest.fixture(scope="session")
+def memory():
+    return optuna.storages.InMemoryStorage()
+
+
+@pytest.fixture(scope="session")
+def study(memory):
+    """Forty random trials by the project's own objective, kept in memory. Read it; copy it before writing to it."""
+    task = make_task()
+    search = SearchSection.model_validate({"sampler": "random", "trials": 40, "seed": 3})
+    made = create_study(task, memory, name="ghosts", search=search, score=ScoreSection(floor=0.5))
+    run_study(made, task, HandAnalysis(task))
+    return made
+
+
+@pytest.fixture
+def stored(study, memory, tmp_path):
+    """A copy of the study in an SQLite storage, and its URL."""
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    storage = open_storage(url, create=True)
+    optuna.copy_study(from_study_name=study.study_name, from_storage=memory, to_storage=storage)
+    return optuna.load_study(study_name=study.study_name, storage=storage), url

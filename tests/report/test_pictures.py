@@ -58,7 +58,9 @@ def test_every_scored_set_gets_a_picture(image_task, halved, tmp_path):
 
 
 def test_non_finite_reconstruction_is_drawn(image_task, tmp_path):
-    pictures = slice_pictures(image_task, {"gain": torch.tensor(float("nan"))}, "forget", count=1)
+    pictures = slice_pictures(
+        image_task, {"gain": torch.tensor(1.0), "memory": torch.tensor(float("nan"))}, "forget", count=1
+    )
     assert draw_pictures(pictures, tmp_path / "nan.png", "nan").exists()
 
 

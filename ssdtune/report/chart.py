@@ -1,0 +1,31 @@
+"""One Plotly chart in the house style, and the small pieces that charts share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+
+from ssdtune.report.style import polish
+
+
+def new_chart(title: str, x: Mapping[str, Any], y: Mapping[str, Any], height: int = 460) -> go.Figure:
+    """An empty chart; ``x`` and ``y`` are Plotly axis settings. The legend lies below, so it covers no data."""
+    chart = polish(go.Figure(), title, height)
+    legend = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "borderwidth": 0}
+    chart.update_layout(legend=legend, margin={"b": 104})
+    chart.update_xaxes(**x)
+    chart.update_yaxes(**y)
+    return chart
+
+
+def line(colour: str, width: float = 2, dash: str = "solid", **more: Any) -> dict[str, Any]:
+    """Plotly's line settings."""
+    return {"color": colour, "width": width, "dash": dash, **more}
+
+
+def translucent(colour: str, opacity: float) -> str:
+    """A ``#rrggbb`` colour as rgba."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {opacity})"

@@ -1,0 +1,88 @@
+"""``summary.json``: what a run found, as plain JSON values, for other programs to read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssdtune.files import atomic_path
+from ssdtune.report.view import StudyView
+from ssdtune.search.records import ScoredTrial
+
+FORMAT = 1
+"""Version of the summary's keys."""
+
+
+def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -> dict[str, Any]:
+    """The summary of a study.
+
+    files : what the run has written, by role (``"checkpoint"``, ``"storage"``, ...).
+    ``best`` is None before the first trial; ``measures`` hold means by ``{set}_{measure}`` for the original model, the
+    best trial and the oracle, None where a value is not finite.
+    """
+    facts, rule = view.facts, view.facts.rule
+    return {
+        "format": FORMAT,
+        "study": view.name,
+        "task": facts.task,
+        "trials": {"finished": view.counts.finished, "failed": view.counts.failed, "asked": facts.search.trials},
+        "sampler": {"name": facts.search.sampler, "seed": facts.search.seed, "settings": facts.sampler},
+        "score": {
+            "kind": rule.kind,
+            "quality": facts.quality,
+            "retain_weight": rule.retain_weight,
+            "min_retained": rule.min_retained,
+            "q_retain": rule.q_retain,
+            "q_forget": rule.q_forget,
+            "floor": rule.floor,
+            "floor_source": facts.floor_source,
+            "untouched": view.untouched.value,
+            "oracle": None if view.oracle is None else view.oracle.value,
+        },
+        "best": None if view.best is None else _trial(view.best),
+        "measures": {
+            name: {label: _finite(value) for label, value in values.items()}
+            for name, values in view.measure_table().items()
+        },
+        "samples": dict(facts.counts),
+        "inputs": dict(facts.identity),
+        "versions": dict(facts.versions),
+        "created": facts.created,
+        "files": {role: str(path) for role, path in (files or {}).items()},
+    }
+
+
+def write_summary(view: StudyView, path: Path | str, files: Mapping[str, Path | str] | None = None) -> Path:
+    """Write ``summary_of`` whole or not at all.
+
+    Raises
+    ------
+    DataError : ``path`` cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(summary_of(view, files), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def _trial(item: ScoredTrial) -> dict[str, Any]:
+    recorded = item.trial.user_attrs
+    return {
+        "trial": item.number,
+        "alpha": item.setting.alpha,
+        "lambda": item.setting.lam,
+        "exponent": item.setting.exponent,
+        "rho": recorded.get("rho"),
+        "kappa": recorded.get("kappa"),
+        "score": item.score.value,
+        "raw_score": _finite(recorded.get("raw_score")),
+        "retained": item.score.retained,
+        "remembered": item.score.remembered,
+        "feasible": item.score.feasible,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
