@@ -51,7 +51,7 @@ def _row(name: str, report: FileReport) -> tuple[object, ...]:
         report.coils,
         _size(report.kspace_size),
         _size(report.target_size),
-        report.nan,
+        report.nan if report.kspace_ids else None,
         ", ".join(report.missing),
         "; ".join(report.mismatches),
         "; ".join(what for what, _ in report.faults),

@@ -255,6 +255,6 @@ def _by(size: Sequence[int] | None) -> str:
 
 
 def _first_line(reason: Exception) -> str:
-    """The innermost parenthesis of an HDF5 message, which says the cause, or the message's first line."""
+    """The cause in an HDF5 message, which stands in its last parenthesis, or the first line of another message."""
     line = (str(reason) or type(reason).__name__).splitlines()[0]
-    return line[line.rfind("(") + 1 :].rstrip(")") if line.endswith(")") else line
+    return line[line.rfind("(") + 1 :].rstrip(")").split(",")[0] if line.endswith(")") else line
