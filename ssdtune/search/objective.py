@@ -39,15 +39,21 @@ def memo_of(study: optuna.Study, facts: StudyFacts) -> Memo:
     return memo
 
 
+class OverBudget(Exception):
+    """Another process took the last place of the budget at the same moment; this trial gives way, unevaluated."""
+
+
 class Objective:
     """The objective of a study, called by Optuna with each trial.
 
     ``memo`` is shared and grows: settings that dampen alike are evaluated once. A trial whose output is not finite is
-    finished, infeasible and worst-scored, with the sets concerned in ``non_finite``.
+    finished, infeasible and worst-scored, with the sets concerned in ``non_finite``. ``budget`` is the number of
+    finished trials that the study is to have in all.
 
     Raises
     ------
     TrialError : dampening or evaluation failed; the trial is then recorded as failed with its ``error``.
+    OverBudget : the earlier trials, finished or under way, make up the budget already.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Objective:
         facts: StudyFacts,
         memo: Memo,
         *,
+        budget: int | None = None,
         sampler: ReproducibleSampler | None = None,
         worker: str = "",
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -64,6 +71,7 @@ class Objective:
         self.task, self.analysis, self.facts, self.memo = task, analysis, facts, memo
         self.space = SearchSpace.of(facts.search)
         self.sampler, self.worker, self.batch_size = sampler, worker, batch_size
+        self.budget = budget
         self.current = -1  # number of the trial under way or last run
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -71,6 +79,8 @@ class Objective:
         trial.set_user_attr("worker", self.worker)
         if self.sampler is not None and trial.number in self.sampler.seed_numbers:
             trial.set_user_attr(SEED_NUMBER, self.sampler.seed_numbers[trial.number])
+        if self.budget is not None and _earlier(trial) >= self.budget:
+            raise OverBudget
         setting = self.space.suggest(trial)
         try:
             recorded = self.measure(setting)
@@ -119,6 +129,12 @@ class Objective:
         measured = {name: recorded[name] for name in names if name in recorded}
         self.memo.setdefault(setting.effective, (measured, f"trial {trial.number} of {trial.study.study_name}"))
         return score.value
+
+
+def _earlier(trial: optuna.Trial) -> int:
+    """Trials of lower numbers that are finished or under way."""
+    counted = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+    return sum(other.number < trial.number for other in counted)
 
 
 def _where(trial: optuna.Trial, setting: Setting) -> str:

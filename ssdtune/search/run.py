@@ -17,7 +17,7 @@ from ssdtune.errors import DataError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.progress import Track, silent
 from ssdtune.search.facts import StudyFacts, read_facts
-from ssdtune.search.objective import Memo, Objective, memo_of
+from ssdtune.search.objective import Memo, Objective, OverBudget, memo_of
 from ssdtune.search.records import count_trials
 from ssdtune.search.samplers import ReproducibleSampler, build_sampler, interrupted
 from ssdtune.search.space import Analysis
@@ -58,10 +58,11 @@ def run_study(
     memo |= memo_of(study, facts)
     sampler = build_sampler(facts.search.sampler, facts.search.seed, study.study_name)
     study.sampler = sampler
-    objective = Objective(
-        task, analysis, facts, memo, sampler=sampler, worker=f"{_machine()}-{os.getpid()}", batch_size=batch_size
-    )
     total = trials or facts.search.trials
+    worker = f"{_machine()}-{os.getpid()}"
+    objective = Objective(
+        task, analysis, facts, memo, budget=total, sampler=sampler, worker=worker, batch_size=batch_size
+    )
     with storage_errors(), _stopping_cleanly(study, objective, sampler):
         for _ in track(_turns(study, total), "trials", max(total - count_trials(study).finished, 0)):
             if _run_one(study, objective) and on_trial is not None:
@@ -117,17 +118,16 @@ def _turns(study: optuna.Study, total: int) -> Iterator[None]:
 
 
 def _run_one(study: optuna.Study, objective: Objective) -> bool:
-    """Run one trial; False if another process took it for lost meanwhile (this one was suspended for long)."""
+    """Run one trial; False if it gave way to another process, or was taken for lost by one (after long suspension)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so
-            study.optimize(objective, n_trials=1)
+            study.optimize(objective, n_trials=1, catch=(OverBudget,))
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         if not interrupted(study.get_trials(deepcopy=False)[objective.current]):
             raise
-        return False
-    return True
+    return not interrupted(study.get_trials(deepcopy=False)[objective.current])
 
 
 @contextmanager
