@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import click
 
 from ssdtune.cli.study_apply import apply
@@ -10,14 +13,25 @@ from ssdtune.cli.study_read import best, export, list_studies, rescore, show
 from ssdtune.cli.study_run import run
 
 
-class OrderedGroup(click.Group):
-    """Lists its commands in the order of a study's life, not of the alphabet."""
+class StudyGroup(click.Group):
+    """Lists its commands in the order of a study's life; a database that fails is one line in each of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception:
+            if "sqlalchemy" not in sys.modules:  # importing it for a failed --help would be slow
+                raise
+            from ssdtune.search.storage import storage_errors
 
-@click.group(cls=OrderedGroup)
+            with storage_errors():
+                raise
+
+
+@click.group(cls=StudyGroup)
 def study() -> None:
     """Create, run, compare and apply studies of (alpha, lambda).
 

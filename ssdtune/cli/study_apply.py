@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
 @click.option(
     "--out", required=True, metavar="CKPT", type=click.Path(dir_okay=False, path_type=Path), help="The new checkpoint."
 )
+@click.option("--overwrite", is_flag=True, help="Replace CKPT; never the original checkpoint.")
 @storage_option
 @device_option
 @json_option
-def apply(name: str, number: int | None, out: Path, storage: str | None, device: str, as_json: bool) -> None:
+def apply(
+    name: str, number: int | None, out: Path, overwrite: bool, storage: str | None, device: str, as_json: bool
+) -> None:
     """Write the unlearned checkpoint, in the form of the original, with its provenance inside.
 
     Stock fastMRI loads it as it loaded the original. Prints every measure before and after.
     """
+    from ssdtune.mri.train import check_free
     from ssdtune.mri.varnet import load_model, save_model
     from ssdtune.search.facts import read_facts
     from ssdtune.search.records import trial_record
@@ -42,6 +47,7 @@ def apply(name: str, number: int | None, out: Path, storage: str | None, device:
     study = open_study(name, storage)
     facts = read_facts(study)
     chosen = _choose(study, number)
+    check_free(out, overwrite)
     _, analysis = load_inputs(name, facts, device)
     source = Path(str((facts.study_file or {})["model"]["checkpoint"]))
     if out.exists() and out.samefile(source):
@@ -56,7 +62,7 @@ def apply(name: str, number: int | None, out: Path, storage: str | None, device:
 
 
 def provenance(study: optuna.Study, facts: StudyFacts, item: ScoredTrial) -> dict[str, Any]:
-    """What an unlearned checkpoint says of itself, as plain JSON values."""
+    """What an unlearned checkpoint says of itself, as plain JSON values; files by name, without their folders."""
     from ssdtune.search.records import trial_record
 
     return {
@@ -69,8 +75,15 @@ def provenance(study: optuna.Study, facts: StudyFacts, item: ScoredTrial) -> dic
         "identity": dict(facts.identity),
         "versions": dict(facts.versions),
         "created": facts.created,
-        "study_file": facts.study_file,
+        "study_file": _without_folders(facts.study_file),
     }
+
+
+def _without_folders(value: Any) -> Any:
+    """A resolved study file that does not tell whose machine it was made on."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item) for key, item in value.items()}
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _choose(study: optuna.Study, number: int | None) -> ScoredTrial:

@@ -50,7 +50,7 @@ def open_storage(url: str | None = None, *, create: bool = False) -> optuna.stor
     if not create:
         _check_present(parsed)
     connect_args = {"timeout": SQLITE_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
-    with storage_errors(url), warnings.catch_warnings():
+    with storage_errors(shown(url)), warnings.catch_warnings():
         # The heartbeat is marked experimental; it is what finds the lost trials of another machine.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
@@ -82,12 +82,12 @@ def check_new_name(name: str, url: str | None = None) -> None:
     if not storage_exists(url):
         _check_writable(_parse(url))
     elif name in study_names(open_storage(url)):
-        raise duplicate(name, url)
+        raise duplicate(name, shown(url))
 
 
-def duplicate(name: str, url: str | None = None) -> StorageError:
+def duplicate(name: str, where: str = "") -> StorageError:
     todo = "choose another --name, or delete it first with: ssdtune study delete " + name
-    return StorageError(f"study '{name}' exists already", shown(url), todo)
+    return StorageError(f"study '{name}' exists already", where, todo)
 
 
 def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
@@ -97,7 +97,7 @@ def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
 
 
 def load_study(name: str, storage: optuna.storages.BaseStorage, url: str | None = None) -> optuna.Study:
-    """One study by name.
+    """One study by name; ``url`` is where the storage was opened.
 
     Raises
     ------
@@ -111,17 +111,20 @@ def load_study(name: str, storage: optuna.storages.BaseStorage, url: str | None 
         else:
             todo = "ssdtune study list shows what is there" if names else "create one with: ssdtune study create"
         raise StorageError(f"no study '{name}'", shown(url), todo)
-    with storage_errors(url):
+    with storage_errors(shown(url)):
         return optuna.load_study(study_name=name, storage=storage)
 
 
 @contextmanager
-def storage_errors(url: str | None = None) -> Iterator[None]:
-    """Turn what SQLAlchemy raises about the storage, through Optuna or not, into a StorageError."""
+def storage_errors(where: str = "") -> Iterator[None]:
+    """Turn what SQLAlchemy raises about the storage, through Optuna or not, into a StorageError.
+
+    ``where`` is the storage as it may be printed, if it is known here.
+    """
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as reason:
-        raise StorageError(f"storage failed ({_why(reason)})", shown(url), _todo(reason)) from reason
+        raise StorageError(f"storage failed ({_why(reason)})", where, _todo(reason)) from reason
 
 
 def _why(reason: BaseException) -> str:
@@ -169,7 +172,7 @@ def _check_present(parsed: URL) -> None:
 
 def _has_studies(parsed: URL) -> bool:
     """Whether the database has Optuna's tables; never makes any."""
-    with storage_errors(parsed.render_as_string(hide_password=False)):
+    with storage_errors(parsed.render_as_string(hide_password=True)):
         engine = sqlalchemy.create_engine(parsed)
         try:
             return sqlalchemy.inspect(engine).has_table("studies")

@@ -260,8 +260,13 @@ def test_apply_writes_a_checkpoint_that_fastmri_loads(small, run, inputs, tmp_pa
     assert provenance["trial"]["number"] == own["number"]
     assert provenance["trial"]["alpha"] == own["alpha"]
     assert provenance["study_file"]["name"] == "small"
-    assert run("apply", small, "--trial", 99, "--out", out).code == 2
-    assert run("apply", small, "--out", inputs / "model.pt").code == 2
+    assert str(inputs) not in json.dumps(provenance)
+    assert run("apply", small, "--trial", 99, "--out", tmp_path / "other.pt").code == 2
+    assert "--overwrite" in run("apply", small, "--out", out).err
+    assert run("apply", small, "--trial", 0, "--out", out, "--overwrite").code == 0
+    done = run("apply", small, "--out", inputs / "model.pt", "--overwrite")
+    assert done.code == 2
+    assert "original checkpoint" in done.err
 
 
 def test_a_storage_whose_tables_are_gone_is_one_line(small, run, tmp_path):

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -152,6 +153,17 @@ def test_a_trial_that_fails_says_what_and_keeps_the_others(task, analysis, new_s
     run_study(study, task, analysis, trials=4)
     counts = count_trials(study)
     assert (counts.finished, counts.failed, counts.interrupted) == (4, 1, 0)
+
+
+def test_a_storage_that_fails_within_a_run_is_no_failed_trial(task, analysis, new_study, storage, tmp_path):
+    def fail(study, trial):
+        with sqlite3.connect(tmp_path / "studies.db") as database:
+            database.execute("drop table trial_params")
+
+    study = new_study(storage=storage)
+    with pytest.raises(StorageError, match="no such table") as caught:
+        run_study(study, task, analysis, on_trial=fail)
+    assert caught.value.exit_code == 4
 
 
 def test_changed_inputs_are_refused_with_what_changed(task, analysis, new_study):
