@@ -1,6 +1,6 @@
 """Damage surfaces: predicted loss increase of any dampening (alpha, lambda), in closed form, without a forward pass.
 
-Notation as in ``ratios`` and ``tables``; delta = theta' - theta. For lam <= alpha and any set with Fisher diagonal S,
+Notation as in ``ratios`` and ``sums``; delta = theta' - theta. For lam <= alpha and any set with Fisher diagonal S,
 per-sample gradients g_i (i = 1..n) and mean gradient m:
 
     ½ Σ S_p delta_p²        = ½ [A - 2 L B + L² C],   A, B, C = Σ S_p theta_p² q_p^{0, 1, 2} over {r > alpha}
@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike
 
 from ssdtune.errors import ConfigError
 from ssdtune.fisher.ratios import positive
-from ssdtune.fisher.tables import DiagonalSums, Floats, RowTables
+from ssdtune.fisher.sums import DiagonalSums, Floats
+from ssdtune.fisher.tables import RowTables
 
 LOW_RANK = 20
 """Eigenvectors in the low-rank form."""

@@ -1,126 +1,22 @@
-"""The sums over selected parameters that every damage is made of, for any alpha after one sort.
+"""Sums over the selected parameters for every per-sample gradient, kept at a few hundred numbers of them.
 
-Notation: theta (P,) parameters; S (P,) a set's Fisher diagonal; m (P,) its mean gradient; g_i its per-sample gradients;
-q_p = r_p ** -exponent; delta_p = theta_p * (lam ** exponent * q_p - 1) over {r_p > alpha}, lam <= alpha. With the first
-k parameters in falling order of r selected, everything below is a sum over those k.
+Notation as in ``sums``; v a row, such as the per-sample gradient g_i.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ssdtune.errors import DataError
 from ssdtune.fisher.ratios import SortedRatios, positive
+from ssdtune.fisher.sums import Floats, powers
 
-Floats = NDArray[np.float64]
-
-_BLOCK = 256  # parameters between two kept sums: a query adds at most this many terms itself
 _CHUNK = 1 << 15  # parameters at a time through the gradient rows: 512 kB of float64 stay in cache
-_LARGEST = 1e120  # bound of q, so that q**2 stays finite; it binds only for alpha below 1e-120 (exponent 1)
-
-# (weight, power of q) of each kept sum; `diagonal_sums` names the weights
-_SUMS = (
-    *((weight, power) for weight in ("forget", "retain", "theta2") for power in (0, 1, 2)),
-    *((weight, power) for weight in ("forget_mean", "retain_mean") for power in (0, 1)),
-    ("one", 1),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class DiagonalSums:
-    """Exact suffix sums over {r > alpha} of every P-sized weight, from one pass over the parameters.
-
-    Kept are the sums at every 256th parameter of the order; a query adds the rest itself, so memory beyond the given
-    arrays is below half a byte a parameter, and the answer is exact (float64) at every alpha.
-    """
-
-    ratios: SortedRatios
-    theta: NDArray[np.floating]
-    forget: NDArray[np.floating]
-    retain: NDArray[np.floating]
-    forget_mean: NDArray[np.floating]
-    retain_mean: NDArray[np.floating]
-    exponent: float
-    blocks: Floats  # (sums, blocks + 1), of the parameters before each block
-
-    @cached_property
-    def theta_norm(self) -> float:
-        """|theta|, over all parameters."""
-        parts = (self.theta[start : start + _CHUNK].astype(np.float64) for start in range(0, len(self.theta), _CHUNK))
-        return math.sqrt(sum(float(part @ part) for part in parts))
-
-    @classmethod
-    def of(
-        cls,
-        ratios: SortedRatios,
-        theta: NDArray[np.floating],
-        *,
-        forget: NDArray[np.floating],
-        retain: NDArray[np.floating],
-        forget_mean: NDArray[np.floating],
-        retain_mean: NDArray[np.floating],
-        exponent: float = 1.0,
-    ) -> DiagonalSums:
-        """All arrays (P,), any float type: parameters, Fisher diagonals and mean gradients of both sets.
-
-        Raises
-        ------
-        DataError : an array of another length than the ratios.
-        ConfigError : exponent not positive.
-        """
-        for array in (theta, forget, retain, forget_mean, retain_mean):
-            if array.shape != (ratios.size,):
-                raise DataError(f"shape {array.shape} for {ratios.size} parameters", "damage", "give flat arrays")
-        positive("exponent", exponent)
-        count = -(-ratios.positive // _BLOCK)
-        sums = cls(ratios, theta, forget, retain, forget_mean, retain_mean, exponent, np.zeros((len(_SUMS), count + 1)))
-        step = _BLOCK * 64  # 16384 parameters: the terms stay in cache
-        for start in range(0, ratios.positive, step):
-            places = np.arange(start, min(start + step, ratios.positive))
-            first = start // _BLOCK
-            terms = sums._terms(places)
-            here = np.add.reduceat(terms, np.arange(0, len(places), _BLOCK), axis=1)
-            sums.blocks[:, first + 1 : first + 1 + here.shape[1]] = here
-        np.cumsum(sums.blocks, axis=1, out=sums.blocks)
-        return sums
-
-    def at(self, counts: NDArray[np.int64]) -> dict[tuple[str, int], Floats]:
-        """Every sum over the first ``counts`` (n,) parameters, by (weight, power of q), each (n,) float64."""
-        whole = counts // _BLOCK
-        found = self.blocks[:, whole]
-        for start in range(0, len(counts), 1024):
-            part = slice(start, start + 1024)
-            places = whole[part, None] * _BLOCK + np.arange(_BLOCK)
-            inside = places < counts[part, None]
-            terms = np.zeros((len(_SUMS), *places.shape))
-            terms[:, inside] = self._terms(places[inside])
-            found[:, part] += terms.sum(-1)
-        return dict(zip(_SUMS, found, strict=True))
-
-    def _terms(self, places: NDArray[np.integer]) -> Floats:
-        """(sums, n) terms of the parameters at ``places`` (n,) of the order."""
-        order = self.ratios.order[places].astype(np.intp)
-        q = powers(self.ratios.values[places], self.exponent)
-        theta = np.take(self.theta, order).astype(np.float64)
-        weights = {
-            "theta2": theta * theta,
-            "forget_mean": np.take(self.forget_mean, order) * theta,
-            "retain_mean": np.take(self.retain_mean, order) * theta,
-            "one": 1.0,
-        }
-        weights["forget"] = np.take(self.forget, order) * weights["theta2"]
-        weights["retain"] = np.take(self.retain, order) * weights["theta2"]
-        scale = (1.0, q, q * q)
-        terms = np.empty((len(_SUMS), len(places)))
-        for row, (weight, power) in enumerate(_SUMS):
-            np.multiply(weights[weight], scale[power], out=terms[row])
-        return terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,12 +46,13 @@ class RowTables:
         cls,
         ratios: SortedRatios,
         theta: NDArray[np.floating],
-        blocks: Iterable[tuple[slice, NDArray[np.floating]]],
+        blocks: Iterable[tuple[slice, Tensor]],
         samples: int,
         counts: NDArray[np.int64] | None = None,
         exponent: float = 1.0,
     ) -> RowTables:
-        """One pass over ``blocks`` of (row slice, (rows, P) gradients), about 5 ns a gradient entry on one core.
+        """One pass over ``blocks`` of (row slice, (rows, P) gradients): about 5 ns an entry on one core, and on the
+        GPU where the gradients are there.
 
         ``counts`` default to ``log_spaced_counts``; 0 and all selectable parameters are always among them.
         """
@@ -163,17 +60,13 @@ class RowTables:
         total = ratios.positive
         wanted = log_spaced_counts(total) if counts is None else np.clip(counts, 0, total)
         knots = np.unique(np.append(wanted, [0, total]))
-        bins, plain_weight, shrunk_weight = _binned_weights(ratios, theta, knots, exponent)
-        plain, shrunk = np.zeros((2, samples, len(knots) + 1))
+        plain, shrunk = np.zeros((2, samples, len(knots)))
+        binner: _HostBinner | _CudaBinner | None = None
         for rows, block in blocks:
-            for start in range(0, block.shape[1], _CHUNK):
-                part = slice(start, start + _CHUNK)
-                places = bins[part].astype(np.intp)
-                for row, values in zip(range(*rows.indices(samples)), block[:, part], strict=True):
-                    plain[row] += np.bincount(places, values * plain_weight[part], len(knots) + 1)
-                    shrunk[row] += np.bincount(places, values * shrunk_weight[part], len(knots) + 1)
-        # bin 0 is empty, bin j holds what knot j adds to knot j - 1, the last bin what is never selected
-        plain, shrunk = (np.cumsum(table[:, :-1], axis=1) for table in (plain, shrunk))
+            if binner is None:
+                kind = _CudaBinner if block.device.type == "cuda" else _HostBinner
+                binner = kind(ratios, theta, knots, exponent, block.device)
+            plain[rows], shrunk[rows] = binner(block)
         return cls(knots, plain, shrunk, samples, exponent)
 
     def at(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -220,28 +113,67 @@ def log_spaced_counts(total: int, number: int = 512) -> NDArray[np.int64]:
     return counts
 
 
-def powers(ratio: NDArray[np.floating], exponent: float) -> Floats:
-    """q = ratio ** -exponent in float64, bounded; 0 where the ratio is infinite."""
-    with np.errstate(divide="ignore", over="ignore"):
-        q = 1.0 / ratio.astype(np.float64)
-        return np.minimum(q if exponent == 1.0 else q**exponent, _LARGEST)
+class _HostBinner:
+    """Sums up to each knot on the CPU: each parameter's bin is worked out once, then rows are counted into bins."""
+
+    def __init__(
+        self,
+        ratios: SortedRatios,
+        theta: NDArray[np.floating],
+        knots: NDArray[np.int64],
+        exponent: float,
+        device: torch.device,
+    ) -> None:
+        # bin j holds what knot j adds to knot j - 1; bin 0 is empty, the last bin is never selected
+        self._number = len(knots) + 1
+        self._bins: NDArray[np.integer] = np.full(ratios.size, len(knots), np.min_scalar_type(self._number))
+        self._plain = theta.astype(np.float64)
+        self._shrunk = np.zeros(ratios.size)
+        step = 1 << 20
+        for start in range(0, ratios.positive, step):
+            places = np.arange(start, min(start + step, ratios.positive))
+            order = ratios.order[places]
+            self._bins[order] = np.searchsorted(knots, places, side="right")
+            self._shrunk[order] = powers(ratios.values[places], exponent)
+        self._shrunk *= self._plain
+
+    def __call__(self, block: Tensor) -> tuple[Floats, Floats]:
+        rows = block.cpu().numpy()
+        plain, shrunk = np.zeros((2, len(rows), self._number))
+        for start in range(0, rows.shape[1], _CHUNK):
+            part = slice(start, start + _CHUNK)
+            bins = self._bins[part].astype(np.intp)
+            for row, values in enumerate(rows[:, part]):
+                plain[row] += np.bincount(bins, values * self._plain[part], self._number)
+                shrunk[row] += np.bincount(bins, values * self._shrunk[part], self._number)
+        return np.cumsum(plain[:, :-1], axis=1), np.cumsum(shrunk[:, :-1], axis=1)
 
 
-def _binned_weights(
-    ratios: SortedRatios, theta: NDArray[np.floating], counts: NDArray[np.int64], exponent: float
-) -> tuple[NDArray[np.integer], Floats, Floats]:
-    """Per parameter, in model order: its bin (the last one is never selected) and the weights theta, theta * q."""
-    bins: NDArray[np.integer] = np.full(ratios.size, len(counts), np.int16 if len(counts) < 2**15 else np.int32)
-    shrunk = np.zeros(ratios.size)
-    step = 1 << 20
-    for start in range(0, ratios.positive, step):
-        places = slice(start, min(start + step, ratios.positive))
-        order = ratios.order[places]
-        bins[order] = np.searchsorted(counts, np.arange(places.start, places.stop), side="right")
-        shrunk[order] = powers(ratios.values[places], exponent)
-    plain = theta.astype(np.float64)
-    shrunk *= plain
-    return bins, plain, shrunk
+class _CudaBinner:
+    """Sums up to each knot on the GPU, where cumulative sums in falling order of r are quicker than scattered adds."""
+
+    def __init__(
+        self,
+        ratios: SortedRatios,
+        theta: NDArray[np.floating],
+        knots: NDArray[np.int64],
+        exponent: float,
+        device: torch.device,
+    ) -> None:
+        order = ratios.order[: ratios.positive].astype(np.int64)
+        self._order = torch.from_numpy(order).to(device)
+        self._last = torch.from_numpy(knots).to(device)
+        self._plain = torch.from_numpy(theta[order].astype(np.float64)).to(device)
+        self._shrunk = self._plain * torch.from_numpy(powers(ratios.values[: ratios.positive], exponent)).to(device)
+
+    def __call__(self, block: Tensor) -> tuple[Floats, Floats]:
+        ordered = (row[self._order].double() for row in block)
+        sums = [torch.stack([self._up_to(row * self._plain), self._up_to(row * self._shrunk)]) for row in ordered]
+        plain, shrunk = torch.stack(sums, dim=1).cpu().numpy()
+        return plain, shrunk
+
+    def _up_to(self, terms: Tensor) -> Tensor:
+        return torch.nn.functional.pad(torch.cumsum(terms, 0), (1, 0))[self._last]
 
 
 def _between(table: Floats, left: NDArray[np.integer], right: NDArray[np.integer], share: Floats) -> Floats:

@@ -13,7 +13,8 @@ from ssdtune.dampening import dampening_factors
 from ssdtune.errors import ConfigError, DataError
 from ssdtune.fisher.damage import DamageSurfaces, DamageTerms
 from ssdtune.fisher.ratios import SortedRatios
-from ssdtune.fisher.tables import DiagonalSums, RowTables, log_spaced_counts
+from ssdtune.fisher.sums import DiagonalSums
+from ssdtune.fisher.tables import RowTables, _CudaBinner, _HostBinner, log_spaced_counts
 
 
 def surfaces(theta, f, o, retain, forget_rows, retain_rows, exponent=1.0, counts=None, rank=None):
@@ -30,7 +31,8 @@ def surfaces(theta, f, o, retain, forget_rows, retain_rows, exponent=1.0, counts
     )
     tables = []
     for rows in (forget_rows, retain_rows):
-        blocks = [(slice(0, 1), rows[:1]), (slice(1, len(rows)), rows[1:])]
+        gradients = torch.from_numpy(rows)
+        blocks = [(slice(0, 1), gradients[:1]), (slice(1, len(rows)), gradients[1:])]
         table = RowTables.of(ratios, theta, blocks, len(rows), counts, exponent)
         vectors = np.linalg.eigh(rows @ rows.T)[1][:, ::-1][:, :rank]
         tables.append((table, table.project(vectors)))
@@ -190,6 +192,17 @@ def test_rows_are_exact_at_their_counts():
         np.testing.assert_allclose(
             plane(alpha, alpha / 2).retain_full, direct(**vars(case), alpha=alpha, lam=alpha / 2)["retain_full"]
         )
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_the_gpu_way_of_summing_rows_is_the_cpu_way(exponent):
+    case, device = random_case(size=3000), torch.device("cpu")
+    case.f[:700] = 0  # never selected
+    ratios, knots = SortedRatios.of(case.f, case.o), np.array([0, 1, 40, 900, 2300])
+    rows = torch.from_numpy(case.forget_rows)
+    host = _HostBinner(ratios, case.theta, knots, exponent, device)(rows)
+    cuda = _CudaBinner(ratios, case.theta, knots, exponent, device)(rows)
+    np.testing.assert_allclose(cuda, host, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("total", [0, 1, 5, 512, 513, 2000, 30_000_000])
