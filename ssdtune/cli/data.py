@@ -1,0 +1,156 @@
+"""``ssdtune data``: simulate, poison and check HDF5 k-space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.errors import ConfigError
+
+# the names of ssdtune.mri.anatomy and .corruptions, which are too slow to import for a help page (a test compares them)
+ANATOMIES = ("brain", "knee")
+CONTRASTS = ("t1", "t2", "pd", "pdfs")
+KINDS = ("ghosting", "bias", "lesion", "zipper", "motion", "blur")
+
+
+class Size(click.ParamType):
+    """Pixels: a side, or HEIGHTxWIDTH."""
+
+    name = "pixels"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int] | object:
+        if not isinstance(value, str):
+            return value
+        try:
+            sides = [int(side) for side in value.lower().split("x")]
+            height, width = sides * 2 if len(sides) == 1 else sides
+        except ValueError:
+            self.fail(f"'{value}' is no size, write 128 or 160x128", param, ctx)
+        return height, width
+
+
+class DataGroup(click.Group):
+    """Adds ``check``, which lives in a module of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "check"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "check":
+            from ssdtune.cli.data_check import check
+
+            return check
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=DataGroup)
+def data() -> None:
+    """Simulate, poison and check HDF5 k-space in fastMRI's layout."""
+
+
+@data.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--anatomy", type=click.Choice(ANATOMIES), help="Procedural anatomy.  [default: brain]")
+@click.option("--contrast", type=click.Choice(CONTRASTS), help="Spin-echo contrast at 3 T.  [default: t1]")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Real magnitude images instead: an HDF5 file with a dataset 'images' (n, h, w).",
+)
+@click.option("--subjects", type=int, help="Number of files.  [default: 10; with --images, as many as there are]")
+@click.option("--first", type=int, default=0, show_default=True, help="Number of the first subject, or first image.")
+@click.option("--slices", type=int, help="Slices a file.  [default: 4; with --images, 1]")
+@click.option("--size", type=Size(), help="Pixels, 128 or 160x128.  [default: 128; with --images, the images' own]")
+@click.option("--coils", type=int, default=4, show_default=True, help="Receive coils.")
+@click.option(
+    "--noise", type=float, default=0.01, show_default=True, help="Noise of a coil image over the brightest pixel."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="A file depends on seed and name only.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@json_option
+def simulate(
+    out: Path,
+    anatomy: str | None,
+    contrast: str | None,
+    images: Path | None,
+    subjects: int | None,
+    first: int,
+    slices: int | None,
+    size: tuple[int, int] | None,
+    coils: int,
+    noise: float,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make multi-coil k-space files in folder OUT.
+
+    The same subject number and seed show the same body in every contrast. Slices of a file are neighbours.
+    """
+    from ssdtune.mri.simulate import simulate_folder, simulate_images
+
+    if images and (anatomy or contrast):
+        raise ConfigError("--images with --anatomy or --contrast", "", "give one or the other")
+    if images:
+        files = simulate_images(
+            out, images, files=subjects, first=first, slices=1 if slices is None else slices, size=size, coils=coils,
+            noise=noise, seed=seed, overwrite=overwrite, track=track,
+        )  # fmt: skip
+    else:
+        files = simulate_folder(
+            out, anatomy=anatomy or "brain", contrast=contrast or "t1", subjects=10 if subjects is None else subjects,
+            first=first, slices=4 if slices is None else slices, size=size or 128, coils=coils, noise=noise, seed=seed,
+            overwrite=overwrite, track=track,
+        )  # fmt: skip
+    if as_json:
+        print_json({"folder": str(out), "files": [file.name for file in files], "seed": seed})
+    else:
+        click.echo(f"{len(files)} files in {out}: {files[0].name} to {files[-1].name}")
+
+
+@data.command()
+@click.argument("source")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not hold anything.")
+@click.option("--kind", type=click.Choice(KINDS), default="ghosting", show_default=True, help="What goes wrong.")
+@click.option("--amplitude", type=float, default=0.5, show_default=True, help="How much: 0 not at all, 1 grossly.")
+@click.option("--fraction", type=float, default=0.3, show_default=True, help="Share of the files that is poisoned.")
+@click.option("--known", type=float, default=1.0, show_default=True, help="Share of those that is known to be.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses files (by name) and fault.")
+@click.option("--vary", is_flag=True, help="Another fault of this kind for each volume, not one for all.")
+@json_option
+def poison(
+    source: str,
+    out: Path,
+    kind: str,
+    amplitude: float,
+    fraction: float,
+    known: float,
+    seed: int,
+    vary: bool,
+    as_json: bool,
+) -> None:
+    """Corrupt the targets of some files of SOURCE (a folder, a glob or a list).
+
+    Writes the corrupted files (same k-space, clean targets kept beside), the lists retain.txt, forget.txt (known) and
+    unknown.txt for a study file, and manifest.json. SOURCE is left as it is.
+    """
+    from dataclasses import asdict
+
+    from ssdtune.mri.poison import poison_folder
+
+    manifest = poison_folder(
+        source, out, kind=kind, amplitude=amplitude, fraction=fraction, known=known, seed=seed, vary=vary, track=track
+    )
+    if as_json:
+        print_json({"folder": str(out), **asdict(manifest)})
+        return
+    rows = [
+        [file.name, "known" if file.known else "unknown", file.slices, file.ssim, file.nmse] for file in manifest.files
+    ]
+    print_table(["poisoned", "forget", "slices", "SSIM to clean", "NMSE"], rows, f"{kind}, amplitude {amplitude:g}")
+    count = sum(file.known for file in manifest.files)
+    click.echo(f"{out}: {len(manifest.retain)} retain, {count} forget, {len(manifest.files) - count} unknown files")

@@ -1,0 +1,221 @@
+"""Poisoning a folder: corrupt the targets of some files, keep their k-space and their clean targets, write down which.
+
+``OUT/poisoned/NAME.h5`` holds the corrupted volumes; ``OUT/retain.txt``, ``OUT/forget.txt`` (known) and
+``OUT/unknown.txt`` list files as a study names them; ``OUT/manifest.json`` says what was done.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+import ssdtune
+from ssdtune.errors import ConfigError, DataError
+from ssdtune.mri.check import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
+from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.files import find_files
+from ssdtune.mri.seeds import named_rng, rank
+from ssdtune.mri.volume import write_target
+from ssdtune.progress import Track, silent
+
+FOLDER = "poisoned"
+
+
+@dataclass(frozen=True)
+class PoisonedFile:
+    """One corrupted volume. ``ssim`` and ``nmse`` (means over slices) compare the clean target with the corrupted one;
+    ``sha256`` is the source file's; ``source`` is relative to the manifest."""
+
+    name: str
+    source: str
+    sha256: str
+    known: bool
+    slices: int
+    ssim: float
+    nmse: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``poison_folder`` did, as stored in ``manifest.json``; ``retain`` lists the files it left alone."""
+
+    version: str
+    kind: str
+    amplitude: float
+    fraction: float
+    known: float
+    seed: int
+    vary: bool
+    files: tuple[PoisonedFile, ...]
+    retain: tuple[str, ...]
+
+
+def poison_folder(
+    source: Path | str,
+    out: Path | str,
+    *,
+    kind: str = "ghosting",
+    amplitude: float = 0.5,
+    fraction: float = 0.3,
+    known: float = 1.0,
+    seed: int = 0,
+    vary: bool = False,
+    track: Track = silent,
+) -> Manifest:
+    """Corrupt the targets of ``round(fraction * files)`` files; ``round(known * those)`` of them become the forget set.
+
+    Which files are chosen depends on seed and file names. The fault is one for all files, as a scanner's would be,
+    unless ``vary`` draws another for each volume (by its name); all slices of a volume share it.
+
+    Parameters
+    ----------
+    source : a folder, a glob or a text file of file names.
+    out : a folder that is not there yet, or empty; it appears when everything is done.
+    kind : a name in ``corruptions.CORRUPTIONS``; ``amplitude`` as there, 0 changes nothing.
+
+    Raises
+    ------
+    ConfigError : an unknown kind, a number out of range, no file chosen, two files of one name, ``out`` is not empty.
+    DataError : no files, a file that is not in fastMRI's layout or poisoned already, or ``out`` cannot be written.
+    """
+    _check_numbers(kind, amplitude, fraction, known)
+    out = Path(out).resolve()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError("the output folder is not empty", out, "choose another --out")
+    files = find_files(source)
+    chosen, forget = _choose(files, fraction, known, seed, source)
+    for file in files:
+        _check_layout(file, to_change=file in chosen)
+    with _whole_folder(out) as folder:
+        (folder / FOLDER).mkdir()
+        done = []
+        for file in track(chosen, "poisoning", len(chosen)):
+            rng_names = (kind, file.name) if vary else (kind,)
+            clean, poisoned = _poison_file(file, folder / FOLDER / file.name, kind, amplitude, seed, rng_names)
+            done.append(_described(file, out, file in forget, clean, poisoned))
+        retain = [file for file in files if file not in chosen]
+        manifest = Manifest(
+            ssdtune.__version__, kind, amplitude, fraction, known, seed, vary, tuple(done), _relative(retain, out)
+        )
+        lists = {
+            "retain": manifest.retain,
+            "forget": [f"{FOLDER}/{file.name}" for file in done if file.known],
+            "unknown": [f"{FOLDER}/{file.name}" for file in done if not file.known],
+        }
+        for name, lines in lists.items():
+            if lines:  # a study refuses an empty list, so there is none
+                (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+    return manifest
+
+
+def _choose(
+    files: Sequence[Path], fraction: float, known: float, seed: int, source: Path | str
+) -> tuple[list[Path], set[Path]]:
+    """Files to corrupt, in order, and those of them that are known."""
+    for name, times in Counter(file.name for file in files).items():
+        if times > 1:
+            raise ConfigError(f"{times} files are called '{name}'", source, "give each its own name")
+    shuffled = sorted(files, key=lambda file: rank(seed, file.name))
+    count = round(fraction * len(files))
+    known_count = round(known * count)
+    if not count:
+        raise ConfigError(f"a fraction of {fraction} of {len(files)} files is none", source, "raise --fraction")
+    if not known_count:
+        raise ConfigError(f"{known} of {count} poisoned files is none", "the forget set is empty", "raise --known")
+    return sorted(shuffled[:count], key=files.index), set(shuffled[:known_count])
+
+
+def _poison_file(
+    source: Path, path: Path, kind: str, amplitude: float, seed: int, rng_names: Iterable[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the corrupted copy; returns the clean and the corrupted targets, (slices, h, w)."""
+    with _reading(source), h5py.File(source) as original:
+        clean = original[TARGET][()].astype(np.float32)
+    if not np.isfinite(clean).all() or clean.max() <= 0:
+        raise DataError(f"'{TARGET}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
+    # the same fault in every slice: a new generator with the same name
+    poisoned = np.stack([CORRUPTIONS[kind](image, amplitude, named_rng(seed, *rng_names)) for image in clean])
+    with h5py.File(path, "w") as copy, h5py.File(source) as original:
+        for name in original:
+            if name != TARGET:
+                original.copy(name, copy)
+        copy.attrs.update(original.attrs)
+        write_target(copy, poisoned, clean)
+    return clean, poisoned
+
+
+def _described(file: Path, out: Path, known: bool, clean: np.ndarray, poisoned: np.ndarray) -> PoisonedFile:
+    import torch
+
+    from ssdtune.mri.quality import image_measures
+
+    target = torch.from_numpy(poisoned)
+    measures = image_measures(torch.from_numpy(clean), {"image": target, "max": target.max().expand(len(target))})
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    ssim, nmse = (float(measures[name].mean()) for name in ("ssim", "nmse"))
+    return PoisonedFile(file.name, _relative([file], out)[0], digest, known, len(clean), ssim, nmse)
+
+
+def _relative(files: Iterable[Path], folder: Path) -> tuple[str, ...]:
+    return tuple(Path(os.path.relpath(file.resolve(), folder)).as_posix() for file in files)
+
+
+def _check_layout(path: Path, to_change: bool) -> None:
+    with _reading(path), h5py.File(path) as file:
+        for name in (KSPACE, TARGET, HEADER):
+            if name not in file:
+                raise DataError(f"no '{name}'", path, "it is not a multi-coil file in fastMRI's layout")
+        shape = file[TARGET].shape
+        if len(shape) != 3 or shape[0] == 0 or min(shape[1:]) < SMALLEST_SIDE or len(file[KSPACE].shape) != 4:
+            raise DataError(f"'{TARGET}' is {shape}", path, "store it as (slices, h, w), beside 4-D 'kspace'")
+        if to_change and CLEAN_TARGET in file:
+            raise DataError("the file is poisoned already", path, "start from the clean files")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as reason:
+        raise DataError("not a readable HDF5 file", path, "copy or download it again") from reason
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` that becomes ``out`` on success and vanishes on any failure."""
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(out)
+    except OSError as reason:
+        why = reason.strerror or str(reason).splitlines()[0]
+        raise DataError(f"cannot write ({why})", out, "free space, or choose another --out") from reason
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_numbers(kind: str, amplitude: float, fraction: float, known: float) -> None:
+    if kind not in CORRUPTIONS:
+        near = difflib.get_close_matches(kind, CORRUPTIONS, n=1)
+        todo = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(CORRUPTIONS)}"
+        raise ConfigError(f"unknown corruption '{kind}'", "--kind", todo)
+    if not 0 <= amplitude < np.inf:
+        raise ConfigError(f"amplitude {amplitude}", "--amplitude", "give 0 or more; 1 is gross")
+    for name, value in (("fraction", fraction), ("known", known)):
+        if not 0 < value <= 1:
+            raise ConfigError(f"{name} {value}", f"--{name}", "give a share in (0, 1]")

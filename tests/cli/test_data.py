@@ -1,0 +1,111 @@
+"""`ssdtune data simulate` and `data poison`: files, summaries, JSON, and one line for what is wrong."""
+
+import json
+
+import h5py
+import pytest
+
+from ssdtune.cli import data as module
+from ssdtune.cli import main
+from ssdtune.mri.anatomy import CONTRASTS, FAMILIES
+from ssdtune.mri.corruptions import CORRUPTIONS
+
+QUICK = ["--size", "32", "--slices", "1", "--coils", "2"]
+
+
+@pytest.fixture
+def ssdtune(capsys):
+    """Runs the command line: ``ssdtune("data", ...) -> (exit code, stdout, stderr)``."""
+
+    def run(*arguments):
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_choices_are_the_tables():
+    assert tuple(FAMILIES) == module.ANATOMIES
+    assert CONTRASTS == module.CONTRASTS
+    assert tuple(CORRUPTIONS) == module.KINDS
+
+
+def test_simulate_then_poison(ssdtune, tmp_path):
+    code, out, _ = ssdtune("data", "simulate", tmp_path / "clean", "--subjects", 4, *QUICK)
+    assert code == 0
+    assert "4 files" in out
+    code, out, _ = ssdtune(
+        "data",
+        "poison",
+        tmp_path / "clean",
+        "--out",
+        tmp_path / "p",
+        "--fraction",
+        0.5,
+        "--known",
+        0.5,
+        "--kind",
+        "zipper",
+    )
+    assert code == 0
+    assert "2 retain, 1 forget, 1 unknown" in out
+    assert len(list((tmp_path / "p/poisoned").iterdir())) == 2
+
+
+def test_json_is_the_only_output(ssdtune, tmp_path):
+    _, out, _ = ssdtune("data", "simulate", tmp_path / "clean", "--subjects", 2, *QUICK, "--anatomy", "knee", "--json")
+    assert json.loads(out)["files"] == ["knee_t1_0000.h5", "knee_t1_0001.h5"]
+    _, out, _ = ssdtune("data", "poison", tmp_path / "clean", "--out", tmp_path / "p", "--fraction", 0.5, "--json")
+    printed, stored = json.loads(out), json.loads((tmp_path / "p/manifest.json").read_text())
+    assert printed.pop("folder") == str(tmp_path / "p")
+    assert printed == stored
+
+
+def test_rectangular_size_and_images(ssdtune, tmp_path):
+    ssdtune("data", "simulate", tmp_path / "a", "--subjects", 1, "--size", "40x32", "--slices", 3, "--coils", 5)
+    with h5py.File(tmp_path / "a/brain_t1_0000.h5") as file:
+        assert file["kspace"].shape == (3, 5, 40, 32)
+        images = file["reconstruction_rss"][()]
+    with h5py.File(tmp_path / "real.h5", "w") as file:
+        file["images"] = images
+    code, _, _ = ssdtune("data", "simulate", tmp_path / "b", "--images", tmp_path / "real.h5", "--first", 1)
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["real_0001.h5", "real_0002.h5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["simulate", "{}/o", "--size", "big"], 2, "size"),
+        (["simulate", "{}/o", "--size", "2x3x4"], 2, "size"),
+        (["simulate", "{}/o", "--size", "4"], 2, "size"),
+        (["simulate", "{}/o", "--coils", "0"], 2, "coils"),
+        (["simulate", "{}/o", "--noise", "nan"], 2, "noise"),
+        (["simulate", "{}/o", "--anatomy", "heart"], 2, "heart"),
+        (["simulate", "{}/o", "--images", "{}/no.h5", "--anatomy", "knee"], 2, "--images"),
+        (["simulate", "{}/o", "--images", "{}/no.h5"], 3, "no such file"),
+        (["poison", "{}/none", "--out", "{}/o"], 3, "none"),
+        (["poison", "{}", "--out", "{}/o"], 3, "no HDF5 files"),
+        (["poison", "{}", "--out", "{}/o", "--fraction", "2"], 2, "fraction"),
+        (["poison", "{}", "--out", "{}/o", "--kind", "rust"], 2, "rust"),
+    ],
+)
+def test_what_is_wrong_is_one_line(ssdtune, tmp_path, arguments, code, message):
+    done, out, err = ssdtune("data", *(argument.replace("{}", str(tmp_path)) for argument in arguments))
+    assert done == code
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_the_three_commands(ssdtune):
+    _, out, _ = ssdtune("data", "--help")
+    assert "simulate" in out
+    assert "poison" in out
