@@ -60,6 +60,12 @@ class SlicePicture:
         return np.abs(getattr(self, which) - getattr(self, reference))
 
 
+def has_images(task: Task) -> bool:
+    """Whether the task's targets are images, so that it can be pictured."""
+    _, target = task.forget[0]
+    return isinstance(target, Mapping) and "image" in target
+
+
 def slice_pictures(task: Task, params: Mapping[str, Tensor], set_name: str, count: int = 2) -> list[SlicePicture]:
     """Reconstruct ``count`` slices of a scored set with the untouched model and with ``params``.
 
@@ -71,6 +77,8 @@ def slice_pictures(task: Task, params: Mapping[str, Tensor], set_name: str, coun
     """
     if set_name not in task.scored_sets:
         raise ConfigError(f"no set '{set_name}'", task.name, f"choose one of {', '.join(task.scored_sets)}")
+    if not has_images(task):
+        raise ConfigError("its targets are not images", task.name, "pictures need a reconstruction task")
     samples = task.scored_sets[set_name]
     ids = sample_ids(samples)
     return [_picture(task, params, set_name, samples, index, ids[index]) for index in _spread(len(samples), count)]
@@ -148,8 +156,6 @@ def _picture(
     task: Task, params: Mapping[str, Tensor], set_name: str, samples: Samples, index: int, sample_id: str
 ) -> SlicePicture:
     batch = next(iter(batches([samples[index]], 1, task.device)))
-    if not (isinstance(batch.target, Mapping) and "image" in batch.target):
-        raise ConfigError("its targets are not images", task.name, "pictures need a reconstruction task")
     target = _array(batch.target["image"])
     images, measured = [], []
     for setting in (None, params):

@@ -1,5 +1,7 @@
 """A reconstruction task small enough to check by hand, and a finished study of it."""
 
+import shutil
+
 import numpy as np
 import optuna
 import pytest
@@ -111,10 +113,17 @@ def study(memory):
     return made
 
 
+@pytest.fixture(scope="session")
+def database(study, memory, tmp_path_factory):
+    """The study in an SQLite file."""
+    path = tmp_path_factory.mktemp("database") / "studies.db"
+    kept = open_storage(f"sqlite:///{path}", create=True)
+    optuna.copy_study(from_study_name=study.study_name, from_storage=memory, to_storage=kept)
+    return path
+
+
 @pytest.fixture
-def stored(study, memory, tmp_path):
-    """A copy of the study in an SQLite storage, and its URL."""
-    url = f"sqlite:///{tmp_path / 'studies.db'}"
-    storage = open_storage(url, create=True)
-    optuna.copy_study(from_study_name=study.study_name, from_storage=memory, to_storage=storage)
-    return optuna.load_study(study_name=study.study_name, storage=storage), url
+def stored(database, study, tmp_path):
+    """The study in an SQLite storage of the test's own, and its URL."""
+    url = f"sqlite:///{shutil.copy(database, tmp_path / 'studies.db')}"
+    return optuna.load_study(study_name=study.study_name, storage=open_storage(url)), url

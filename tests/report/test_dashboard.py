@@ -1,0 +1,163 @@
+"""The note, figures and pictures of a study in the real optuna-dashboard, and that attaching again changes nothing."""
+
+import html
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+
+import optuna
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+from optuna_dashboard import get_note, save_note
+
+from ssdtune.errors import StorageError
+from ssdtune.report.dashboard import LAST_LINE, artifact_folder, attach, note_text
+from ssdtune.report.history import history_figures
+from ssdtune.report.pictures import write_pictures
+from ssdtune.report.statement import fact_rows, finding
+from ssdtune.report.view import read_view
+
+SERVER = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboard", "--port", "0", "--storage"]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def served(url):
+    """The address of ``ssdtune dashboard`` on a storage."""
+    process = subprocess.Popen([*SERVER, url], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().rpartition(": ")[2].split()[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def fetch(address, json_body=True):
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        content = answer.read()
+    return json.loads(content) if json_body else content
+
+
+def test_the_note_holds_every_fact_and_measure(study):
+    view = read_view(study)
+    text = note_text(view)
+    assert finding(view) in text
+    for what, value in fact_rows(view):
+        assert f"| {what} | {value} |" in text
+    best = view.best.trial.user_attrs
+    assert f"| forget (known) | ssim | 1.0000 | {best['forget_ssim']:.4f} |" in text
+    assert f"ssdtune study apply {view.name} --out unlearned.pt" in text
+
+
+def test_attaching_again_changes_nothing(stored, image_task, halved, tmp_path):
+    study, url = stored
+    pictures = write_pictures(image_task, halved, tmp_path / "pictures")
+    for _ in range(2):
+        attach(study, pictures=pictures, artifacts=artifact_folder(url))
+    assert get_note(study) == note_text(read_view(study))
+    names = sorted(meta.filename for meta in get_all_artifact_meta(study))
+    assert names == ["before_after_forget.png", "before_after_retain.png"]
+
+
+def test_a_new_picture_replaces_the_old_one(stored, image_task, halved, tmp_path):
+    study, url = stored
+    folder = artifact_folder(url)
+    for gain in (halved, image_task.params):
+        pictures = write_pictures(image_task, gain, tmp_path / "pictures")
+        attach(study, pictures=pictures, artifacts=folder)
+    for meta in get_all_artifact_meta(study):
+        assert (folder / meta.artifact_id).read_bytes() == (tmp_path / "pictures" / meta.filename).read_bytes()
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_a_user_wrote_is_kept(stored):
+    study, _ = stored
+    save_note(study, "my own words")
+    attach(study)
+    assert get_note(study) == f"{note_text(read_view(study))}\n\nmy own words"
+    attach(study)
+    assert get_note(study).count(LAST_LINE) == get_note(study).count("my own words") == 1
+
+
+def test_a_note_follows_the_study(stored):
+    study, _ = stored
+    attach(study)
+    study.add_trial(
+        optuna.trial.create_trial(
+            params={"alpha": 1.0, "lambda": 1.0},
+            distributions=study.trials[0].distributions,
+            value=1.0,
+            user_attrs=dict(study.best_trial.user_attrs),
+        )
+    )
+    attach(study)
+    assert "| trials | 41 finished of 40 |" in get_note(study)
+    assert get_note(study).count("## ghosts") == 1
+
+
+def test_the_server_serves_note_figures_and_pictures(stored, image_task, halved, tmp_path):
+    study, url = stored
+    pictures = write_pictures(image_task, halved, tmp_path / "pictures")
+    for _ in range(2):
+        attach(study, pictures=pictures, artifacts=artifact_folder(url))
+    view = read_view(study)
+    with served(url) as address:
+        assert [item["study_name"] for item in fetch(f"{address}api/studies")["study_summaries"]] == ["ghosts"]
+        shown = fetch(f"{address}api/studies/1")
+        for artifact in shown["artifacts"]:
+            content = fetch(f"{address}artifacts/1/{artifact['artifact_id']}", json_body=False)
+            assert content == (tmp_path / "pictures" / artifact["filename"]).read_bytes()
+    assert len(shown["artifacts"]) == 2
+    assert shown["note"] == {"body": note_text(view), "version": 1}, "an unchanged note is not written again"
+    assert sorted(item["id"] for item in shown["plotly_graph_objects"]) == sorted(history_figures(view))
+    figures = {item["id"]: json.loads(item["graph_object"]) for item in shown["plotly_graph_objects"]}
+    (line,) = [trace for trace in figures["ssdtune-trajectory"]["data"] if trace["name"] == "best feasible so far"]
+    assert line["y"] == list(history_figures(view)["ssdtune-trajectory"].data[-1].y)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to draw the dashboard with")
+def test_a_browser_draws_note_and_figures(stored, tmp_path):
+    study, url = stored
+    attach(study)
+    view = read_view(study)
+    with served(url) as address:
+        note = drawn(f"{address}dashboard/studies/1/note", tmp_path)
+        page = drawn(f"{address}dashboard/studies/1", tmp_path)
+    assert finding(view) in html.unescape(note)
+    assert "<td>feasible</td>" in note, "Markdown tables are drawn as tables"
+    for name, figure in history_figures(view).items():
+        place = page.index(f'id="user-defined-plot:{name}"')
+        assert "main-svg" in page[place : place + 2000], f"{name} is drawn"
+        assert figure.layout.title.text in page
+
+
+def drawn(address, folder):
+    """The document after its scripts have run."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000"]
+    command += [f"--user-data-dir={folder / 'browser'}", "--window-size=1600,2400", "--dump-dom", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_artifacts_lie_beside_an_sqlite_file():
+    assert artifact_folder("sqlite:////data/studies.db").as_posix() == "/data/studies_artifacts"
+    assert artifact_folder("postgresql://user@host/studies") is None
+    assert artifact_folder("sqlite://") is None
+
+
+def test_an_artifact_folder_that_cannot_be_made_is_one_error(stored, image_task, halved, tmp_path):
+    study, _ = stored
+    pictures = write_pictures(image_task, halved, tmp_path / "pictures")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot write an artifact"):
+        attach(study, pictures=pictures, artifacts=tmp_path / "file" / "artifacts")
+
+
+def test_a_foreign_study_is_refused():
+    with pytest.raises(StorageError, match="not a study made by ssdtune"):
+        attach(optuna.create_study(study_name="other"))
