@@ -59,6 +59,7 @@ def open_storage(url: str | None = None, *, create: bool = False) -> optuna.stor
                 engine_kwargs={"connect_args": connect_args},
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
+                skip_table_creation=not create,
             )
         except RuntimeError as reason:  # tables of another Optuna version
             raise StorageError(f"cannot open storage ({_why(reason)})", shown(url), _todo(reason)) from reason
