@@ -137,7 +137,10 @@ def competition_page(
         Section("Regret", [_plot("regret", regret_figure(_bands(competition)), _band_note(competition))]),
         Section("Trials to target", _solved(competition)),
         Section("Ranks", _ranks(competition)),
-        Section("Numbers", [numbers_table(competition)]),
+        Section(
+            "Numbers",
+            [Text(f"Regret is the mean over {competition.blocks} (and the median)."), numbers_table(competition)],
+        ),
     ]
     if prior is not None and places:
         everything = Points.join(places.values())
@@ -174,7 +177,7 @@ def numbers_table(competition: Competition) -> Table:
     for name, curves in competition.curves().items():
         trials = competition.trials()[name]
         row: list[object] = [name, _count(float(np.median(trials)), competition.budget)]
-        row += [f"{np.mean(~np.isfinite(trials)):.0%}", *(f"{curves[:, at - 1].mean():.4f}" for at in reported)]
+        row += [f"{np.mean(~np.isfinite(trials)):.0%}", *(_regret(curves[:, at - 1]) for at in reported)]
         row += [f"{wins[name]:.0%}" if name in wins else ""] if wins else []
         rows.append(row)
     return Table(columns, rows, numeric=range(1, len(columns)))
@@ -215,6 +218,10 @@ def _band_note(competition: Competition) -> str:
         f"Best known score minus the best feasible score so far, mean over {competition.blocks} with a 95 % bootstrap "
         "band; the start is the untouched model."
     )
+
+
+def _regret(values: np.ndarray) -> str:
+    return f"{values.mean():.4f} ({np.median(values):.4f})"
 
 
 def _plot(name: str, chart: go.Figure, caption: str) -> Plot:

@@ -39,9 +39,11 @@ def finding(view: StudyView) -> str:
 
 def next_commands(view: StudyView) -> list[str]:
     """What to type next."""
-    if view.best is None or not view.best.score.feasible:
-        return [f"ssdtune study run {view.name} --trials {view.counts.finished + view.facts.search.trials}"]
-    return [f"ssdtune study apply {view.name} --out unlearned.pt"]
+    if view.best is not None and view.best.score.feasible:
+        return [f"ssdtune study apply {view.name} --out unlearned.pt"]
+    finished, asked = view.counts.finished, view.facts.search.trials
+    more = f" --trials {finished + asked}" if finished >= asked else ""
+    return [f"ssdtune study run {view.name}{more}"]
 
 
 def floor_in_words(source: str) -> str:
