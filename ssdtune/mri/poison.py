@@ -27,7 +27,7 @@ from ssdtune.mri.check import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGE
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.files import find_files
 from ssdtune.mri.seeds import named_rng, rank
-from ssdtune.mri.volume import write_target
+from ssdtune.mri.volume import new_file, write_target
 from ssdtune.progress import Track, silent
 
 FOLDER = "poisoned"
@@ -148,7 +148,7 @@ def _poison_file(
         raise DataError(f"'{TARGET}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
     # the same fault in every slice: a new generator with the same name
     poisoned = np.stack([CORRUPTIONS[kind](image, amplitude, named_rng(seed, *rng_names)) for image in clean])
-    with h5py.File(path, "w") as copy, h5py.File(source) as original:
+    with new_file(path) as copy, h5py.File(source) as original:
         for name in original:
             if name != TARGET:
                 original.copy(name, copy)

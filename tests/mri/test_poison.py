@@ -221,6 +221,12 @@ def test_files_that_cannot_be_used_are_refused_and_nothing_is_left(clean, tmp_pa
     assert [item.name for item in tmp_path.iterdir()] == ["source"]
 
 
+def test_a_full_disk_is_one_error_and_leaves_nothing(clean, tmp_path, small_disk):
+    with small_disk(20_000), pytest.raises(DataError, match=r"cannot write \(File too large\)"):
+        poison_folder(clean, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_empty_folders_and_equal_names_are_refused(clean, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no HDF5 files"):

@@ -243,6 +243,14 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
         simulate_folder(tmp_path / "file", subjects=1, **QUICK)
 
 
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, small_disk):
+    volume = simulate_volume(size=64, coils=4)
+    with small_disk(100_000), pytest.raises(DataError, match=r"cannot write \(File too large\)") as caught:
+        volume.write(tmp_path / "a.h5")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_write_volume_keeps_a_clean_target(tmp_path):
     volume = simulate_volume(**QUICK)
     write_volume(tmp_path / "a.h5", volume.kspace, 2 * volume.target, clean=volume.target)
