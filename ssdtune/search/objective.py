@@ -17,7 +17,7 @@ from ssdtune.search.facts import Measured, StudyFacts, as_recorded
 from ssdtune.search.records import NON_FINITE, recorded_qualities
 from ssdtune.search.samplers import ERROR, SEED_NUMBER, ReproducibleSampler
 from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
-from ssdtune.task import Task
+from ssdtune.task import Task, move
 
 CONSTRAINT = "min_retained"
 UNTOUCHED = "untouched model"
@@ -100,7 +100,7 @@ class Objective:
         if known is not None:
             return recorded | dict(known[0]) | {"reused_from": known[1]}
         start = time.perf_counter()
-        params = self.analysis.dampen(setting.alpha, setting.lam, setting.exponent)
+        params = move(self.analysis.dampen(setting.alpha, setting.lam, setting.exponent), self.task.device)
         dampened = time.perf_counter()
         measures = evaluate(self.task, params, batch_size=self.batch_size)
         done = time.perf_counter()
