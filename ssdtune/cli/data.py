@@ -109,7 +109,8 @@ def simulate(
     if as_json:
         print_json({"folder": str(out), "files": [file.name for file in files], "seed": seed})
     else:
-        click.echo(f"{len(files)} files in {out}: {files[0].name} to {files[-1].name}")
+        names = files[0].name if len(files) == 1 else f"{files[0].name} to {files[-1].name}"
+        click.echo(f"wrote {names} ({len(files)}) in {out}")
 
 
 @data.command()

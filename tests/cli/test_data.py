@@ -38,7 +38,7 @@ def test_choices_are_the_tables():
 def test_simulate_then_poison(ssdtune, tmp_path):
     code, out, _ = ssdtune("data", "simulate", tmp_path / "clean", "--subjects", 4, *QUICK)
     assert code == 0
-    assert "4 files" in out
+    assert "brain_t1_0000.h5 to brain_t1_0003.h5 (4)" in out
     code, out, _ = ssdtune(
         "data",
         "poison",
