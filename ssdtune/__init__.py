@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssdtune.dampening import dampen as dampen
     from ssdtune.evaluation import evaluate as evaluate
+    from ssdtune.fisher.analysis import analyse as analyse
+    from ssdtune.fisher.result import FisherAnalysis as FisherAnalysis
     from ssdtune.mri_task import load_task as load_task
     from ssdtune.search.tune import tune as tune
     from ssdtune.search.tune import unlearned_params as unlearned_params
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "FisherAnalysis": "ssdtune.fisher.result",
     "Task": "ssdtune.task",
+    "analyse": "ssdtune.fisher.analysis",
     "dampen": "ssdtune.dampening",
     "evaluate": "ssdtune.evaluation",
     "load_task": "ssdtune.mri_task",

@@ -143,7 +143,7 @@ def batches(samples: Samples, batch_size: int, device: torch.device | str = "cpu
     for index in range(len(samples)):
         inputs, target = samples[index]
         sample = (inputs if isinstance(inputs, tuple) else (inputs,), target)
-        this_shape = _shapes(sample)
+        this_shape = shapes_of(sample)
         if held and (len(held) == batch_size or this_shape != shape):
             yield _stack(indices, held, device)
             indices, held = [], []
@@ -189,13 +189,14 @@ def _stack(indices: list[int], held: list[Any], device: torch.device | str) -> B
     return Batch(indices, tuple(move(value, device) for value in inputs), move(target, device))
 
 
-def _shapes(nest: Any) -> Any:
+def shapes_of(nest: Any) -> Any:
+    """Shapes of a nest of tensors, comparable: samples with equal ones can be stacked."""
     if isinstance(nest, Tensor):
         return tuple(nest.shape)
     if isinstance(nest, Mapping):
-        return tuple((key, _shapes(value)) for key, value in nest.items())
+        return tuple((key, shapes_of(value)) for key, value in nest.items())
     if isinstance(nest, Sequence) and not isinstance(nest, str):
-        return tuple(_shapes(value) for value in nest)
+        return tuple(shapes_of(value) for value in nest)
     return type(nest).__name__
 
 

@@ -1,0 +1,97 @@
+"""Analyses kept by content: the same model, loss, data and definition are analysed once on a machine.
+
+An analysis lies at ``FOLDER/KEY.h5``. Processes that ask for one at the same time take turns at a lock file, so the
+first computes and the others read; the file appears only when it is whole, so a killed computation leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from ssdtune.errors import DataError
+from ssdtune.files import content_hash
+from ssdtune.fisher.analysis import MAX_GRAM_SAMPLES, analyse, fisher_identity
+from ssdtune.fisher.features import FEATURE_VERSION
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.fisher.store import FORMAT_VERSION
+from ssdtune.progress import Track, silent
+from ssdtune.studyfile import FisherSection
+from ssdtune.task import Task
+
+
+def default_folder() -> Path:
+    """``SSDTUNE_CACHE`` if it is set, else ssdtune's folder in the user's cache folder; analyses lie in ``fisher``."""
+    base = os.environ.get("SSDTUNE_CACHE")
+    return (Path(base) if base else Path(platformdirs.user_cache_dir("ssdtune"))) / "fisher"
+
+
+def cache_key(task: Task, section: FisherSection, exponents: Sequence[float] = (1.0,)) -> str:
+    """Content hash of everything that an analysis depends on; the memory budget is no part of it."""
+    parts = [f"{name}={value}" for name, value in sorted(fisher_identity(task).items())]
+    parts += [
+        section.definition,
+        f"batch_size={_batch_size(section)}",
+        f"denominator={section.denominator}",
+        f"phi={task.phi!r}",
+        f"known_share={task.known_share!r}",
+        f"exponents={sorted(map(float, exponents))}",
+        f"rows={MAX_GRAM_SAMPLES}",
+        f"features={FEATURE_VERSION}",
+        f"format={FORMAT_VERSION}",
+    ]
+    return content_hash(parts)
+
+
+def cached_analysis(
+    task: Task,
+    section: FisherSection,
+    folder: Path | None = None,
+    track: Track = silent,
+    *,
+    exponents: Sequence[float] = (1.0,),
+) -> FisherAnalysis:
+    """The analysis of a task as a study file's ``[fisher]`` asks for it: read if it was made before, else computed.
+
+    folder : where analyses are kept; default ``default_folder()``. exponents : of the dampening, see ``analyse``.
+
+    Raises
+    ------
+    DataError : the folder cannot be written; and what ``analyse`` raises.
+    """
+    folder = folder or default_folder()
+    path = folder / f"{cache_key(task, section, exponents)}.h5"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    except OSError as reason:
+        what = f"cannot write the cache ({reason.strerror or reason})"
+        raise DataError(what, folder, "set SSDTUNE_CACHE to a folder that you can write") from reason
+    try:
+        if path.exists():
+            try:
+                return FisherAnalysis.load(path, device=str(task.device))
+            except DataError:
+                path.unlink()  # damaged since it was written: compute it again
+        analysis = analyse(
+            task,
+            definition=section.definition,
+            batch_size=section.batch_size,
+            denominator=section.denominator,
+            memory_budget=section.memory_budget_gib * 2**30,
+            exponents=exponents,
+            track=track,
+        )
+        analysis.save(path)
+        return analysis
+    finally:
+        lock.release()
+
+
+def _batch_size(section: FisherSection) -> int:
+    return section.batch_size if section.definition == "batch" else 1

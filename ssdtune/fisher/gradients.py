@@ -1,0 +1,236 @@
+"""One engine for the gradients of any task: one row a unit, vectorised or looped, whichever is faster here.
+
+Notation: P parameters in ``Layout`` order; a unit's row is g = d loss / d theta, (P,) float32. Vectorised rows come
+from ``vmap`` over ``grad`` (torch.func), looped ones from ``torch.autograd.grad``; both are of the same function.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from ssdtune.errors import ConfigError, ModelError
+from ssdtune.fisher.embeddings import Bottleneck, find_bottleneck
+from ssdtune.fisher.layout import Layout
+from ssdtune.fisher.pace import Method, Pace
+from ssdtune.fisher.units import Unit, Units, stack
+from ssdtune.task import Task
+
+# memory of a pass beside the saved activations: gradients of activations and kernel workspace (measured on VarNet,
+# U-Net, ResNet and perceptron: peak is 1.1 to 1.5 times the saved bytes)
+_WORKING = 1.5
+
+
+class GradientBlock(NamedTuple):
+    """Gradients of some units; ``rows`` is overwritten by the next block.
+
+    numbers : the units. rows : (k, P) float32 on the task's device. losses : (k,) float64.
+    embeddings : (k, d) float32 bottleneck activations, or None.
+    """
+
+    numbers: list[int]
+    rows: Tensor
+    losses: NDArray[np.float64]
+    embeddings: NDArray[np.float32] | None
+
+
+class _Result(NamedTuple):
+    loss: Tensor
+    embedding: Tensor | None
+
+
+@dataclass(eq=False)
+class GradientEngine:
+    """Streams the gradients of a task's units; the model is never changed.
+
+    task : supplies model, loss and device. workspace : bytes that one pass may take beside the model.
+    method : ``"auto"`` times both ways on the first units; ``"vectorised"`` and ``"loop"`` insist.
+    """
+
+    task: Task
+    workspace: float = 2.0**30
+    method: Method = "auto"
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.method)
+        self.layout = Layout.of(self.task.params)
+        self.bottleneck: Bottleneck | None = find_bottleneck(self.task.model)
+        self._leaves = {name: value.detach().requires_grad_() for name, value in self.task.params.items()}
+        self._saved: dict[Any, float] = {}  # bytes of activations of one unit, by shapes
+        self._rows = torch.empty(0, self.layout.parameters, device=self.task.device)
+
+    @property
+    def seconds_per_gradient(self) -> float:
+        """Of the faster way, as measured so far."""
+        return min(self.pace.seconds.values(), default=0.0)
+
+    def stream(self, units: Units) -> Iterator[GradientBlock]:
+        """Blocks of rows in the units' order; neighbours of equal shapes are taken together.
+
+        Raises
+        ------
+        ModelError : the loss is not one number.
+        ConfigError : a single unit needs more memory than there is, or vectorising was insisted on and fails.
+        """
+        waiting: list[Unit] = []
+        with self.bottleneck.watched() if self.bottleneck else nullcontext():
+            for unit in units:
+                if waiting and (unit.shapes is None or unit.shapes != waiting[0].shapes):
+                    yield from self._take(waiting, everything=True)
+                waiting.append(unit)
+                yield from self._take(waiting, everything=False)
+            yield from self._take(waiting, everything=True)
+
+    def release(self) -> None:
+        """Give the memory of the last block back."""
+        self._rows = torch.empty(0, self.layout.parameters, device=self.task.device)
+
+    def _take(self, waiting: list[Unit], everything: bool) -> Iterator[GradientBlock]:
+        """Work off ``waiting``, in full steps unless ``everything``."""
+        while waiting:
+            step = self.pace.next_step(self._limit(waiting[0]))
+            if not step.vectorised:
+                step = step._replace(size=min(step.size, self._loop_rows(waiting[0])))
+            if len(waiting) < step.size and not everything:
+                return
+            part = waiting[: step.size]
+            start = time.perf_counter()
+            try:
+                block = self._vectorised(part) if step.vectorised else self._looped(part)
+            except Exception as reason:
+                if not step.vectorised:
+                    raise
+                if isinstance(reason, torch.OutOfMemoryError):
+                    self.workspace /= 2
+                else:
+                    self._without_vectorising(reason)
+                continue
+            self.pace.record(step, len(part), time.perf_counter() - start)
+            del waiting[: step.size]
+            yield block
+
+    def _without_vectorising(self, reason: Exception) -> None:
+        why = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
+        if self.method == "vectorised":
+            raise ConfigError(f"vectorised gradients fail ({why})", self.task.name, 'use method="auto"') from reason
+        self.pace.give_up(why)
+
+    def _vectorised(self, units: Sequence[Unit]) -> GradientBlock:
+        inputs, target = stack(units)
+        per_unit = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(None, 0, 0))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*performance drop.*")
+            grads, (losses, result) = per_unit(self.task.params, inputs, target)
+        rows = self._space(len(units))
+        for name, place in zip(self.layout.names, self.layout.slices, strict=True):
+            rows[:, place] = grads.pop(name).reshape(len(units), -1)
+        return _block(units, rows, losses, result.embedding)
+
+    def _looped(self, units: Sequence[Unit]) -> GradientBlock:
+        rows = self._space(len(units))
+        results = [self._gradient(unit, row) for unit, row in zip(units, rows, strict=True)]
+        embeddings = [result.embedding for result in results]
+        known = [embedding for embedding in embeddings if embedding is not None]
+        together = torch.stack(known) if len(known) == len(units) else None
+        return _block(units, rows, torch.stack([result.loss for result in results]), together)
+
+    def _gradient(self, unit: Unit, row: Tensor) -> _Result:
+        """Write the unit's gradient to ``row``; its loss and embedding."""
+        measure = unit.shapes not in self._saved
+        leaves = list(self._leaves.values())
+        losses: list[Tensor] = []
+        embeddings: list[Tensor | None] = []
+        for part, share in zip(unit.parts, unit.shares, strict=True):
+            saved = _SavedBytes(leaves)
+            with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack) if measure else nullcontext():
+                loss, result = self._loss(self._leaves, part.inputs, part.target)
+            if measure:
+                self._refuse_large(unit.shapes, saved.bytes)
+            grads: Sequence[Tensor | None] = [None] * len(leaves)
+            if loss.requires_grad:
+                grads = torch.autograd.grad(loss, leaves, allow_unused=True)
+            self._write(row, grads, share, first=not losses)
+            losses.append(share * result.loss)
+            embeddings.append(None if result.embedding is None else share * result.embedding)
+        known = [embedding for embedding in embeddings if embedding is not None]
+        return _Result(torch.stack(losses).sum(), torch.stack(known).sum(0) if len(known) == len(losses) else None)
+
+    def _write(self, row: Tensor, grads: Sequence[Tensor | None], share: float, first: bool) -> None:
+        """Put, or if not ``first`` add, ``share`` times the gradients into a row; None is a parameter not used."""
+        for place, grad in zip(self.layout.slices, grads, strict=True):
+            if first:
+                row[place] = 0.0 if grad is None else grad.reshape(-1)
+                if share != 1.0:
+                    row[place] *= share
+            elif grad is not None:
+                row[place].add_(grad.reshape(-1), alpha=share)
+
+    def _loss(self, params: dict[str, Tensor], inputs: tuple[Tensor, ...], target: Any) -> tuple[Tensor, _Result]:
+        loss = self.task.loss(functional_call(self.task.model, params, inputs), target)
+        if loss.numel() != 1:
+            what = f"the loss gives shape {tuple(loss.shape)}, not one number a batch"
+            raise ModelError(what, self.task.loss_name, "take the mean over the batch")
+        return loss.reshape(()), _Result(loss.detach(), self.bottleneck.take() if self.bottleneck else None)
+
+    def _space(self, units: int) -> Tensor:
+        if len(self._rows) < units:
+            self._rows = torch.empty(0, device=self.task.device)  # free the old one first
+            self._rows = torch.empty(units, self.layout.parameters, device=self.task.device)
+        return self._rows[:units]
+
+    def _limit(self, unit: Unit) -> int:
+        """Units of these shapes that memory allows to vectorise: each takes activations, gradient and row."""
+        if unit.shapes is None:
+            return 0
+        if unit.shapes not in self._saved:
+            return 1  # the first of its shapes is looped, which shows its size
+        each = _WORKING * self._saved[unit.shapes] + 8 * self.layout.parameters
+        return int(self.workspace // max(each, 1))
+
+    def _loop_rows(self, unit: Unit) -> int:
+        beside = _WORKING * self._saved.get(unit.shapes, 0.0) + 4 * self.layout.parameters
+        return max(1, int((self.workspace - beside) // max(4 * self.layout.parameters, 1)))
+
+    def _refuse_large(self, shapes: Any, saved: float) -> None:
+        self._saved[shapes] = max(saved, self._saved.get(shapes, 0.0))
+        needed = _WORKING * saved + 8 * self.layout.parameters
+        if needed > self.workspace:
+            what = (
+                f"one gradient needs {needed / 2**30:.2f} GiB, {self.workspace / 2**30:.2f} GiB of the budget are left"
+            )
+            raise ConfigError(what, "memory_budget", "raise it (fisher.memory_budget_gib)")
+
+
+class _SavedBytes:
+    """Counts the distinct storages that autograd keeps for a backward pass, without the parameters."""
+
+    def __init__(self, leaves: Any) -> None:
+        self._known = {leaf.untyped_storage().data_ptr() for leaf in leaves}
+        self.bytes = 0.0
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._known:
+            self._known.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        # not the tensor itself: one that is its own function's output would keep itself alive
+        return tensor.detach()
+
+    def unpack(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+
+def _block(units: Sequence[Unit], rows: Tensor, losses: Tensor, embeddings: Tensor | None) -> GradientBlock:
+    # .cpu() waits for the device, so that the caller's clock sees the whole work
+    together = None if embeddings is None else embeddings.detach().float().cpu().numpy()
+    return GradientBlock([unit.number for unit in units], rows, losses.detach().double().cpu().numpy(), together)

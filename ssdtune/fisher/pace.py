@@ -1,0 +1,90 @@
+"""Loop or vectorised, and how many units at once: decided by timing the first chunks of the real work.
+
+Every timed chunk is kept as a result, so measuring costs nothing but the slower chunks' own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Literal, NamedTuple
+
+Method = Literal["auto", "vectorised", "loop"]
+
+_FIRST, _LARGEST = 4, 256  # units in the first and in the largest vectorised chunk
+_LOOP_ROWS = 8  # a loop hands over at most this many rows, and at least one a second
+_GAIN = 0.95  # a larger chunk must take at most this share of the time per unit to be worth its memory
+_HOPELESS = 3.0  # times slower than the loop: give vectorising up without growing its chunk
+
+
+class Step(NamedTuple):
+    """What to do next: ``size`` units, vectorised or one by one."""
+
+    vectorised: bool
+    size: int
+
+
+class Pace:
+    """Chooses the next step from the times of those before.
+
+    Call ``next_step``, do it, then ``record`` its time. ``seconds`` holds the best time per unit of either way.
+    """
+
+    def __init__(self, method: Method = "auto") -> None:
+        self.seconds: dict[str, float] = {}
+        self.failure = ""  # why vectorising was given up
+        self._trials = self._timetable(method)
+        self._step = next(self._trials)
+
+    def next_step(self, limit: int) -> Step:
+        """The step to do; ``limit`` is how many units at once memory allows to vectorise (below 2: not at all)."""
+        if self._step.vectorised and limit < 2:
+            return Step(False, 1)
+        return self._step._replace(size=min(self._step.size, limit)) if self._step.vectorised else self._step
+
+    def record(self, step: Step, units: int, seconds: float) -> None:
+        """Tell how long ``units`` of a step took; fewer units than the step's (end of a run) decide nothing."""
+        name = "vectorised" if step.vectorised else "loop"
+        each = seconds / units
+        self.seconds[name] = min(each, self.seconds.get(name, each))
+        if units == step.size and step.vectorised == self._step.vectorised:
+            self._step = self._trials.send((each, step.size))
+
+    def give_up(self, reason: str) -> None:
+        """Vectorising does not work for this task; loop from here on."""
+        self.failure = reason
+        self._trials.close()
+        self._trials = self._looping()
+        self._step = next(self._trials)
+
+    def _timetable(self, method: Method) -> Generator[Step, tuple[float, int], None]:
+        # the first unit is always looped: it also shows what a unit needs in memory, and warms the libraries up
+        yield Step(False, 1)
+        if method == "loop":
+            yield from self._looping()
+        loop = float("inf")
+        if method == "auto":
+            for _ in range(2):
+                loop = min(loop, (yield Step(False, 1))[0])
+        size, best = _FIRST, float("inf")
+        while True:
+            # twice: the first call of a new size pays for its set-up
+            first, done = yield Step(True, size)
+            second, done = yield Step(True, size)
+            each = min(first, second)
+            if each > _GAIN * best:
+                size //= 2
+                break
+            best = each
+            if done < size or size >= _LARGEST or best > _HOPELESS * loop:
+                break
+            size *= 2
+        if loop < best:
+            yield from self._looping()
+        while True:
+            yield Step(True, size)
+
+    def _looping(self) -> Generator[Step, tuple[float, int], None]:
+        size = 1
+        while True:
+            each, _ = yield Step(False, size)
+            size = max(1, min(_LOOP_ROWS, int(1 / max(each, 1e-9))))

@@ -1,0 +1,282 @@
+"""FisherAnalysis: everything the Fisher information says of one task, computed once, kept in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ssdtune.dampening import dampen
+from ssdtune.errors import ConfigError, DataError, ModelError
+from ssdtune.fisher.bootstrap import Interval
+from ssdtune.fisher.damage import LOW_RANK, DamageSurfaces, DamageTerms
+from ssdtune.fisher.layout import Layout
+from ssdtune.fisher.ratios import SortedRatios
+from ssdtune.fisher.spectrum import Spectrum, spectrum_of_gram
+from ssdtune.fisher.store import Tree, read_tree, write_tree
+from ssdtune.fisher.sums import DiagonalSums
+from ssdtune.fisher.tables import RowTables
+from ssdtune.fisher.units import Definition
+
+Denominator = Literal["retain", "full"]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SetAnalysis:
+    """One sample set, over P parameters; a unit is a sample, or a mini-batch for definition ``"batch"``.
+
+    Parameters
+    ----------
+    ids : sample names, in order. kept : (n,) numbers of the units whose gradients are in Gram matrix and tables.
+    diagonal, mean : (P,) float32, Fisher diagonal and mean gradient over all units.
+    trace : Σ diagonal, accumulated in float64. losses, squared_norms : (units,) float64, of each unit's gradient.
+    embeddings : (units, d) float32, or None. gram : (n, n) float64, g_i · g_j. spectrum : of the kept units (all
+    units, by Lanczos). groups : eigenvalues (n,) of the Fisher information of each group of parameters, as asked for.
+    vectors : (k, P) float32 leading eigenvectors in parameter space, k as asked for.
+    tables : damage tables, by exponent.
+    """
+
+    ids: Sequence[str]
+    kept: NDArray[np.int64]
+    diagonal: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    trace: float
+    losses: Floats
+    squared_norms: Floats
+    embeddings: NDArray[np.float32] | None
+    gram: Floats
+    spectrum: Spectrum
+    groups: Mapping[str, Floats]
+    vectors: NDArray[np.float32]
+    tables: Mapping[float, RowTables]
+
+    @property
+    def leading(self) -> Floats:
+        """(n, k) leading eigenvectors of the kept units, in sample space."""
+        whole = self.spectrum if self.spectrum.complete else spectrum_of_gram(self.gram)
+        return whole.vectors[:, :LOW_RANK]
+
+    def tree(self) -> Tree:
+        """As ``write_tree`` takes it."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return plain | {
+            "spectrum": _tree(self.spectrum),
+            "groups": {"names": list(self.groups), "values": {str(i): v for i, v in enumerate(self.groups.values())}},
+            "tables": {str(i): _tree(table) for i, table in enumerate(self.tables.values())},
+        }
+
+    @classmethod
+    def of_tree(cls, tree: Tree) -> SetAnalysis:
+        groups, tables = tree["groups"], [RowTables(**table) for table in tree["tables"].values()]
+        named = {name: groups["values"][str(i)] for i, name in enumerate(groups["names"])}
+        by_exponent = {table.exponent: table for table in tables}
+        return cls(**tree | {"spectrum": Spectrum(**tree["spectrum"]), "groups": named, "tables": by_exponent})
+
+
+@dataclass(frozen=True, eq=False)
+class FisherAnalysis:
+    """The Fisher information of a task's forget and retain set, and what follows from it. Made by ``analyse``.
+
+    Parameters
+    ----------
+    identity : content hashes of model, loss and both sample sets.
+    definition, batch_size, denominator : what the diagonals are, see ``analyse``.
+    phi, known_share : of the task. layout, theta : names and shapes of the parameters, and their values (P,).
+    forget, retain : the two sets. cross : (n_forget, n_retain) float64, inner products of their kept gradients.
+    values, intervals : features and their 95 % intervals (those that have one).
+    warnings : what a user should know before trusting it.
+    record : versions, how gradients were computed and kept, seconds.
+    device : where ``dampen`` puts its tensors.
+    """
+
+    identity: Mapping[str, str]
+    definition: Definition
+    batch_size: int
+    denominator: Denominator
+    phi: float
+    known_share: float
+    layout: Layout
+    theta: NDArray[np.floating]
+    forget: SetAnalysis
+    retain: SetAnalysis
+    cross: Floats
+    denominator_diagonal: NDArray[np.float32]
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    warnings: Sequence[str] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def diagonal(self) -> NDArray[np.float32]:
+        """f (P,), the forget set's Fisher diagonal."""
+        return self.forget.diagonal
+
+    forget_diagonal = diagonal
+
+    @property
+    def retain_diagonal(self) -> NDArray[np.float32]:
+        """(P,), the retain set's Fisher diagonal; ``denominator_diagonal`` is o, what f is divided by."""
+        return self.retain.diagonal
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Eigenpairs of the forget set's Fisher information."""
+        return self.forget.spectrum
+
+    @property
+    def retain_spectrum(self) -> Spectrum:
+        """Eigenpairs of the retain set's Fisher information."""
+        return self.retain.spectrum
+
+    @cached_property
+    def ratios(self) -> SortedRatios:
+        """r = f / o, sorted."""
+        return SortedRatios.of(self.forget.diagonal, self.denominator_diagonal)
+
+    def features(self) -> dict[str, float]:
+        """Every feature by name, in order (``ssdtune.fisher.features.FEATURES``); all finite."""
+        return dict(self.values)
+
+    def unflatten(self, vector: Any) -> dict[str, Any]:
+        """Views of a (P,) array or tensor by parameter name, each in its parameter's shape."""
+        return self.layout.unflatten(vector)
+
+    def dampen(self, alpha: float, lam: float, exponent: float = 1.0) -> dict[str, Tensor]:
+        """The dampened parameters by name, in the model's dtypes, on ``device``; see ``ssdtune.dampen``."""
+        params, f, o = self._tensors
+        dampened = dampen(params, f, o, alpha, lam, exponent)
+        dtypes = zip(dampened.items(), self.layout.dtypes, strict=True)
+        return {name: value.to(getattr(torch, dtype)) for (name, value), dtype in dtypes}
+
+    @overload
+    def selected_fraction(self, alpha: float) -> float: ...
+    @overload
+    def selected_fraction(self, alpha: NDArray[Any]) -> Floats: ...
+    def selected_fraction(self, alpha: float | NDArray[Any]) -> float | Floats:
+        """rho, the share of parameters with r > alpha; of a number or an array."""
+        found = self.ratios.selected_fraction(alpha)
+        return found if np.ndim(alpha) else float(found)
+
+    @overload
+    def alpha_at(self, rho: float) -> float: ...
+    @overload
+    def alpha_at(self, rho: NDArray[Any]) -> Floats: ...
+    def alpha_at(self, rho: float | NDArray[Any]) -> float | Floats:
+        """The alpha that selects the share ``rho`` of the parameters (the nearest there is)."""
+        found = self.ratios.alpha_at(rho)
+        return found if np.ndim(rho) else float(found)
+
+    def damage(self, alpha: ArrayLike, lam: ArrayLike, exponent: float = 1.0) -> DamageTerms:
+        """Predicted damage at every point of the broadcast of ``alpha`` and ``lam``, without a forward pass.
+
+        Raises
+        ------
+        ConfigError : alpha or lambda not above 0, or an exponent that was not analysed.
+        """
+        if exponent not in self._surfaces:
+            self._surfaces[exponent] = self._surface(exponent)
+        return self._surfaces[exponent](alpha, lam)
+
+    def save(self, path: Path | str) -> None:
+        """Write everything to one HDF5 file, whole or not at all. Raises DataError if it cannot be written."""
+        tree = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "device"}
+        shared = self.denominator_diagonal is self.retain.diagonal
+        tree |= {
+            "layout": {"names": self.layout.names, "shapes": self.layout.shapes, "dtypes": self.layout.dtypes},
+            "forget": self.forget.tree(),
+            "retain": self.retain.tree(),
+            "denominator_diagonal": None if shared else self.denominator_diagonal,
+            "values": list(self.values.items()),
+        }
+        write_tree(path, tree)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        expect: Mapping[str, str] | None = None,
+        *,
+        definition: Definition | None = None,
+        batch_size: int | None = None,
+        denominator: Denominator | None = None,
+        device: str = "cpu",
+    ) -> FisherAnalysis:
+        """Read what ``save`` wrote, and refuse it if it is not what is expected.
+
+        expect : content hashes that must agree, such as ``task.identity`` (those the file does not record are passed
+        over). definition, batch_size, denominator : refused if they differ; None takes any.
+
+        Raises
+        ------
+        ModelError : it is of another model.
+        DataError : it is of other data, another loss or definition, or cannot be read.
+        """
+        tree = read_tree(path)
+        try:
+            layout = tree["layout"]
+            shapes = tuple(tuple(shape) for shape in layout["shapes"])
+            tree["layout"] = Layout(tuple(layout["names"]), shapes, tuple(layout["dtypes"]))
+            tree["forget"], tree["retain"] = (SetAnalysis.of_tree(tree[name]) for name in ("forget", "retain"))
+            if tree["denominator_diagonal"] is None:
+                tree["denominator_diagonal"] = tree["retain"].diagonal
+            tree["values"] = dict(tree["values"])
+            tree["intervals"] = {name: Interval(*ends) for name, ends in tree["intervals"].items()}
+            found = cls(**tree, device=device)
+        except (KeyError, TypeError) as reason:
+            raise DataError(f"damaged ({reason})", path, "delete it and analyse again") from reason
+        found._refuse_other(path, expect or {})
+        wanted = {"definition": definition, "batch_size": batch_size, "denominator": denominator}
+        for name, value in wanted.items():
+            here = getattr(found, name)
+            if value is not None and value != here:
+                raise DataError(f"its {name} is {here!r}, not {value!r}", path, "analyse again")
+        return found
+
+    def _refuse_other(self, path: Path | str, expect: Mapping[str, str]) -> None:
+        for name, here in self.identity.items():
+            if name not in expect or expect[name] == here:
+                continue
+            error = ModelError if name == "model" else DataError
+            what = f"made for another {name.removeprefix('data.fisher.')} ({here}, not {expect[name]})"
+            raise error(what, path, "analyse again")
+
+    def _surface(self, exponent: float) -> DamageSurfaces:
+        if exponent not in self.forget.tables:
+            known = ", ".join(f"{value:g}" for value in self.forget.tables)
+            what = f"no damage tables for exponent {exponent:g} (there are {known})"
+            raise ConfigError(what, "damage", f"analyse with exponents=(1.0, {exponent:g})")
+        sums = DiagonalSums.of(
+            self.ratios,
+            self.theta,
+            forget=self.forget.diagonal,
+            retain=self.retain.diagonal,
+            forget_mean=self.forget.mean,
+            retain_mean=self.retain.mean,
+            exponent=exponent,
+        )
+        tables = [part.tables[exponent] for part in (self.forget, self.retain)]
+        leading = [part.tables[exponent].project(part.leading) for part in (self.forget, self.retain)]
+        return DamageSurfaces(sums, *tables, *leading)
+
+    @cached_property
+    def _surfaces(self) -> dict[float, DamageSurfaces]:
+        return {}
+
+    @cached_property
+    def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        flat = (self.theta, self.forget.diagonal, self.denominator_diagonal)
+        params, f, o = (self.unflatten(torch.from_numpy(vector).to(self.device)) for vector in flat)
+        return params, f, o
+
+
+def _tree(value: Any) -> Tree:
+    return {f.name: getattr(value, f.name) for f in fields(value)}

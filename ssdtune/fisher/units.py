@@ -1,0 +1,92 @@
+"""The units whose gradients make a Fisher information: samples one by one, or mini-batches in the set's order.
+
+``"per-sample"``: a unit is one sample. ``"batch"``: unit j is samples [j b, (j + 1) b), as the published code's data
+loader gives them, and its gradient is that of the mean loss. Samples of different shapes cannot be stacked: such a
+mini-batch comes in parts of one shape, whose gradients are averaged by their share of the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import default_collate
+
+from ssdtune.task import Batch, Samples, batches, sample_ids, shapes_of
+
+Definition = Literal["per-sample", "batch"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One gradient's worth of data: usually one part, several where shapes differ."""
+
+    number: int
+    parts: list[Batch]
+
+    @cached_property
+    def shapes(self) -> Any:
+        """Comparable; units of equal shapes can be vectorised together (None: not at all)."""
+        return shapes_of(self.parts[0][1:]) if len(self.parts) == 1 else None
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of each part in the mean loss."""
+        sizes = [len(part.indices) for part in self.parts]
+        return [size / sum(sizes) for size in sizes]
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a sample set; ``numbers`` names those wanted (default: all), in rising order."""
+
+    samples: Samples
+    size: int = 1
+    device: torch.device | str = "cpu"
+    numbers: Sequence[int] | None = None
+
+    @property
+    def total(self) -> int:
+        """Units in the whole set."""
+        return -(-len(self.samples) // self.size)
+
+    def __len__(self) -> int:
+        return self.total if self.numbers is None else len(self.numbers)
+
+    def __iter__(self) -> Iterator[Unit]:
+        for number in range(self.total) if self.numbers is None else self.numbers:
+            yield Unit(number, list(batches(_Stretch(self.samples, *self._ends(number)), self.size, self.device)))
+
+    def name(self, number: int) -> str:
+        """The unit's samples by id."""
+        start, stop = self._ends(number)
+        return ", ".join(sample_ids(self.samples)[start:stop])
+
+    def only(self, numbers: Sequence[int]) -> Units:
+        """The same set, reduced to some of its units."""
+        return Units(self.samples, self.size, self.device, numbers)
+
+    def _ends(self, number: int) -> tuple[int, int]:
+        return number * self.size, min((number + 1) * self.size, len(self.samples))
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    samples: Samples
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.samples[self.start + index]
+
+
+def stack(units: Sequence[Unit]) -> tuple[tuple[Any, ...], Any]:
+    """(inputs, target) of single-part units of equal shapes, with a new leading axis over the units."""
+    inputs, target = default_collate([tuple(unit.parts[0][1:]) for unit in units])
+    return tuple(inputs), target
