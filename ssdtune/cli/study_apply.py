@@ -39,14 +39,16 @@ def apply(
 
     Stock fastMRI loads it as it loaded the original. Prints every measure before and after.
     """
-    from ssdtune.mri.train import check_free
-    from ssdtune.mri.varnet import load_model, save_model
     from ssdtune.search.facts import read_facts
     from ssdtune.search.records import trial_record
 
     study = open_study(name, storage)
     facts = read_facts(study)
     chosen = _choose(study, number)
+    # imported once the study is known to be there: these take seconds
+    from ssdtune.mri.train import check_free
+    from ssdtune.mri.varnet import load_model, save_model
+
     check_free(out, overwrite)
     _, analysis = load_inputs(name, facts, device)
     source = Path(str((facts.study_file or {})["model"]["checkpoint"]))

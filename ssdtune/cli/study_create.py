@@ -47,10 +47,7 @@ def create(
     Nothing is written unless everything is sound: files, model, shapes, disjoint and non-empty sets, something to
     forget.
     """
-    from ssdtune.mri_task import load_task
-    from ssdtune.report.dashboard import attach
     from ssdtune.search.storage import check_new_name, open_storage, quiet_optuna, shown
-    from ssdtune.search.study import measure_facts, write_study
     from ssdtune.studyfile import load_study_file
 
     quiet_optuna()
@@ -60,6 +57,11 @@ def create(
     name = name or resolved.name
     resolved = resolved.model_copy(update={"name": name, "search": search})
     check_new_name(name, storage)
+    # imported once file and name are known to be good: these take seconds
+    from ssdtune.mri_task import load_task
+    from ssdtune.report.dashboard import attach
+    from ssdtune.search.study import measure_facts, write_study
+
     task = load_task(resolved, device, track=track)
     facts = measure_facts(task, study_file=resolved, track=track)
     study = write_study(name, facts, open_storage(storage, create=True))

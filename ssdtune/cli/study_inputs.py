@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
+
+import click
 
 from ssdtune.cli.console import track
 from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ssdtune.fisher.analysis import FisherAnalysis
+    from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.search.facts import StudyFacts
     from ssdtune.task import Task
 
@@ -31,4 +34,9 @@ def load_inputs(name: str, facts: StudyFacts, device: str) -> tuple[Task, Fisher
 
     task = load_task(StudyFile.model_validate(facts.study_file), device, track=track)
     check_inputs(facts, task)
-    return task, cached_analysis(task, facts.fisher, track=track)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are kept with the analysis, and said in one line each
+        analysis = cached_analysis(task, facts.fisher, track=track)
+    for complaint in analysis.warnings:
+        click.echo(f"warning: {complaint}", err=True)
+    return task, analysis

@@ -33,13 +33,15 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
 
     Ctrl-C keeps every finished trial. Inputs that changed since the study was made are refused.
     """
-    from ssdtune.report.dashboard import attach
     from ssdtune.search.facts import read_facts
     from ssdtune.search.records import count_trials
-    from ssdtune.search.run import run_study
 
     study = open_study(name, storage)
     facts = read_facts(study)
+    # imported once the study is known to be there: these take seconds
+    from ssdtune.report.dashboard import attach
+    from ssdtune.search.run import run_study
+
     total = trials or facts.search.trials
     again = next_line(f"study run {name}", storage)
     task, analysis = load_inputs(name, facts, device)
