@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ssdtune.cli.console import json_option, print_json
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.errors import SsdtuneError
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 @click.command(short_help="Write a study's report as one HTML page.")
@@ -20,19 +24,19 @@ from ssdtune.errors import SsdtuneError
     help="The page.  [default: NAME.html]",
 )
 @click.option(
-    "--pictures/--no-pictures",
+    "--inputs/--no-inputs",
     default=True,
     show_default=True,
-    help="Reconstruct slices before and after; needs the model and the data.",
+    help="Load model and data, for pictures before and after and the Fisher figures.",
 )
 @storage_option
 @device_option
 @json_option
-def report(name: str, out: Path | None, pictures: bool, storage: str | None, device: str, as_json: bool) -> None:
+def report(name: str, out: Path | None, inputs: bool, storage: str | None, device: str, as_json: bool) -> None:
     """Write what a study found, its figures, pictures and provenance, as one HTML page that loads nothing.
 
     The study's note and figures in the dashboard are brought up to date with it. Without the model or the data the
-    page has no pictures and says why.
+    page has no pictures and no Fisher figures, and says why.
     """
     from ssdtune.report.dashboard import artifact_folder
     from ssdtune.report.summary import summary_of
@@ -44,19 +48,23 @@ def report(name: str, out: Path | None, pictures: bool, storage: str | None, dev
     view = read_view(study)
     missing: list[str] = []
     task = analysis = None
-    if pictures:
+    figures: dict[str, Figure] = {}
+    if inputs:
         from ssdtune.cli.study_inputs import load_inputs
+        from ssdtune.report.spectrum import spectrum_figures, view_spectrum
 
         try:
             task, analysis = load_inputs(name, view.facts, device)
+            figures = spectrum_figures(view_spectrum(analysis))
         except SsdtuneError as reason:
-            missing.append(f"No pictures: {reason}.")
+            missing.append(f"No pictures and no Fisher figures: {reason}.")
             click.echo(missing[-1], err=True)
     page = write_report(
         study,
         out or Path(f"{name}.html"),
         task=task,
         analysis=analysis,
+        figures=figures,
         artifacts=artifact_folder(storage_url(storage)),
         missing=missing,
     )

@@ -20,8 +20,8 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
     """The summary of a study.
 
     files : what the run has written, by role (``"checkpoint"``, ``"storage"``, ...).
-    ``best`` is None before the first trial; ``measures`` hold means by ``{set}_{measure}`` for the original model, the
-    best trial and the oracle, None where a value is not finite.
+    ``best`` is None before the first trial; ``measures`` hold means by ``{set}_{measure}`` of the original model, the
+    best trial and the oracle (empty where there is none), None where a value is not finite.
     """
     facts, rule = view.facts, view.facts.rule
     return {
@@ -43,10 +43,7 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
             "oracle": None if view.oracle is None else view.oracle.value,
         },
         "best": None if view.best is None else _trial(view.best),
-        "measures": {
-            name: {label: _finite(value) for label, value in values.items()}
-            for name, values in view.measure_table().items()
-        },
+        "measures": {label: _measures(view, label) for label in ("original", "best", "oracle")},
         "samples": dict(facts.counts),
         "inputs": dict(facts.identity),
         "versions": dict(facts.versions),
@@ -65,6 +62,10 @@ def write_summary(view: StudyView, path: Path | str, files: Mapping[str, Path | 
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(summary_of(view, files), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return Path(path)
+
+
+def _measures(view: StudyView, label: str) -> dict[str, float | None]:
+    return {name: _finite(row[label]) for name, row in view.measure_table().items() if label in row}
 
 
 def _trial(item: ScoredTrial) -> dict[str, Any]:

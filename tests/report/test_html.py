@@ -124,7 +124,8 @@ def test_summary_is_the_study_in_plain_json(view, tmp_path):
     assert summary["best"] | {"trial": best.number, "alpha": best.setting.alpha} == summary["best"]
     assert summary["best"]["score"] == best.score.value
     assert summary["score"]["floor"] == 0.5
-    assert summary["measures"]["forget_ssim"]["original"] == view.facts.baseline["forget_ssim"]
+    assert summary["measures"]["original"]["forget_ssim"] == view.facts.baseline["forget_ssim"]
+    assert summary["measures"]["best"]["forget_ssim"] == best.trial.user_attrs["forget_ssim"]
     assert summary["samples"] == {"fisher.retain": 5, "fisher.forget": 3, "retain": 5, "forget": 3}
     assert summary["files"]["checkpoint"].endswith("unlearned.pt")
 
@@ -134,5 +135,6 @@ def test_summary_of_a_broken_trial_has_null_not_nan(view, tmp_path):
     broken = replace(view, facts=facts, trials=[])
     summary = json.loads(write_summary(broken, tmp_path / "s.json").read_text())
     assert summary["best"] is None
-    assert summary["measures"]["retain_psnr"]["original"] is None
+    assert summary["measures"]["original"]["retain_psnr"] is None
+    assert summary["measures"]["best"] == summary["measures"]["oracle"] == {}
     assert "not finite" in render(study_page(broken))
