@@ -1,4 +1,4 @@
-"""The house style of every figure and page: colours, fonts, sizes, for Plotly, matplotlib and HTML.
+"""The house style of every figure: colours, fonts, sizes, for Plotly and matplotlib.
 
 Colours are those of Okabe & Ito (2008), which stay apart for every common kind of colour blindness; sequential maps are
 Cividis (Nuñez et al., PLoS ONE 2018), which reads the same with and without colour vision.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-INK, QUIET, GRID, PAPER, PANEL = "#1f2933", "#5f6c7b", "#e4e7eb", "#ffffff", "#f7f8fa"
+INK, QUIET, MUTED, GRID, PAPER = "#1f2933", "#5f6c7b", "#cfd5dc", "#e4e7eb", "#ffffff"
 BLUE, RED, GREEN, PURPLE, ORANGE, CYAN, BROWN, GREY = (
     "#0072b2",
     "#d55e00",
@@ -27,25 +27,6 @@ FORGET, RETAIN = RED, BLUE
 SEQUENTIAL = "cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 TEXT_SIZE, TITLE_SIZE = 13, 16
-
-PAGE_CSS = f"""
-:root {{ color-scheme: light; }}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0; background: {PANEL}; color: {INK}; font: 15px/1.5 {FONT}; }}
-main {{ max-width: 1180px; margin: 0 auto; padding: 32px 20px 64px; }}
-h1 {{ font-size: 26px; margin: 0 0 4px; }}
-h2 {{ font-size: 19px; margin: 36px 0 8px; }}
-p {{ max-width: 78ch; margin: 6px 0; }}
-.quiet {{ color: {QUIET}; }}
-.card {{ background: {PAPER}; border: 1px solid {GRID}; border-radius: 8px; padding: 12px; margin: 16px 0; }}
-.warning {{ border-left: 4px solid {ORANGE}; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-size: 14px; }}
-th, td {{ text-align: left; padding: 5px 10px; border-bottom: 1px solid {GRID}; vertical-align: top; }}
-th {{ color: {QUIET}; font-weight: 600; }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-code {{ font-size: 13px; }}
-"""
 
 
 def polish(figure: go.Figure, title: str, height: int = 440) -> go.Figure:
@@ -76,7 +57,7 @@ def polish(figure: go.Figure, title: str, height: int = 440) -> go.Figure:
 
 def matplotlib_settings() -> dict[str, Any]:
     """The house style as matplotlib rc settings, for ``matplotlib.rc_context``."""
-    from matplotlib import cycler
+    from cycler import cycler
 
     return {
         "figure.facecolor": PAPER,

@@ -1,0 +1,102 @@
+"""``ssdtune spectrum``: what the forget set's Fisher information says of a task before any trial."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.storage import device_option
+
+if TYPE_CHECKING:
+    from ssdtune.fisher.result import FisherAnalysis
+
+
+def _file(name: str, metavar: str, text: str) -> Any:
+    return click.option(name, metavar=metavar, type=click.Path(dir_okay=False, path_type=Path), help=text)
+
+
+@click.command(short_help="Fisher spectrum and features of the forget set.")
+@click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
+@_file("--out", "FISHER.h5", "Also write the whole analysis, for FisherAnalysis.load.")
+@_file("--html", "PAGE.html", "The interactive page.  [default: NAME-spectrum.html]")
+@_file("--png", "PICTURE.png", "The same figures as a picture.  [default: NAME-spectrum.png]")
+@device_option
+@json_option
+def spectrum(
+    study_file: Path, out: Path | None, html: Path | None, png: Path | None, device: str, as_json: bool
+) -> None:
+    """Compute the Fisher information of a study's forget and retain set, and show what it says.
+
+    Prints the features with their 95 % intervals, and writes the spectra, ratios, depth profile and damage surfaces as
+    an interactive page and as a picture. The analysis is kept in a cache: studies of the same task use it again.
+    """
+    from ssdtune.fisher.analysis import FisherWarning
+    from ssdtune.fisher.cache import cached_analysis
+    from ssdtune.mri_task import load_task
+    from ssdtune.report.page import write_page
+    from ssdtune.report.spectrum import view_spectrum
+    from ssdtune.report.spectrum_page import spectrum_page
+    from ssdtune.report.spectrum_png import write_spectrum_png
+    from ssdtune.studyfile import load_study_file
+
+    study = load_study_file(study_file)
+    task = load_task(study, device, track=track)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
+        analysis = cached_analysis(task, study.fisher, track=track)
+    view = view_spectrum(analysis)
+    files = {
+        "page": write_page(spectrum_page(analysis, view, study.name), html or Path(f"{study.name}-spectrum.html")),
+        "picture": write_spectrum_png(
+            view, png or Path(f"{study.name}-spectrum.png"), f"{study.name}: Fisher spectrum"
+        ),
+    }
+    if out is not None:
+        analysis.save(out)
+        files["analysis"] = out
+    if as_json:
+        print_json(spectrum_document(analysis) | {"files": {what: str(path) for what, path in files.items()}})
+        return
+    _print(study.name, analysis)
+    for what, path in files.items():
+        click.echo(f"{what}: {path}")
+
+
+def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:
+    """Features, intervals and what they were made from, as JSON values."""
+    from ssdtune.fisher.features import FEATURE_VERSION
+    from ssdtune.report.spectrum_page import alpha_range
+
+    low, high = alpha_range(analysis)
+    return {
+        "features": analysis.features(),
+        "intervals": {name: list(ends) for name, ends in analysis.intervals.items()},
+        "feature_version": FEATURE_VERSION,
+        "warnings": list(analysis.warnings),
+        "alpha_range": {"rho 0.5": low, "rho 0.001": high},
+        "definition": analysis.definition,
+        "denominator": analysis.denominator,
+        "samples": {"forget": len(analysis.forget.ids), "retain": len(analysis.retain.ids)},
+        "parameters": analysis.layout.parameters,
+        "identity": dict(analysis.identity),
+    }
+
+
+def _print(name: str, analysis: FisherAnalysis) -> None:
+    from ssdtune.report.spectrum import percent_range
+    from ssdtune.report.spectrum_page import alpha_range, feature_rows
+
+    forget, retain = len(analysis.forget.ids), len(analysis.retain.ids)
+    print_table(
+        ["feature", "value", "95 % interval"],
+        feature_rows(analysis),
+        title=f"{name}: {forget} forget and {retain} retain samples, {analysis.layout.parameters:,} parameters",
+    )
+    low, high = alpha_range(analysis)
+    click.echo(f"alpha between {low:.4g} and {high:.4g} selects {percent_range()} of them")
+    for complaint in analysis.warnings:
+        click.echo(f"warning: {complaint}", err=True)

@@ -1,0 +1,106 @@
+"""``ssdtune spectrum`` on small files: what it prints and writes, and one line for what is wrong."""
+
+import json
+
+import h5py
+import pytest
+import torch
+
+from ssdtune.cli import main
+from ssdtune.fisher.features import FEATURES
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.mri.varnet import build_model
+from ssdtune.studyfile import TrainSection
+
+STUDY = """
+name = "small"
+[model]
+checkpoint = "model.pt"
+[data]
+retain = "retain"
+forget = "forget"
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, fastmri_file):
+    folder = tmp_path_factory.mktemp("spectrum")
+    for seed, name in enumerate(("retain", "forget")):
+        fastmri_file(folder / name / f"{name}.h5", slices=3, coils=2, shape=(32, 32), seed=seed)
+    torch.manual_seed(0)
+    model = build_model(TrainSection(cascades=2, channels=2, pools=2, sens_channels=2, sens_pools=2))
+    torch.save(model.net.state_dict(), folder / "model.pt")
+    (folder / "study.toml").write_text(STUDY)
+    return folder / "study.toml"
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSDTUNE_CACHE", str(tmp_path / "cache"))
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error) of ``ssdtune spectrum ...``."""
+    code = 0
+    try:
+        main(["spectrum", *map(str, arguments)])
+    except SystemExit as stop:
+        code = stop.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_features_are_printed_and_files_written_and_named(study, tmp_path, capsys):
+    code, out, err = run(capsys, study)
+    assert code == 0, err
+    for name in FEATURES:
+        assert name in out
+    assert "3 forget and 3 retain samples" in out and "…" in out
+    assert "warning: 3 forget samples are too few" in err
+    for name in ("small-spectrum.html", "small-spectrum.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+        assert name in out
+
+
+def test_json_is_the_same_and_the_analysis_can_be_kept(study, tmp_path, capsys):
+    files = {"page": "p.html", "picture": "p.png", "analysis": "fisher.h5"}
+    arguments = ("--html", "p.html", "--png", "p.png", "--out", "fisher.h5", "--json")
+    code, out, err = run(capsys, study, *arguments)
+    assert code == 0, err
+    document = json.loads(out)
+    assert document["files"] == files
+    assert list(document["features"]) == list(FEATURES)
+    low, high = document["intervals"]["forget_effective_rank"]
+    assert low <= high
+    analysis = FisherAnalysis.load(tmp_path / "fisher.h5")
+    assert analysis.features() == document["features"]
+    assert document["warnings"] == list(analysis.warnings) != []
+    assert document["parameters"] == analysis.layout.parameters
+    assert len(list((tmp_path / "cache").rglob("*.h5"))) == 1
+    code, again, _ = run(capsys, study, *arguments)
+    assert code == 0 and json.loads(again) == document
+    assert len(list((tmp_path / "cache").rglob("*.h5"))) == 1
+
+
+def test_what_is_wrong_is_one_line(study, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    cases = [
+        (("none.toml",), 2, "none.toml"),
+        ((study, "--device", "abacus"), 2, "abacus"),
+        ((study, "--png", tmp_path / "file" / "picture.png"), 3, "cannot write"),
+    ]
+    for arguments, wanted, words in cases:
+        code, _, err = run(capsys, *arguments)
+        assert code == wanted and words in err and err.count("\n") == 1
+
+
+def test_a_damaged_file_is_named(study, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    with h5py.File(broken / "empty.h5", "w"):
+        pass
+    text = STUDY.replace('"model.pt"', f'"{study.parent}/model.pt"').replace('"retain"', f'"{study.parent}/retain"')
+    (tmp_path / "study.toml").write_text(text.replace('"forget"', '"broken"'))
+    code, _, err = run(capsys, tmp_path / "study.toml")
+    assert code == 3 and "empty.h5" in err and err.count("\n") == 1
