@@ -44,11 +44,6 @@ class GradientBlock(NamedTuple):
     embeddings: NDArray[np.float32] | None
 
 
-class _Result(NamedTuple):
-    loss: Tensor
-    embedding: Tensor | None
-
-
 @dataclass(eq=False)
 class GradientEngine:
     """Streams the gradients of a task's units; the model is never changed.
@@ -130,40 +125,39 @@ class GradientEngine:
         per_unit = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(None, 0, 0))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*performance drop.*")
-            grads, (losses, result) = per_unit(self.task.params, inputs, target)
+            grads, (losses, embedding) = per_unit(self.task.params, inputs, target)
         rows = self._space(len(units))
         for name, place in zip(self.layout.names, self.layout.slices, strict=True):
             rows[:, place] = grads.pop(name).reshape(len(units), -1)
-        return _block(units, rows, losses, result.embedding)
+        return _block(units, rows, losses, embedding)
 
     def _looped(self, units: Sequence[Unit]) -> GradientBlock:
         rows = self._space(len(units))
         results = [self._gradient(unit, row) for unit, row in zip(units, rows, strict=True)]
-        embeddings = [result.embedding for result in results]
-        known = [embedding for embedding in embeddings if embedding is not None]
-        together = torch.stack(known) if len(known) == len(units) else None
-        return _block(units, rows, torch.stack([result.loss for result in results]), together)
+        losses, embeddings = zip(*results, strict=True)
+        return _block(
+            units, rows, torch.stack(losses), tuple(torch.stack(part) for part in zip(*embeddings, strict=True))
+        )
 
-    def _gradient(self, unit: Unit, row: Tensor) -> _Result:
+    def _gradient(self, unit: Unit, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Write the unit's gradient to ``row``; its loss and embedding."""
         measure = unit.shapes not in self._saved
         leaves = list(self._leaves.values())
         losses: list[Tensor] = []
-        embeddings: list[Tensor | None] = []
+        embeddings: list[tuple[Tensor, ...]] = []
         for part, share in zip(unit.parts, unit.shares, strict=True):
             saved = _SavedBytes(leaves)
             with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack) if measure else nullcontext():
-                loss, result = self._loss(self._leaves, part.inputs, part.target)
+                loss, embedding = self._loss(self._leaves, part.inputs, part.target)
             if measure:
                 self._refuse_large(unit.shapes, saved.bytes)
             grads: Sequence[Tensor | None] = [None] * len(leaves)
             if loss.requires_grad:
                 grads = torch.autograd.grad(loss, leaves, allow_unused=True)
             self._write(row, grads, share, first=not losses)
-            losses.append(share * result.loss)
-            embeddings.append(None if result.embedding is None else share * result.embedding)
-        known = [embedding for embedding in embeddings if embedding is not None]
-        return _Result(torch.stack(losses).sum(), torch.stack(known).sum(0) if len(known) == len(losses) else None)
+            losses.append(share * loss.detach())
+            embeddings.append(tuple(share * value for value in embedding))
+        return torch.stack(losses).sum(), tuple(torch.stack(part).sum(0) for part in zip(*embeddings, strict=True))
 
     def _write(self, row: Tensor, grads: Sequence[Tensor | None], share: float, first: bool) -> None:
         """Put, or if not ``first`` add, ``share`` times the gradients into a row; None is a parameter not used."""
@@ -175,12 +169,16 @@ class GradientEngine:
             elif grad is not None:
                 row[place].add_(grad.reshape(-1), alpha=share)
 
-    def _loss(self, params: dict[str, Tensor], inputs: tuple[Tensor, ...], target: Any) -> tuple[Tensor, _Result]:
+    def _loss(
+        self, params: dict[str, Tensor], inputs: tuple[Tensor, ...], target: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The unit's loss, and its embedding if there is one (vmap returns tuples of tensors, but no None)."""
         loss = self.task.loss(functional_call(self.task.model, params, inputs), target)
         if loss.numel() != 1:
             what = f"the loss gives shape {tuple(loss.shape)}, not one number a batch"
             raise ModelError(what, self.task.loss_name, "take the mean over the batch")
-        return loss.reshape(()), _Result(loss.detach(), self.bottleneck.take() if self.bottleneck else None)
+        embedding = self.bottleneck.take() if self.bottleneck else None
+        return loss.reshape(()), () if embedding is None else (embedding,)
 
     def _space(self, units: int) -> Tensor:
         if len(self._rows) < units:
@@ -230,7 +228,7 @@ class _SavedBytes:
         return tensor
 
 
-def _block(units: Sequence[Unit], rows: Tensor, losses: Tensor, embeddings: Tensor | None) -> GradientBlock:
+def _block(units: Sequence[Unit], rows: Tensor, losses: Tensor, embedding: tuple[Tensor, ...]) -> GradientBlock:
     # .cpu() waits for the device, so that the caller's clock sees the whole work
-    together = None if embeddings is None else embeddings.detach().float().cpu().numpy()
+    together = embedding[0].float().cpu().numpy() if embedding else None
     return GradientBlock([unit.number for unit in units], rows, losses.detach().double().cpu().numpy(), together)

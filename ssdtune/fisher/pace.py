@@ -13,7 +13,9 @@ Method = Literal["auto", "vectorised", "loop"]
 _FIRST, _LARGEST = 4, 256  # units in the first and in the largest vectorised chunk
 _LOOP_ROWS = 8  # a loop hands over at most this many rows, and at least one a second
 _GAIN = 0.95  # a larger chunk must take at most this share of the time per unit to be worth its memory
-_HOPELESS = 3.0  # times slower than the loop: give vectorising up without growing its chunk
+_VAIN = 2  # doublings without a gain before the chunk stops growing
+_HOPELESS = 3.0  # times slower than the loop: stop growing the chunk, once one takes longer than ...
+_NOTHING = 0.1  # seconds
 
 
 class Step(NamedTuple):
@@ -65,23 +67,23 @@ class Pace:
         if method == "auto":
             for _ in range(2):
                 loop = min(loop, (yield Step(False, 1))[0])
-        size, best = _FIRST, float("inf")
-        while True:
+        size, best, choice, vain = _FIRST, float("inf"), _FIRST, 0
+        while size <= _LARGEST and vain < _VAIN:
             # twice: the first call of a new size pays for its set-up
             first, done = yield Step(True, size)
             second, done = yield Step(True, size)
             each = min(first, second)
-            if each > _GAIN * best:
-                size //= 2
-                break
-            best = each
-            if done < size or size >= _LARGEST or best > _HOPELESS * loop:
+            vain = 0 if each < _GAIN * best else vain + 1
+            if not vain:
+                best, choice = each, size
+            hopeless = best > _HOPELESS * loop and best * size > _NOTHING
+            if done < size or hopeless:  # or memory allows no larger one
                 break
             size *= 2
         if loop < best:
             yield from self._looping()
         while True:
-            yield Step(True, size)
+            yield Step(True, choice)
 
     def _looping(self) -> Generator[Step, tuple[float, int], None]:
         size = 1

@@ -1,0 +1,173 @@
+"""Per-sample gradients: vectorised, looped and literal autograd agree; every unit comes once; faults are named."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ssdtune.errors import ConfigError, DataError, ModelError
+from ssdtune.fisher.gather import evenly_spaced, gather
+from ssdtune.fisher.gradients import GradientEngine
+from ssdtune.fisher.memory import MemoryPlan
+from ssdtune.fisher.pace import Pace, Step
+from ssdtune.fisher.units import Units
+from ssdtune.progress import silent
+from ssdtune.task import Task
+
+ROOMY = MemoryPlan(kept=(True,), workspace=1e9, view=0.0)
+
+
+def rows_of(engine, units):
+    """All gradients (n, P), losses (n,) and embeddings of a stream, and the unit numbers in the order they came."""
+    blocks = [(b.numbers, b.rows.clone(), b.losses, b.embeddings) for b in engine.stream(units)]
+    numbers, rows, losses, embeddings = zip(*blocks, strict=True)
+    together = None if embeddings[0] is None else np.concatenate(embeddings)
+    return torch.cat(rows).numpy(), np.concatenate(losses), together, [n for part in numbers for n in part]
+
+
+def relative(found, wanted):
+    return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("method", ["auto", "vectorised", "loop"])
+@pytest.mark.parametrize("kind", ["perceptron", "complex"])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_every_way_equals_plain_autograd(make, kind, method, batch_size):
+    task = getattr(make, kind)(retain=23)
+    found, _, _, numbers = rows_of(GradientEngine(task, method=method), Units(task.retain, batch_size))
+    assert relative(found, make.gradients(task, task.retain, batch_size)) < 1e-5
+    assert numbers == list(range(-(-23 // batch_size)))
+
+
+def test_vectorised_equals_looped_for_a_varnet(varnet_task, make):
+    engines = {method: GradientEngine(varnet_task, method=method) for method in ("vectorised", "loop")}
+    found = {method: rows_of(engine, Units(varnet_task.forget)) for method, engine in engines.items()}
+    assert relative(found["vectorised"][0], found["loop"][0]) < 1e-5
+    assert relative(found["loop"][0], make.gradients(varnet_task, varnet_task.forget)) < 1e-5
+    np.testing.assert_allclose(found["vectorised"][1], found["loop"][1], rtol=1e-5)
+    np.testing.assert_allclose(found["vectorised"][2], found["loop"][2], rtol=1e-4, atol=1e-6)
+    assert not engines["vectorised"].pace.failure
+
+
+def test_samples_of_several_shapes(make):
+    """Neighbours of one shape go together; a mini-batch of two shapes is averaged by its parts."""
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.filter = nn.Conv2d(1, 3, 3)
+
+        def forward(self, image):
+            return self.filter(image[:, None]).square().mean((-2, -1))
+
+    torch.manual_seed(0)
+    samples = [(torch.randn(5 + (i // 3) % 2, 6), torch.tensor(i % 3)) for i in range(14)]
+    task = Task(model=Pooled(), loss=nn.functional.cross_entropy, retain=samples, forget=samples, quality=make.quality)
+    for batch_size in (1, 4):
+        wanted = make.gradients(task, samples, batch_size)
+        for method in ("auto", "vectorised", "loop"):
+            found, _, _, numbers = rows_of(GradientEngine(task, method=method), Units(samples, batch_size))
+            assert numbers == list(range(len(wanted)))
+            assert relative(found, wanted) < 1e-5
+
+
+def test_parameters_that_the_loss_does_not_reach_have_zero_gradients(make):
+    class Partly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(5, 3), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.used(x)
+
+    task = make.perceptron(model=Partly())
+    for method in ("vectorised", "loop"):
+        found = rows_of(GradientEngine(task, method=method), Units(task.forget))[0]
+        assert not found[:, 18:].any()
+        assert relative(found, make.gradients(task, task.forget)) < 1e-5
+    nothing = make.perceptron(loss=lambda output, target: target.float().mean())
+    assert not rows_of(GradientEngine(nothing), Units(nothing.forget))[0].any()
+
+
+def test_a_model_that_cannot_be_vectorised_is_looped(make):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.layer(x) if x.sum().item() > 0 else self.layer(-x)
+
+    task = make.perceptron(model=Branching())
+    engine = GradientEngine(task)
+    assert relative(rows_of(engine, Units(task.retain))[0], make.gradients(task, task.retain)) < 1e-5
+    assert engine.pace.failure
+    with pytest.raises(ConfigError, match="vectorised gradients fail"):
+        rows_of(GradientEngine(task, method="vectorised"), Units(task.retain))
+
+
+def test_chunks_keep_to_the_workspace(make):
+    task = make.perceptron(retain=64)
+    engine = GradientEngine(task, method="vectorised", workspace=9000.0)
+    largest = max(len(block.rows) for block in engine.stream(Units(task.retain)))
+    (saved,) = engine._saved.values()
+    assert 1 < largest <= 9000 / (1.5 * saved + 8 * engine.layout.parameters)
+    with pytest.raises(ConfigError, match="memory_budget"):
+        list(GradientEngine(task, workspace=100.0).stream(Units(task.retain)))
+
+
+def test_the_model_is_left_as_it_was(make, varnet_task):
+    for task in (make.perceptron(), varnet_task):
+        before = {name: value.clone() for name, value in task.model.state_dict().items()}
+        list(GradientEngine(task).stream(Units(task.forget)))
+        assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
+        assert all(p.grad is None and not p.requires_grad for p in task.model.parameters())
+        assert not any(module._forward_hooks for module in task.model.modules())
+
+
+def test_embeddings_are_the_penultimate_activations(make):
+    task = make.perceptron()
+    x = torch.stack([inputs for inputs, _ in task.forget])
+    wanted = task.model[1](task.model[0](x)).numpy()
+    for method in ("vectorised", "loop"):
+        found = rows_of(GradientEngine(task, method=method), Units(task.forget))[2]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert rows_of(GradientEngine(make.complex()), Units(make.complex().forget))[2] is None
+
+
+def test_embeddings_of_a_varnet_come_from_its_last_bottleneck(varnet_task):
+    engine = GradientEngine(varnet_task)
+    assert engine.bottleneck.name == "net.cascades.1.model.unet.conv"
+    assert rows_of(engine, Units(varnet_task.forget))[2].shape == (6, 3 * 2**2)
+
+
+@pytest.mark.parametrize("method", ["vectorised", "loop"])
+def test_a_gradient_that_is_not_finite_names_its_sample(make, method):
+    samples = make.samples(9, 5)
+    samples[6][0][2] = float("nan")
+    task = make.perceptron(forget=2)
+    with pytest.raises(DataError, match="forget sample 6 is not finite"):
+        gather(GradientEngine(task, method=method), Units(samples), evenly_spaced(9, 9), ROOMY, True, "forget", silent)
+
+
+def test_a_loss_that_is_not_one_number_is_refused(make):
+    task = make.perceptron(loss=lambda output, target: nn.functional.cross_entropy(output, target, reduction="none"))
+    with pytest.raises(ModelError, match="not one number"):
+        list(GradientEngine(task).stream(Units(task.forget, 3)))
+
+
+def test_the_pace_settles_on_the_faster_way():
+    def settle(loop, vectorised):
+        """``vectorised`` : seconds per unit by chunk size."""
+        pace = Pace("auto")
+        for _ in range(40):
+            step = pace.next_step(limit=64)
+            pace.record(step, step.size, step.size * (vectorised(step.size) if step.vectorised else loop))
+        return pace.next_step(limit=64)
+
+    assert settle(1.0, lambda size: 2.0) == Step(False, 1)
+    assert settle(0.01, lambda size: 2.0 / size) == Step(False, 8)  # an overhead that no chunk makes up for
+    assert settle(0.01, lambda size: 2.0) == Step(False, 8)  # hands over several rows at once where that is quick
+    assert settle(1.0, lambda size: 0.5 if size < 16 else 0.2) == Step(True, 16)
+    assert settle(1.0, lambda size: 1 / size) == Step(True, 64)
+    assert settle(1.0, lambda size: 0.5 / min(size, 8)) == Step(True, 8)
