@@ -106,7 +106,7 @@ def ratio_figure(ratios: SortedRatios) -> go.Figure:
     edges, percent = ratio_histogram(ratios)
     axis = {"title": "ratio r, and threshold alpha", **log_axis(edges)}
     figure = new_chart(title, axis, {"title": "parameters per bin, %", "rangemode": "tozero"})
-    top = 1.08 * max(percent.max(initial=0.0), 1e-9)
+    top = 1.08 * (percent.max(initial=0.0) or 1.0)
     low, high = (float(ratios.alpha_at(share)) for share in reversed(SELECTING))
     figure.add_scatter(
         x=[low, low, high, high],
@@ -257,7 +257,7 @@ def damage_map(view: SpectrumView, name: str) -> Floats:
 
 
 def colour_range(*maps: Floats) -> tuple[float, float]:
-    """The highest decades that the maps reach together."""
+    """(low, high) log10 of the highest decades that the maps reach together, at least one."""
     high = max(float(values.max()) for values in maps)
-    low = min(float(values.min()) for values in maps)
-    return min(max(low, high - DECADES), high - 1), high
+    low = max(min(float(values.min()) for values in maps), high - DECADES)
+    return low, max(high, low + 1)

@@ -76,7 +76,7 @@ def _ratios(axes: Axes, view: SpectrumView) -> None:
     axes.set(xscale="log", xlabel="ratio r = f / o, threshold alpha", ylabel="parameters per bin, %")
     axes.set_title("Ratios, and the alpha worth trying")
     axes.margins(x=0)
-    axes.set_ylim(0, 1.28 * max(percent.max(initial=0.0), 1e-9))
+    axes.set_ylim(0, 1.28 * (percent.max(initial=0.0) or 1.0))
     axes.legend(loc="upper left", ncols=2)
 
 
