@@ -40,11 +40,13 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
     facts = read_facts(study)
     # imported once the study is known to be there: these take seconds
     from ssdtune.report.dashboard import attach
+    from ssdtune.report.spectrum import spectrum_figures, view_spectrum
     from ssdtune.search.run import run_study
 
     total = trials or facts.search.trials
     again = next_line(f"study run {name}", storage)
     task, analysis = load_inputs(name, facts, device)
+    attach(study, figures=spectrum_figures(view_spectrum(analysis)))
     started = count_trials(study).finished
     if started >= total:
         click.echo(
