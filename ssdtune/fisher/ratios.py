@@ -41,9 +41,9 @@ class SortedRatios:
         _check_diagonals(f, o)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = np.where(f > 0, f / o, 0)
-        ascending = _argsort(ratio)
-        order = ascending[::-1]
-        return cls(order, ratio[order])
+        rising = _argsort(ratio)
+        # views of rising arrays, so that looking an alpha up needs no copy
+        return cls(rising[::-1], ratio[rising][::-1])
 
     @property
     def size(self) -> int:
