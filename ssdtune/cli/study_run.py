@@ -92,7 +92,8 @@ class Report:
             words.append(
                 f"best {best.score.value:.4f} (trial {best.number})" + _remark(best.trial, best.score.feasible)
             )
-        click.echo("  ".join([*words, f"eta {_duration(left)}"]), err=True)
+        # not click.echo, which writes past the progress bar that holds the terminal's last line
+        print("  ".join([*words, f"eta {_duration(left)}"]), file=sys.stderr, flush=True)
 
 
 def _remark(trial: FrozenTrial, feasible: bool) -> str:
