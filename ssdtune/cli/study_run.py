@@ -83,7 +83,6 @@ class Report:
         left = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
         words = [
             f"{done}/{self.total}",
-            f"alpha {this.setting.alpha:<8.4g} lambda {this.setting.lam:<8.4g}",
             f"score {this.score.value:.4f}",
             f"retained {this.score.retained:.3f}",
             f"remembered {this.score.remembered:.3f}" + _remark(trial, this.score.feasible),
@@ -93,7 +92,8 @@ class Report:
                 f"best {best.score.value:.4f} (trial {best.number})" + _remark(best.trial, best.score.feasible)
             )
         # not click.echo, which writes past the progress bar that holds the terminal's last line
-        print("  ".join([*words, f"eta {_duration(left)}"]), file=sys.stderr, flush=True)
+        words += [f"eta {_duration(left)}", f"alpha {this.setting.alpha:.4g}", f"lambda {this.setting.lam:.4g}"]
+        print("  ".join(words), file=sys.stderr, flush=True)
 
 
 def _remark(trial: FrozenTrial, feasible: bool) -> str:
