@@ -1,7 +1,7 @@
 """Memory: a study's peak does not grow with its trials, and a folder larger than memory is streamed.
 
 `trials`: peak resident memory of whole processes that run the same small study for few and for many trials (MiB).
-`stream`: a folder at least 3 times as large as an address-space limit (`ulimit -v`) is checked, opened, hashed, analysed
+`stream`: a folder at least 3 times an address-space limit (`ulimit -v`) is checked, opened, hashed, analysed
 and evaluated by one process under that limit; `stream_done` is 1 if it ended well.
 """
 
