@@ -28,10 +28,11 @@ def dashboard(storage: str | None, host: str, port: int, artifact_dir: Path | No
     from optuna_dashboard import wsgi
 
     from ssdtune.report.dashboard import artifact_folder
+    from ssdtune.report.dashboard_storage import DashboardStorage
     from ssdtune.search.storage import open_storage, quiet_optuna, shown, storage_url
 
     quiet_optuna()
-    opened = open_storage(storage)
+    opened = open_storage(storage, kind=DashboardStorage)
     folder = artifact_dir or artifact_folder(storage_url(storage))
     store = FileSystemArtifactStore(folder) if folder is not None else None
     app = wsgi(opened, artifact_store=store)

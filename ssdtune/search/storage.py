@@ -39,8 +39,10 @@ def shown(url: str | None = None) -> str:
         return storage_url(url)
 
 
-def open_storage(url: str | None = None, *, create: bool = False) -> optuna.storages.RDBStorage:
-    """Open a storage; only ``create`` may make a new database or new tables in one.
+def open_storage(
+    url: str | None = None, *, create: bool = False, kind: type[optuna.storages.RDBStorage] = optuna.storages.RDBStorage
+) -> optuna.storages.RDBStorage:
+    """Open a storage as a ``kind``; only ``create`` may make a new database or new tables in one.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def open_storage(url: str | None = None, *, create: bool = False) -> optuna.stor
         # The heartbeat is marked experimental; it is what finds the lost trials of another machine.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
-            return optuna.storages.RDBStorage(
+            return kind(
                 storage_url(url),
                 engine_kwargs={"connect_args": connect_args},
                 heartbeat_interval=HEARTBEAT,

@@ -112,6 +112,10 @@ def test_the_server_serves_note_figures_and_pictures(stored, image_task, halved,
             content = fetch(f"{address}artifacts/1/{artifact['artifact_id']}", json_body=False)
             assert content == (tmp_path / "pictures" / artifact["filename"]).read_bytes()
     assert len(shown["artifacts"]) == 2
+    assert [trial["number"] for trial in shown["best_trials"]] == [study.best_trial.number]
+    assert [trial["constraints"] for trial in shown["trials"]] == [
+        [*trial.constraints.values()] for trial in study.trials
+    ]
     assert shown["note"] == {"body": note_text(view), "version": 1}, "an unchanged note is not written again"
     assert sorted(item["id"] for item in shown["plotly_graph_objects"]) == sorted(history_figures(view))
     figures = {item["id"]: json.loads(item["graph_object"]) for item in shown["plotly_graph_objects"]}
