@@ -6,6 +6,7 @@ from ``vmap`` over ``grad`` (torch.func), looped ones from ``torch.autograd.grad
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from ssdtune.errors import ConfigError, ModelError
@@ -24,7 +25,7 @@ from ssdtune.fisher.embeddings import Bottleneck, find_bottleneck
 from ssdtune.fisher.layout import Layout
 from ssdtune.fisher.pace import Method, Pace
 from ssdtune.fisher.units import Unit, Units, stack
-from ssdtune.task import Task
+from ssdtune.task import Batch, Task
 
 # memory of a pass beside the saved activations: gradients of activations and kernel workspace (measured on VarNet,
 # U-Net, ResNet and perceptron: peak is 1.1 to 1.5 times the saved bytes)
@@ -59,8 +60,8 @@ class GradientEngine:
     def __post_init__(self) -> None:
         self.pace = Pace(self.method)
         self.layout = Layout.of(self.task.params)
-        self.bottleneck: Bottleneck | None = find_bottleneck(self.task.model)
-        self._leaves = {name: value.detach().requires_grad_() for name, value in self.task.params.items()}
+        self._model, self._leaves = _twin(self.task.model)
+        self.bottleneck: Bottleneck | None = find_bottleneck(self._model)
         self._saved: dict[Any, float] = {}  # bytes of activations of one unit, by shapes
         self._rows = torch.empty(0, self.layout.parameters, device=self.task.device)
 
@@ -122,7 +123,7 @@ class GradientEngine:
 
     def _vectorised(self, units: Sequence[Unit]) -> GradientBlock:
         inputs, target = stack(units)
-        per_unit = vmap(grad_and_value(self._loss, has_aux=True), in_dims=(None, 0, 0))
+        per_unit = vmap(grad_and_value(self._functional_loss, has_aux=True), in_dims=(None, 0, 0))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*performance drop.*")
             grads, (losses, embedding) = per_unit(self.task.params, inputs, target)
@@ -141,23 +142,31 @@ class GradientEngine:
 
     def _gradient(self, unit: Unit, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Write the unit's gradient to ``row``; its loss and embedding."""
-        measure = unit.shapes not in self._saved
-        leaves = list(self._leaves.values())
-        losses: list[Tensor] = []
-        embeddings: list[tuple[Tensor, ...]] = []
-        for part, share in zip(unit.parts, unit.shares, strict=True):
-            saved = _SavedBytes(leaves)
-            with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack) if measure else nullcontext():
-                loss, embedding = self._loss(self._leaves, part.inputs, part.target)
-            if measure:
-                self._refuse_large(unit.shapes, saved.bytes)
-            grads: Sequence[Tensor | None] = [None] * len(leaves)
-            if loss.requires_grad:
-                grads = torch.autograd.grad(loss, leaves, allow_unused=True)
-            self._write(row, grads, share, first=not losses)
-            losses.append(share * loss.detach())
-            embeddings.append(tuple(share * value for value in embedding))
+        if len(unit.parts) == 1:
+            return self._part_gradient(unit.shapes, unit.parts[0], 1.0, row, first=True)
+        results = [
+            self._part_gradient(None, part, share, row, first=number == 0)
+            for number, (part, share) in enumerate(zip(unit.parts, unit.shares, strict=True))
+        ]
+        losses, embeddings = zip(*results, strict=True)
         return torch.stack(losses).sum(), tuple(torch.stack(part).sum(0) for part in zip(*embeddings, strict=True))
+
+    def _part_gradient(
+        self, shapes: Any, part: Batch, share: float, row: Tensor, first: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Put (or add) ``share`` times a batch's gradient into ``row``; ``share`` times its loss and embedding."""
+        if shapes in self._saved:
+            loss, embedding = self._judge(self._model(*part.inputs), part.target)
+        else:
+            saved = _SavedBytes(self._leaves)
+            with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack):
+                loss, embedding = self._judge(self._model(*part.inputs), part.target)
+            self._refuse_large(shapes, saved.bytes)
+        grads: Sequence[Tensor | None] = [None] * len(self._leaves)
+        if loss.requires_grad:
+            grads = torch.autograd.grad(loss, self._leaves, allow_unused=True)
+        self._write(row, grads, share, first)
+        return share * loss.detach(), tuple(share * value for value in embedding)
 
     def _write(self, row: Tensor, grads: Sequence[Tensor | None], share: float, first: bool) -> None:
         """Put, or if not ``first`` add, ``share`` times the gradients into a row; None is a parameter not used."""
@@ -169,11 +178,14 @@ class GradientEngine:
             elif grad is not None:
                 row[place].add_(grad.reshape(-1), alpha=share)
 
-    def _loss(
+    def _functional_loss(
         self, params: dict[str, Tensor], inputs: tuple[Tensor, ...], target: Any
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The unit's loss, and its embedding if there is one (vmap returns tuples of tensors, but no None)."""
-        loss = self.task.loss(functional_call(self.task.model, params, inputs), target)
+        return self._judge(functional_call(self._model, params, inputs), target)
+
+    def _judge(self, output: Any, target: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The loss, and the embedding if there is one (vmap returns tuples of tensors, but no None)."""
+        loss = self.task.loss(output, target)
         if loss.numel() != 1:
             what = f"the loss gives shape {tuple(loss.shape)}, not one number a batch"
             raise ModelError(what, self.task.loss_name, "take the mean over the batch")
@@ -207,6 +219,13 @@ class GradientEngine:
                 f"one gradient needs {needed / 2**30:.2f} GiB, {self.workspace / 2**30:.2f} GiB of the budget are left"
             )
             raise ConfigError(what, "memory_budget", "raise it (fisher.memory_budget_gib)")
+
+
+def _twin(model: nn.Module) -> tuple[nn.Module, list[Tensor]]:
+    """A model that shares all tensors with ``model``, and its parameters, which can be differentiated."""
+    params: dict[int, Any] = {id(value): nn.Parameter(value.detach()) for value in model.parameters()}
+    twin = copy.deepcopy(model, params | {id(value): value for value in model.buffers()})
+    return twin, list(twin.parameters())
 
 
 class _SavedBytes:

@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.utils.data import default_collate
 
-from ssdtune.task import Batch, Samples, batches, sample_ids, shapes_of
+from ssdtune.task import Batch, Samples, batches, move, sample_ids, shapes_of
 
 Definition = Literal["per-sample", "batch"]
 
@@ -58,7 +59,10 @@ class Units:
 
     def __iter__(self) -> Iterator[Unit]:
         for number in range(self.total) if self.numbers is None else self.numbers:
-            yield Unit(number, list(batches(_Stretch(self.samples, *self._ends(number)), self.size, self.device)))
+            if self.size == 1:
+                yield Unit(number, [_alone(number, self.samples[number], self.device)])
+            else:
+                yield Unit(number, list(batches(_Stretch(self.samples, *self._ends(number)), self.size, self.device)))
 
     def name(self, number: int) -> str:
         """The unit's samples by id."""
@@ -88,5 +92,34 @@ class _Stretch:
 
 def stack(units: Sequence[Unit]) -> tuple[tuple[Any, ...], Any]:
     """(inputs, target) of single-part units of equal shapes, with a new leading axis over the units."""
-    inputs, target = default_collate([tuple(unit.parts[0][1:]) for unit in units])
-    return tuple(inputs), target
+    inputs, target = _stacked([(unit.parts[0].inputs, unit.parts[0].target) for unit in units])
+    return inputs, target
+
+
+def _alone(index: int, sample: Any, device: torch.device | str) -> Batch:
+    """A batch of one, as ``task.batches`` makes it, without a copy of its tensors."""
+    inputs, target = sample
+    inputs, target = _alone_nest((inputs if isinstance(inputs, tuple) else (inputs,), target))
+    return Batch([index], move(inputs, device), move(target, device))
+
+
+def _alone_nest(nest: Any) -> Any:
+    if isinstance(nest, Tensor):
+        return nest.unsqueeze(0)
+    if type(nest) is tuple:
+        return tuple(_alone_nest(value) for value in nest)
+    if isinstance(nest, dict):
+        return {key: _alone_nest(value) for key, value in nest.items()}
+    return default_collate([nest])
+
+
+def _stacked(nests: Sequence[Any]) -> Any:
+    """Nests of tensors of equal shapes, leaf by leaf (several times quicker than ``default_collate``)."""
+    first = nests[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(nests))
+    if type(first) is tuple:
+        return tuple(_stacked(values) for values in zip(*nests, strict=True))
+    if isinstance(first, dict):
+        return {key: _stacked([nest[key] for nest in nests]) for key in first}
+    return default_collate(list(nests))
