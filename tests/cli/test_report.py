@@ -63,8 +63,7 @@ def test_the_page_has_measures_pictures_and_figures(storage, tmp_path, capsys):
     assert "ssdtune study apply ghosts" in get_note(study)
 
 
-def test_the_dashboard_has_the_fisher_figures_too(storage, tmp_path):
-    main(["report", "ghosts", "--storage", storage, "--out", str(tmp_path / "page.html")])
+def test_a_study_that_has_run_shows_all_figures_in_the_dashboard(storage):
     environment = {"PATH_INFO": "/api/studies/1"}
     setup_testing_defaults(environment)
     answer = b"".join(wsgi(open_storage(storage))(environment, lambda *response: None))
