@@ -1,7 +1,8 @@
 """Recipes: which unlearning problems the prior learns from, drawn by number, so that any of them can be made again.
 
-A *site* fixes everything the oracle depends on: retain data, acquisition, architecture and training. The tasks of one site
-share their oracle and differ in what was learned wrongly: the corruption, the forget anatomy and contrast, how much of it.
+A *site* fixes everything the oracle depends on: retain data, acquisition, architecture and training. The tasks of one
+site share their oracle and differ in what was learned wrongly: the corruption, the forget anatomy and contrast, and how
+much of it there is.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def draw_site(number: int, seed: int = 0) -> Site:
         contrast=str(rng.choice(CONTRASTS)),
         subjects=int(rng.integers(10, 17)),
         slices=int(rng.integers(4, 7)),
-        size=int(rng.choice([32, 48, 48, 64])),
+        size=int(rng.choice([32, 32, 40, 48])),
         coils=int(rng.choice([2, 4, 4, 6])),
         noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.03)))),
         acceleration=int(rng.choice([4, 4, 6, 8])),
@@ -111,9 +112,9 @@ def draw_site(number: int, seed: int = 0) -> Site:
         cascades=cascades,
         channels=int(rng.choice([4, 6, 8])),
         pools=int(rng.choice([2, 2, 3])),
-        epochs=int(rng.choice([15, 25, 40])),
+        epochs=int(rng.choice([12, 18, 25])),
         batch_size=4,
-        learning_rate=float(rng.choice([1e-3, 2e-3, 3e-3])),
+        learning_rate=float(rng.choice([2e-3, 3e-3, 5e-3])),
     )
 
 

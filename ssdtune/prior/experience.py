@@ -1,0 +1,137 @@
+"""Experience: what one task taught, and the HDF5 file of many (no pickle).
+
+Layout: one group a task, named by its key, holding ``design`` (alpha, lambda, measures, one row a setting), ``damage``
+(the analysis's condensed damage tables), and as attributes the recipe (JSON), family, features, baseline and oracle
+measures. A rejected task is a group with the attribute ``rejected`` (why) and its recipe alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ssdtune.errors import DataError
+from ssdtune.files import atomic_path
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """One task's response surface and everything the mapper may know of it beforehand.
+
+    recipe : how to make the task again. family : what is held out together.
+    baseline, oracle : measures of the untouched and of the oracle model, ``{set}_{measure}``.
+    q_retain, q_forget : names of the columns that are the qualities q.
+    alpha, lam : (n,) the design. measures : each (n,).
+    features : of the analysis. tables : arrays from which damage terms at any (alpha, lambda) follow.
+    """
+
+    key: str
+    family: str
+    recipe: Mapping[str, Any]
+    q_retain: str
+    q_forget: str
+    baseline: Mapping[str, float]
+    oracle: Mapping[str, float]
+    alpha: np.ndarray
+    lam: np.ndarray
+    measures: Mapping[str, np.ndarray]
+    features: Mapping[str, float]
+    tables: Mapping[str, np.ndarray]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def floor(self) -> float:
+        """Forget quality of the oracle."""
+        return self.oracle[self.q_forget]
+
+    @property
+    def retain_ratio(self) -> np.ndarray:
+        """q_r(theta') / q_r(theta) at every design point, unclipped; 0 where the output was not finite."""
+        return np.nan_to_num(self.measures[self.q_retain] / self.baseline[self.q_retain])
+
+    @property
+    def forget_ratio(self) -> np.ndarray:
+        """q_f(theta') / q_f(theta) at every design point, unclipped; 0 where the output was not finite."""
+        return np.nan_to_num(self.measures[self.q_forget] / self.baseline[self.q_forget])
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A task that taught nothing (DESIGN: q_f(original) - q_f(oracle) is not clearly positive), and why."""
+
+    key: str
+    family: str
+    recipe: Mapping[str, Any]
+    reason: str
+
+
+def save_collection(path: Path | str, records: Iterable[Experience | Rejected]) -> None:
+    """Write a collection as one HDF5 file, whole or not at all."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        for record in records:
+            _write(file, record)
+
+
+def load_collection(path: Path | str) -> Iterator[Experience | Rejected]:
+    """Stream the records of a collection in order of their keys.
+
+    Raises
+    ------
+    DataError : the file is missing, broken, or of another format.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise DataError(f"not a collection of format {FORMAT}", path, "collect again")
+            for key in file:
+                yield _read(key, file[key])
+    except OSError as reason:
+        raise DataError("cannot read the collection", path, "collect again, or name another file") from reason
+
+
+def _write(file: h5py.File, record: Experience | Rejected) -> None:
+    group = file.create_group(record.key)
+    group.attrs["family"] = record.family
+    group.attrs["recipe"] = json.dumps(record.recipe)
+    if isinstance(record, Rejected):
+        group.attrs["rejected"] = record.reason
+        return
+    for name in ("q_retain", "q_forget"):
+        group.attrs[name] = getattr(record, name)
+    for name in ("baseline", "oracle", "features", "seconds"):
+        group.attrs[name] = json.dumps(dict(getattr(record, name)))
+    columns = {"alpha": record.alpha, "lambda": record.lam, **record.measures}
+    for folder, arrays in (("design", columns), ("damage", record.tables)):
+        for name, values in arrays.items():
+            group.create_dataset(
+                f"{folder}/{name}", data=np.asarray(values, np.float32), compression="gzip", shuffle=True
+            )
+
+
+def _read(key: str, group: h5py.Group) -> Experience | Rejected:
+    family, recipe = str(group.attrs["family"]), json.loads(group.attrs["recipe"])
+    if "rejected" in group.attrs:
+        return Rejected(key, family, recipe, str(group.attrs["rejected"]))
+    columns = {name: values[()].astype(float) for name, values in group["design"].items()}
+    values = {name: json.loads(group.attrs[name]) for name in ("baseline", "oracle", "features", "seconds")}
+    return Experience(
+        key=key,
+        family=family,
+        recipe=recipe,
+        q_retain=str(group.attrs["q_retain"]),
+        q_forget=str(group.attrs["q_forget"]),
+        alpha=columns.pop("alpha"),
+        lam=columns.pop("lambda"),
+        measures=columns,
+        tables={name: table[()].astype(float) for name, table in group["damage"].items()},
+        **values,
+    )

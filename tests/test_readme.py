@@ -1,0 +1,59 @@
+"""What the README shows works as it stands."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ssdtune.studyfile import StudyFile
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_python_example_makes_the_third_class_forgotten(capsys):
+    (code,) = blocks("python")
+    scope = {}
+    exec(code, scope)
+    right = (scope["model"](scope["x"]).argmax(-1) == scope["y"]).float().reshape(3, 20).mean(1)
+    assert right[:2].min() > 0.9
+    assert right[2] < 0.5
+    assert scope["study"].best_trial.user_attrs["feasible"]
+
+
+def test_the_study_file_is_valid():
+    (text,) = blocks("toml")
+    assert StudyFile.model_validate(tomllib.loads(text)).name == "mine"
+
+
+def test_every_command_shown_exists():
+    from ssdtune.cli import cli
+
+    for line in re.findall(r"^ssdtune ([^#\n]+)", "\n".join(blocks("sh")), re.MULTILINE):
+        words = line.split()
+        command = cli.get_command(None, words[0])
+        assert command is not None, line
+        if words[0] in ("data", "study"):
+            assert command.get_command(None, words[1]) is not None, line
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_key_is_in_the_reference():
+    text = (ROOT / "docs" / "studyfile.md").read_text()
+    for name, field in StudyFile.model_fields.items():
+        keys = getattr(field.annotation, "model_fields", {})
+        if not keys:
+            continue
+        assert f"## [{name}]" in text
+        for key, value in keys.items():
+            assert f"| `{value.alias or key}` |" in text, f"{name}.{key}"
