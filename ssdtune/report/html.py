@@ -37,7 +37,10 @@ def study_page(
         Section("The search", [Plot(name, chart, _CAPTIONS[name]) for name, chart in history_figures(view).items()]),
     ]
     if pictures:
-        shown = [Image(path, f"{_SETS.get(name, name)} slices, before and after.") for name, path in pictures.items()]
+        shown = [
+            Image(path, f"Slices of the {_SETS.get(name, name)} set, before and after.")
+            for name, path in pictures.items()
+        ]
         sections.insert(1, Section("Reconstructions", shown))
     if spectrum:
         plots: list[Block] = [Plot(name, chart) for name, chart in spectrum.items()]

@@ -1,6 +1,7 @@
 """A reconstruction task small enough to check by hand, and a finished study of it."""
 
 import shutil
+import subprocess
 
 import numpy as np
 import optuna
@@ -127,3 +128,21 @@ def stored(database, study, tmp_path):
     """The study in an SQLite storage of the test's own, and its URL."""
     url = f"sqlite:///{shutil.copy(database, tmp_path / 'studies.db')}"
     return optuna.load_study(study_name=study.study_name, storage=open_storage(url)), url
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """``browser(address)`` is (the document after its scripts have run, what the console said) in headless Chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium to draw with")
+
+    def draw(address):
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000"]
+        command += [f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1600,2400"]
+        command += ["--enable-logging=stderr", "--v=0", "--dump-dom", address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return draw

@@ -2,7 +2,6 @@
 
 import html
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from ssdtune.report.statement import fact_rows, finding
 from ssdtune.report.view import read_view
 
 SERVER = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboard", "--port", "0", "--storage"]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @contextmanager
@@ -123,29 +121,19 @@ def test_the_server_serves_note_figures_and_pictures(stored, image_task, halved,
     assert line["y"] == list(history_figures(view)["ssdtune-trajectory"].data[-1].y)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to draw the dashboard with")
-def test_a_browser_draws_note_and_figures(stored, tmp_path):
+def test_a_browser_draws_note_and_figures(stored, browser):
     study, url = stored
     attach(study)
     view = read_view(study)
     with served(url) as address:
-        note = drawn(f"{address}dashboard/studies/1/note", tmp_path)
-        page = drawn(f"{address}dashboard/studies/1", tmp_path)
+        note, _ = browser(f"{address}dashboard/studies/1/note")
+        page, _ = browser(f"{address}dashboard/studies/1")
     assert finding(view) in html.unescape(note)
     assert "<td>feasible</td>" in note, "Markdown tables are drawn as tables"
     for name, figure in history_figures(view).items():
         place = page.index(f'id="user-defined-plot:{name}"')
         assert "main-svg" in page[place : place + 2000], f"{name} is drawn"
         assert figure.layout.title.text in page
-
-
-def drawn(address, folder):
-    """The document after its scripts have run."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000"]
-    command += [f"--user-data-dir={folder / 'browser'}", "--window-size=1600,2400", "--dump-dom", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_artifacts_lie_beside_an_sqlite_file():
