@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from ssdtune.errors import TrialError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE, evaluate
 from ssdtune.search.facts import Measured, StudyFacts, as_recorded
+from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.records import NON_FINITE, recorded_qualities
 from ssdtune.search.samplers import ERROR, SEED_NUMBER, ReproducibleSampler
 from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
@@ -66,12 +67,13 @@ class Objective:
         budget: int | None = None,
         sampler: ReproducibleSampler | None = None,
         worker: str = "",
+        interrupts: Interrupts | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
         self.task, self.analysis, self.facts, self.memo = task, analysis, facts, memo
         self.space = SearchSpace.of(facts.search)
         self.sampler, self.worker, self.batch_size = sampler, worker, batch_size
-        self.budget = budget
+        self.budget, self.interrupts = budget, interrupts or Interrupts()
         self.current = -1  # number of the trial under way or last run
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -83,7 +85,8 @@ class Objective:
             raise OverBudget
         setting = self.space.suggest(trial)
         try:
-            recorded = self.measure(setting)
+            with self.interrupts.welcome():
+                recorded = self.measure(setting)
         except Exception as reason:
             what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
             trial.set_user_attr(ERROR, f"{type(reason).__name__}: {what}")

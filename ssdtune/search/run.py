@@ -17,6 +17,7 @@ from ssdtune.errors import DataError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.progress import Track, silent
 from ssdtune.search.facts import StudyFacts, read_facts
+from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.objective import Memo, Objective, OverBudget, memo_of
 from ssdtune.search.records import count_trials
 from ssdtune.search.samplers import ReproducibleSampler, build_sampler, interrupted
@@ -60,13 +61,23 @@ def run_study(
     study.sampler = sampler
     total = trials or facts.search.trials
     worker = f"{_machine()}-{os.getpid()}"
+    interrupts = Interrupts()
     objective = Objective(
-        task, analysis, facts, memo, budget=total, sampler=sampler, worker=worker, batch_size=batch_size
+        task,
+        analysis,
+        facts,
+        memo,
+        budget=total,
+        sampler=sampler,
+        worker=worker,
+        interrupts=interrupts,
+        batch_size=batch_size,
     )
-    with storage_errors(), _stopping_cleanly(study, objective, sampler):
+    with storage_errors(), _stopping_cleanly(study, objective, sampler), interrupts.taken():
         for _ in track(_turns(study, total), "trials", max(total - count_trials(study).finished, 0)):
             if _run_one(study, objective) and on_trial is not None:
                 on_trial(study, study.get_trials(deepcopy=False)[objective.current])
+            interrupts.check()
 
 
 def check_inputs(facts: StudyFacts, task: Task) -> None:

@@ -70,6 +70,33 @@ def test_an_interrupted_trial_is_repeated_not_lost(sampler, task, analysis, new_
     assert outcomes(parts) == outcomes(whole)
 
 
+def test_ctrl_c_around_an_evaluation_waits_until_the_trial_is_written(task, analysis, new_study):
+    reached = []
+
+    def press(study, trial):
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append(trial.number)
+
+    study = new_study()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, task, analysis, on_trial=press)
+    assert reached == [0]
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_within_an_evaluation_stops_it_at_once(task, new_study):
+    class Presses(small_task.Diagonals):
+        def dampen(self, *setting):
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("went on")
+
+    study = new_study()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, task, Presses(task))
+    assert count_trials(study).interrupted == 1
+
+
 def test_running_again_adds_nothing(task, analysis, new_study):
     study = new_study(trials=3)
     run_study(study, task, analysis)
