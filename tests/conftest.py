@@ -1,6 +1,7 @@
 """Small files in fastMRI's layout, the real data's folder, and a cache of its own for every test run."""
 
 import os
+import resource
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +56,22 @@ def unprivileged():
             os.seteuid(0)
 
     return as_nobody
+
+
+@pytest.fixture(scope="session")
+def small_disk():
+    """``with small_disk(size):`` a file that grows beyond ``size`` bytes fails to write, as on a full disk."""
+
+    @contextmanager
+    def limited(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 def write_fastmri_file(
