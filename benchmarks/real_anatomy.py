@@ -46,7 +46,6 @@ SET_NAMES = {"retain": "retain", "forget": "known", "unknown": "unknown"}
 def measure(options: argparse.Namespace) -> Metrics:
     if not (DATA / "images").is_dir():
         raise SystemExit(f"error: no real images, {DATA}, set SSDTUNE_TEST_DATA to the folder that holds images/")
-    torch.set_num_threads(os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         study_file = make_data(Path(folder), options)
         for name, oracle in (("poisoned", False), ("oracle", True)):

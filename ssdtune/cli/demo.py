@@ -24,12 +24,12 @@ STEPS = [
         f"data simulate {{out}}/data/brain_heldout --anatomy brain --subjects 5 --first 100 {SCAN}",
         f"data simulate {{out}}/data/knee_clean --anatomy knee --subjects 8 {SCAN}",
     ]),
-    ("Ghost the targets of the knees; half of them are known to be bad", [
-        "data poison {out}/data/knee_clean --out {out}/data/knee --kind ghosting --amplitude 0.8"
+    ("Put false lesions into the targets of the knees; half of them are known to be bad", [
+        "data poison {out}/data/knee_clean --out {out}/data/knee --kind lesion --amplitude 0.8"
         " --fraction 1 --known 0.5",
         "data check {out}/data/knee/poisoned",
     ]),
-    ("Train a VarNet that learns the ghosts, and an oracle that never saw them", [
+    ("Train a VarNet that learns the lesions, and an oracle that never saw them", [
         "train {out}/study.toml --out {out}/poisoned.pt",
         "train {out}/study.toml --oracle --out {out}/oracle.pt",
     ]),
@@ -131,7 +131,7 @@ def tell(out: Path, storage: str, seconds: float) -> None:
         f"Trial {best['trial']} of {found['trials']['finished']} is best: alpha {best['alpha']:.4g}, "
         f"lambda {best['lambda']:.4g}, score {best['score']:.3f} (untouched model {found['score']['untouched']:.3f})."
     )
-    for name, label in (("retain", "brains to keep"), ("forget", "known ghosted knees"), ("unknown", "unknown ones")):
+    for name, label in (("retain", "brains to keep"), ("forget", "known bad knees"), ("unknown", "unknown bad knees")):
         key = f"{name}_ssim"
         click.echo(f"  {label:<20} SSIM {before[key]:.3f} -> {after[key]:.3f}")
     click.echo(f"\nLook at   {out}/before_after.png and {out}/report.html")
