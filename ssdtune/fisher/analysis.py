@@ -41,7 +41,7 @@ Grouping = Literal["layer", "block"] | Callable[[str], str]
 
 
 class FisherWarning(UserWarning):
-    """The analysis stands, but on few samples."""
+    """The analysis stands, but on few samples, or it took more memory than it was given."""
 
 
 def analyse(
@@ -88,7 +88,8 @@ def analyse(
 
     Warns
     -----
-    FisherWarning : the bootstrap says that there are too few samples to settle a spectrum.
+    FisherWarning : the bootstrap says that there are too few samples to settle a spectrum; or a single gradient takes
+        more memory than the budget leaves.
     """
     started = time.perf_counter()
     _check(task, definition, batch_size, denominator, spectrum, max_gram_samples)
@@ -149,7 +150,7 @@ def analyse(
         denominator=denominator,
     )
     values, ranges = features(inputs), intervals(inputs)
-    complaints = too_few(inputs, values, ranges)
+    complaints = engine.warnings + too_few(inputs, values, ranges)
     for complaint in complaints:
         warnings.warn(complaint, FisherWarning, stacklevel=2)
     analysis = FisherAnalysis(

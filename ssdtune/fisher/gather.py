@@ -73,7 +73,7 @@ def gather(
     DataError : a gradient or loss is not finite; names the sample.
     """
     parameters, total = engine.layout.parameters, len(units)
-    moments = Moments(parameters, engine.task.device)
+    moments = Moments(parameters, engine.home)
     losses, norms = np.empty(total), np.empty(total)
     embeddings: NDArray[np.float32] | None = None
     store = _Store(engine, units, kept, plan, keep)
@@ -119,10 +119,10 @@ class _Store:
         self._open = True
         self.rows: MemoryRows | SpilledRows | RecomputedRows
         if keep:
-            self.rows, self.note = MemoryRows(len(kept), engine.layout.parameters, engine.task.device), "memory"
+            self.rows, self.note = MemoryRows(len(kept), engine.layout.parameters, engine.home), "memory"
             return
         try:
-            self.rows = SpilledRows(len(kept), engine.layout.parameters, engine.task.device, spill_folder(), plan.view)
+            self.rows = SpilledRows(len(kept), engine.layout.parameters, engine.home, spill_folder(), plan.view)
             self.note = "disk"
         except OSError as reason:
             self._recompute(f"no disk space: {reason.strerror}")

@@ -38,6 +38,7 @@ def gram_by_group(sets: Sequence[Rows], groups: Mapping[str, Sequence[slice]]) -
     for start, stop, name in pieces:
         there = start
         while there < stop:
+            values: list[Tensor] = []  # let the panel before go first
             values, there = panel.at(there, stop)
             if name not in matrices:
                 matrices[name] = torch.zeros(n, n, dtype=torch.float64, device=values[0].device)

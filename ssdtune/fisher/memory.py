@@ -6,15 +6,18 @@ Bytes beside the model, for P parameters:
     while tables are built   56 P   theta, diagonals, means, denominator 24, sort 24 or ratios and weights 28, a row 4
     rows kept                4 n P  of both sets, as far as they fit
     a pass                   rest   activations, gradients and rows of one chunk; views of rows on disk
+    libraries                32 MiB buffers of matrix products and convolutions
 """
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 from ssdtune.errors import ConfigError
 
 _STREAMING, _TABLES, _ROW = 28, 56, 4
+_LIBRARIES = 2.0**25
 _PASS_SHARE = 0.25  # of the budget, left to the passes at least
 
 
@@ -38,9 +41,11 @@ def plan_memory(parameters: int, rows: tuple[int, ...], budget: float) -> Memory
     ------
     ConfigError : the budget is too small for this many parameters whatever is done.
     """
-    if _TABLES * parameters > budget:
+    least = _TABLES * parameters + _LIBRARIES
+    if least > budget:
         what = f"{budget / 2**30:.2f} GiB are too little for {parameters:,} parameters"
-        raise ConfigError(what, "memory_budget", f"give at least {_TABLES * parameters / 2**30 + 0.01:.2f} GiB")
+        raise ConfigError(what, "memory_budget", f"give at least {least / 2**30 + 0.01:.2f} GiB")
+    budget -= _LIBRARIES
     passes = max(_PASS_SHARE * budget, 3 * _ROW * parameters)
     left = budget - max(_TABLES * parameters, _STREAMING * parameters + passes)
     kept = []
@@ -54,3 +59,12 @@ def plan_memory(parameters: int, rows: tuple[int, ...], budget: float) -> Memory
     # views of both sets' columns are held while the engine may work
     beside_tables = budget - held - (_TABLES - _ROW) * parameters
     return MemoryPlan(tuple(kept), rest / 2, min(rest / 4, beside_tables))
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system where the C library can (glibc keeps it for reuse, but chunks of another
+    size find no use for it, so that it would pile up)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return

@@ -40,16 +40,16 @@ class Rows(Protocol):
     def parameters(self) -> int: ...
 
     def columns(self, place: slice) -> Tensor:
-        """(n, w) float32 on the task's device; not to be written to."""
+        """(n, w) float32 on the engine's ``home``; not to be written to."""
         ...
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """(row slice, (k, P) float32 on the task's device), in order; not to be written to or kept."""
+        """(row slice, (k, P) float32 on the engine's ``home``), in order; not to be written to or kept."""
         ...
 
 
 class MemoryRows:
-    """Rows held on the task's device."""
+    """Rows held on a device."""
 
     kind = "memory"
 
@@ -101,7 +101,7 @@ class SpilledRows:
             else:
                 file.truncate(size)
             self._map = mmap.mmap(file.fileno(), size)
-        self._rows_at_once = int(max(1, work // (4 * parameters)))
+        self._rows_at_once = int(max(1, work // (8 * parameters)))  # the last view may still be held
         self.width = int(max(1024, work // (4 * n)))
         self.seconds = 0.0  # spent writing
 
@@ -115,11 +115,12 @@ class SpilledRows:
     def append(self, rows: Tensor, wait: bool = False) -> None:
         """Write the next rows; ``wait`` until they are on the disk, so that ``seconds_per_row`` is honest."""
         start = time.perf_counter()
-        self._values()[self.filled : self.filled + len(rows)] = rows.cpu().numpy()
-        self.filled += len(rows)
+        for row in rows:
+            self._values()[self.filled] = row.cpu().numpy()
+            self.filled += 1
+            self._let_go()
         if wait:
             self._map.flush()
-        self._let_go()
         self.seconds += time.perf_counter() - start
 
     @property
@@ -128,15 +129,21 @@ class SpilledRows:
         return self.seconds / max(self.filled, 1)
 
     def columns(self, place: slice) -> Tensor:
-        found = torch.from_numpy(self._values()[:, place].copy()).to(self._device)
-        self._let_go()
-        return found
+        found = np.empty((len(self), len(range(*place.indices(self.parameters)))), np.float32)
+        for row, values in zip(found, self._values(), strict=True):
+            row[:] = values[place]
+            self._let_go()
+        return torch.from_numpy(found).to(self._device)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(self), self._rows_at_once):
             place = slice(start, min(start + self._rows_at_once, len(self)))
-            yield place, torch.from_numpy(self._values()[place].copy()).to(self._device)
-            self._let_go()
+            found = np.empty((place.stop - place.start, self.parameters), np.float32)
+            for row, values in zip(found, self._values()[place], strict=True):
+                row[:] = values
+                self._let_go()
+            yield place, torch.from_numpy(found).to(self._device)
+            del found
 
     def close(self) -> None:
         """Give the disk space back before the object goes."""
@@ -146,6 +153,7 @@ class SpilledRows:
         return np.frombuffer(self._map, np.float32).reshape(self._shape)
 
     def _let_go(self) -> None:
+        # after every row: the system maps large pages around what is read, far more than asked for
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
@@ -168,7 +176,7 @@ class RecomputedRows:
 
     def columns(self, place: slice) -> Tensor:
         width = len(range(*place.indices(self.parameters)))
-        found = torch.empty(len(self), width, device=self._engine.task.device)
+        found = torch.empty(len(self), width, device=self._engine.home)
         for rows, block in self.blocks():
             found[rows] = block[:, place]
         return found

@@ -112,7 +112,7 @@ def test_alpha_and_selected_fraction_take_numbers_and_arrays(analysis):
 def test_a_tight_memory_budget_changes_nothing(make):
     task = make.perceptron(retain=60, forget=40, hidden=500)
     roomy = analyse(task, method="loop")
-    tight = analyse(task, method="loop", memory_budget=66 * 4503)
+    tight = analyse(task, method="loop", memory_budget=2**25 + 66 * 4503)
     assert roomy.record["rows"] == {"forget": "memory", "retain": "memory"}
     assert {note.partition(":")[0] for note in tight.record["rows"].values()} <= {"disk", "recomputed"}
     np.testing.assert_array_equal(tight.diagonal, roomy.diagonal)

@@ -55,7 +55,7 @@ def test_the_gram_spectrum_is_that_of_the_dense_fisher_matrix():
 
 def test_eigenvalues_sum_to_the_trace_the_diagonal_and_the_mean_squared_norm(make):
     task = make.perceptron(retain=30)
-    plan = plan_memory(100, (30,), 1e8)
+    plan = plan_memory(100, (30,), 1e9)
     found = gather(GradientEngine(task), Units(task.retain), np.arange(30), plan, True, "retain", silent)
     total = spectrum_of_gram(gram_matrix([found.rows])).eigenvalues.sum()
     assert total == pytest.approx(found.trace, rel=1e-10)
@@ -169,13 +169,13 @@ def test_the_memory_plan_never_promises_more_than_the_budget():
     for parameters in (10, 1000, 30_000_000):
         for rows in ((16, 16), (512, 512), (20, 0)):
             for factor in (56.0, 60, 100, 1000, 1e5):
-                budget = factor * parameters
+                budget = factor * parameters + 2**25
                 plan = plan_memory(parameters, rows, budget)
                 held = sum(4 * n * parameters for n, kept in zip(rows, plan.kept, strict=True) if kept)
                 views = plan.view * (len(rows) - sum(plan.kept))
-                assert held + 28 * parameters + plan.workspace + views <= 1.001 * budget
-                assert held + 52 * parameters + plan.view <= 1.001 * budget
+                assert held + 28 * parameters + plan.workspace + views <= 1.001 * (budget - 2**25)
+                assert held + 52 * parameters + plan.view <= 1.001 * (budget - 2**25)
                 assert plan.workspace >= 6 * parameters
-    assert plan_memory(1000, (10, 10), 1e6).kept == (True, True)
+    assert plan_memory(1000, (10, 10), 1e8).kept == (True, True)
     with pytest.raises(ConfigError, match="give at least"):
-        plan_memory(1000, (1, 1), 55_000)
+        plan_memory(1000, (1, 1), 2**25 + 55_000)
