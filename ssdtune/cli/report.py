@@ -50,11 +50,12 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     task = analysis = None
     figures: dict[str, Figure] = {}
     if inputs:
-        from ssdtune.cli.study_inputs import load_inputs
+        from ssdtune.cli.study_inputs import load_inputs, print_warnings
         from ssdtune.report.spectrum import spectrum_figures, view_spectrum
 
         try:
             task, analysis = load_inputs(name, view.facts, device)
+            print_warnings(analysis)
             figures = spectrum_figures(view_spectrum(analysis))
         except SsdtuneError as reason:
             missing.append(f"No pictures and no Fisher figures: {reason}.")

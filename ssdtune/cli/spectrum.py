@@ -10,6 +10,7 @@ import click
 
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option
+from ssdtune.cli.study_inputs import print_warnings
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
@@ -98,5 +99,4 @@ def _print(name: str, analysis: FisherAnalysis) -> None:
     )
     low, high = alpha_range(analysis)
     click.echo(f"alpha between {low:.4g} and {high:.4g} selects {percent_range()} of them")
-    for complaint in analysis.warnings:
-        click.echo(f"warning: {complaint}", err=True)
+    print_warnings(analysis)

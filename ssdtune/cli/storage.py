@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from ssdtune.errors import StorageError
 
 if TYPE_CHECKING:
     import optuna
 
-storage_option = click.option(
-    "--storage",
-    metavar="URL",
-    help="SQLAlchemy URL of the studies.  [default: $SSDTUNE_STORAGE, else sqlite:///ssdtune.db]",
-)
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps, or auto.")
+
+
+def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--storage`` for a command; wherever the database fails in it, that is one line which names the storage."""
+
+    @wraps(command)
+    def on_storage(*arguments: Any, storage: str | None, **options: Any) -> Any:
+        try:
+            return command(*arguments, storage=storage, **options)
+        except Exception as reason:
+            if "sqlalchemy" not in sys.modules:  # then it is no failure of a database, and the import would be slow
+                raise
+            from ssdtune.search.storage import shown, storage_errors
+
+            if isinstance(reason, StorageError) and not reason.where:
+                raise StorageError(reason.what, shown(storage), reason.todo) from reason
+            with storage_errors(shown(storage)):
+                raise
+
+    return click.option(
+        "--storage",
+        metavar="URL",
+        help="SQLAlchemy URL of the studies.  [default: $SSDTUNE_STORAGE, else sqlite:///ssdtune.db]",
+    )(on_storage)
 
 
 def open_study(name: str, storage: str | None) -> optuna.Study:

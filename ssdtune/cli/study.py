@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 import click
 
 from ssdtune.cli.study_apply import apply
@@ -14,21 +11,10 @@ from ssdtune.cli.study_run import run
 
 
 class StudyGroup(click.Group):
-    """Lists its commands in the order of a study's life; a database that fails is one line in each of them."""
+    """Lists its commands in the order of a study's life."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Exception:
-            if "sqlalchemy" not in sys.modules:  # importing it for a failed --help would be slow
-                raise
-            from ssdtune.search.storage import storage_errors
-
-            with storage_errors():
-                raise
 
 
 @click.group(cls=StudyGroup)

@@ -35,8 +35,12 @@ def load_inputs(name: str, facts: StudyFacts, device: str) -> tuple[Task, Fisher
     task = load_task(StudyFile.model_validate(facts.study_file), device, track=track)
     check_inputs(facts, task)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are kept with the analysis, and said in one line each
+        warnings.simplefilter("ignore")  # they are kept with the analysis, see print_warnings
         analysis = cached_analysis(task, facts.fisher, track=track)
+    return task, analysis
+
+
+def print_warnings(analysis: FisherAnalysis) -> None:
+    """What makes a Fisher analysis doubtful, a line each, where its figures are shown."""
     for complaint in analysis.warnings:
         click.echo(f"warning: {complaint}", err=True)
-    return task, analysis

@@ -10,7 +10,7 @@ import click
 
 from ssdtune.cli.console import json_option, print_json, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
-from ssdtune.cli.study_inputs import load_inputs
+from ssdtune.cli.study_inputs import load_inputs, print_warnings
 from ssdtune.cli.study_read import best_document, print_best
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
     again = next_line(f"study run {name}", storage)
     task, analysis = load_inputs(name, facts, device)
     attach(study, figures=spectrum_figures(view_spectrum(analysis)))
+    print_warnings(analysis)
     started = count_trials(study).finished
     if started >= total:
         click.echo(

@@ -86,11 +86,14 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
     todo : what to do about a damaged file.
     """
     try:
+        with path.open("rb") as file:
+            archive = file.read(2) == b"PK"
+    except OSError as reason:
+        raise ModelError(f"cannot read ({reason.strerror or reason})", path, "check the path") from reason
+    try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: it loads, or the error below says why not
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as reason:
-        raise ModelError(f"cannot read ({reason.strerror or reason})", path, "check the path") from reason
     except Exception as reason:  # damaged bytes can raise nearly anything inside an unpickler
         code = re.search(r"(?:GLOBAL|function|but got) ([\w.<>' ]+)", str(reason))
         if code and "eights" in str(reason):
@@ -98,8 +101,6 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
             raise ModelError(
                 what, path, "save the model's state_dict() alone, from where you trust the file"
             ) from reason
-        with path.open("rb") as file:
-            archive = file.read(2) == b"PK"
         what = "truncated or damaged checkpoint" if archive else "not a PyTorch checkpoint"
         raise ModelError(what, path, todo) from reason
 

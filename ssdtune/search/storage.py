@@ -195,7 +195,7 @@ def _check_writable(parsed: URL) -> None:
     folder = Path(str(parsed.database)).absolute().parent
     if not folder.is_dir():
         raise StorageError("folder does not exist", folder, "make it, or give another --storage")
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise StorageError("no permission to write", folder, "give another --storage")
 
 
