@@ -16,9 +16,8 @@ import torch
 
 from ssdtune.cli import main
 from ssdtune.mri.varnet import build_model, save_new_model
-from ssdtune.studyfile import TrainSection
+from ssdtune.studyfile import TrainSection, load_study_file
 
-SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
 STUDY = """
 name = "small"
 [model]
@@ -61,8 +60,8 @@ def sound(tmp_path_factory, fastmri_file, cache):
     folder = tmp_path_factory.mktemp("sound")
     for seed, name in enumerate(("retain/brain.h5", "forget/knee.h5")):
         fastmri_file(folder / name, slices=2, coils=2, shape=(32, 32), seed=seed)
-    save_new_model(folder / "model.pt", build_model(TrainSection(**SIZES)), {})
     (folder / "study.toml").write_text(STUDY)
+    save_new_model(folder / "model.pt", build_model(load_study_file(folder / "study.toml").train), {})
     for arguments in (["create", str(folder / "study.toml")], ["run", "small"]):
         main(["study", *arguments, "--storage", f"sqlite:///{folder}/ssdtune.db"])
     return folder
