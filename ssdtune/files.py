@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssdtune.errors import DataError, SsdtuneError
+
+if TYPE_CHECKING:
+    import h5py
 
 
 @contextmanager
@@ -31,6 +38,22 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
     except OSError as reason:
         why = reason.strerror or str(reason).splitlines()[0]
         raise error(f"cannot write ({why})", path, "free space, or choose another --out") from reason
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to write. A full disk shows as a RuntimeError or a page of text in h5py: here as a plain OSError."""
+    import h5py
+
+    try:
+        with h5py.File(path, "w") as file:
+            yield file
+    except (OSError, RuntimeError) as reason:
+        named = re.search(r"errno = (\d+)", str(reason))
+        if named is None and isinstance(reason, RuntimeError):
+            raise  # not about the disk
+        number = int(named[1]) if named else getattr(reason, "errno", None) or errno.EIO
+        raise OSError(number, os.strerror(number)) from reason
 
 
 def content_hash(parts: Iterable[bytes | memoryview | str]) -> str:

@@ -55,10 +55,13 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         cli.main(args=arguments, prog_name="ssdtune", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
     except click.ClickException as error:
         if "--debug" in arguments:
             raise
-        click.echo(f"error: {error.format_message()}", err=True)
+        click.echo(f"error: {_in_one_line(error)}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
@@ -68,3 +71,10 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """What click found wrong, and where the right usage is shown."""
+    message = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message.removesuffix('.')}, see: {context.command_path} --help" if context else message

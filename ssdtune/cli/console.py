@@ -20,19 +20,25 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """A plain table, columns aligned; numbers are right-aligned."""
+    """A plain table, columns aligned, numbers to the right; in a narrow terminal texts wrap, words do not."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     cells = [[_cell(value) for value in row] for row in rows]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        numeric = cells and all(row[index][1] for row in cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        texts = [row[index][0] for row in cells]
+        numeric = [row[index][1] for row in cells if row[index][0]]
+        word = max(len(word) for text in (column, *texts) for word in (text.split() or [""]))
+        table.add_column(column, justify="right" if numeric and all(numeric) else "left", min_width=word)
     for line in cells:
         table.add_row(*(text for text, _ in line))
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else 160
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, Measurement.get(console, console.options.update_width(1000), table).minimum)
+    console.print(table, crop=False)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

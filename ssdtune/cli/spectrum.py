@@ -49,6 +49,8 @@ def spectrum(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
         analysis = cached_analysis(task, study.fisher, track=track)
+    if out is not None:
+        analysis.save(out)
     view = view_spectrum(analysis)
     files = {
         "page": write_page(spectrum_page(analysis, view, study.name), html or Path(f"{study.name}-spectrum.html")),
@@ -57,7 +59,6 @@ def spectrum(
         ),
     }
     if out is not None:
-        analysis.save(out)
         files["analysis"] = out
     if as_json:
         print_json(spectrum_document(analysis) | {"files": {what: str(path) for what, path in files.items()}})

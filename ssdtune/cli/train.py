@@ -102,7 +102,7 @@ def _print_quality(measures: Measures, seen: list[str]) -> None:
         + [float(values[key].mean()) if key in values else None for key in columns]
         for name, values in measures.values.items()
     ]
-    print_table(["set", "slices", "trained on", *columns], rows)
+    print_table(["set", "slices", "trained on", *(column.replace("_", " ") for column in columns)], rows)
 
 
 def _provenance(study: StudyFile, oracle: bool, seen: dict[str, KspaceSlices]) -> dict[str, object]:

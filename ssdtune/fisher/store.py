@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ssdtune.errors import DataError
-from ssdtune.files import atomic_path
+from ssdtune.files import atomic_path, new_hdf5
 
 FORMAT = "ssdtune Fisher analysis"
 FORMAT_VERSION = 1
@@ -31,7 +31,7 @@ def write_tree(path: Path | str, tree: Mapping[str, Any]) -> None:
     ------
     DataError : the file cannot be written.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
         _write(file, tree)
 

@@ -23,11 +23,12 @@ import numpy as np
 
 import ssdtune
 from ssdtune.errors import ConfigError, DataError
+from ssdtune.files import new_hdf5
 from ssdtune.mri.check import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.files import find_files
 from ssdtune.mri.seeds import named_rng, rank
-from ssdtune.mri.volume import new_file, write_target
+from ssdtune.mri.volume import write_target
 from ssdtune.progress import Track, silent
 
 FOLDER = "poisoned"
@@ -93,7 +94,8 @@ def poison_folder(
     _check_numbers(kind, amplitude, fraction, known)
     out = Path(out).resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError("the output folder is not empty", out, "choose another --out")
+        what = "the output folder is not empty" if out.is_dir() else "a file, not a folder"
+        raise ConfigError(what, out, "choose another --out")
     files = find_files(source)
     chosen, forget = _choose(files, fraction, known, seed, source)
     for file in files:
@@ -148,7 +150,7 @@ def _poison_file(
         raise DataError(f"'{TARGET}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
     # the same fault in every slice: a new generator with the same name
     poisoned = np.stack([CORRUPTIONS[kind](image, amplitude, named_rng(seed, *rng_names)) for image in clean])
-    with new_file(path) as copy, h5py.File(source) as original:
+    with new_hdf5(path) as copy, h5py.File(source) as original:
         for name in original:
             if name != TARGET:
                 original.copy(name, copy)

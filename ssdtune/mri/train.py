@@ -141,7 +141,7 @@ def train(
 def check_free(checkpoint: Path, overwrite: bool) -> None:
     """Raise ConfigError if the checkpoint is already there and may not be overwritten."""
     if checkpoint.exists() and not overwrite:
-        raise ConfigError("is already there", checkpoint, "choose another --out, or give --overwrite")
+        raise ConfigError("a file is already there", checkpoint, "choose another --out, or give --overwrite")
 
 
 def _work(groups: list[np.ndarray], batch_size: int, seed: int, epochs: int, standing: Standing) -> Iterator[list[int]]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ssdtune.files import atomic_path
+from ssdtune.files import atomic_path, new_hdf5
 from ssdtune.mri.check import CLEAN_MAX, CLEAN_TARGET, HEADER, KSPACE, TARGET, TARGET_MAX
 
 # the hydrogen frequency at 3 T, for which tissues are simulated
@@ -82,24 +77,12 @@ def write_volume(
     DataError : the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    with atomic_path(path) as temporary, new_file(temporary) as file:
+    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
         file[KSPACE] = np.asarray(kspace, np.complex64)
         file[HEADER] = ismrmrd_header(kspace.shape, voxel_mm)
         file.attrs["acquisition"] = acquisition
         file.attrs["patient_id"] = path.stem
         write_target(file, np.asarray(target, np.float32), clean)
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to write. A full disk shows as a RuntimeError or a page of text in h5py: here as a plain OSError."""
-    try:
-        with h5py.File(path, "w") as file:
-            yield file
-    except (OSError, RuntimeError) as reason:
-        named = re.search(r"errno = (\d+)", str(reason))
-        number = int(named[1]) if named else getattr(reason, "errno", None) or errno.EIO
-        raise OSError(number, os.strerror(number)) from reason
 
 
 def write_target(file: h5py.File, target: np.ndarray, clean: np.ndarray | None = None) -> None:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from ssdtune.errors import DataError
-from ssdtune.files import atomic_path
+from ssdtune.files import atomic_path, new_hdf5
 
 FORMAT = 1
 
@@ -75,7 +75,7 @@ class Rejected:
 
 def save_collection(path: Path | str, records: Iterable[Experience | Rejected]) -> None:
     """Write a collection as one HDF5 file, whole or not at all."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         for record in records:
             _write(file, record)

@@ -1,0 +1,56 @@
+"""The output that commands share: tables that show what is in them, JSON without NaN, one line for wrong usage."""
+
+import json
+import re
+
+import pytest
+
+from ssdtune.cli import main
+from ssdtune.cli.console import print_json, print_table
+
+
+def test_a_table_shows_texts_as_they_are_and_numbers_to_the_right(capsys):
+    print_table(["file", "slices", "score"], [["odd[b][/b] :x: name.h5", 3, None], ["a.h5", 12, 0.123456]])
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    rows = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert ["odd[b][/b] :x: name.h5", "3"] in rows
+    assert ["a.h5", "12", "0.1235"] in rows
+
+
+def test_a_narrow_terminal_breaks_no_word_and_no_number(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "a fact that is told in many words which do not fit"
+    print_table(["a_rather_long_name", "value"], [["retain_heldout_psnr", 12.345], [long, -0.00054321]])
+    words = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).split()
+    assert {"a_rather_long_name", "retain_heldout_psnr", "12.35", "-0.0005432", *long.split()} <= set(words)
+
+
+def test_json_has_no_nan(capsys):
+    print_json({"a": float("nan"), "b": [1.5, float("inf")], 3: ("x", None)})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None], "3": ["x", None]}
+
+
+def usage(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian"], ["--jsno"], ["study", "best"], ["data", "simulate", "x", "--coils", "y"]]
+)
+def test_wrong_usage_is_one_line_that_says_where_to_look(capsys, arguments):
+    err = usage(capsys, *arguments)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "see: ssdtune" in err
+    assert err.endswith("--help\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"], ["study"], ["prior"]])
+def test_a_group_alone_shows_its_help(capsys, arguments):
+    err = usage(capsys, *arguments)
+    assert err.startswith(" ".join(["Usage: ssdtune", *arguments]))
+    assert "Commands:" in err
