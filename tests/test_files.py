@@ -1,9 +1,10 @@
 """Files are written whole or not at all."""
 
+import numpy as np
 import pytest
 
 from ssdtune.errors import DataError, ModelError
-from ssdtune.files import atomic_path, content_hash
+from ssdtune.files import atomic_path, content_hash, new_hdf5
 
 
 def test_success_renames(tmp_path):
@@ -34,3 +35,12 @@ def test_content_hash_counts_boundaries_and_order():
     assert content_hash(["ab", "c"]) != content_hash(["a", "bc"])
     assert content_hash(["a", "b"]) != content_hash(["b", "a"])
     assert content_hash(["a", b"b"]) == content_hash([b"a", "b"])
+
+
+def test_a_full_disk_is_a_plain_os_error_in_hdf5_too(tmp_path, small_disk):
+    with small_disk(20_000), pytest.raises(OSError, match="File too large"), new_hdf5(tmp_path / "a.h5") as file:
+        file["x"] = np.ones(10_000)
+    with pytest.raises(FileNotFoundError, match="No such file"), new_hdf5(tmp_path / "absent" / "a.h5"):
+        pass
+    with pytest.raises(RuntimeError, match="another matter"), new_hdf5(tmp_path / "a.h5"):
+        raise RuntimeError("another matter")
