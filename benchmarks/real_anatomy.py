@@ -51,8 +51,7 @@ def measure(options: argparse.Namespace) -> Metrics:
         for name, oracle in (("poisoned", False), ("oracle", True)):
             train_one(study_file, Path(folder) / "data/real" / f"{name}.pt", oracle, options)
         task = ssdtune.load_task(study_file, options.device)
-        print(f"VarNet of {sum(p.numel() for p in task.model.parameters())} parameters; slices", sizes(task))
-        return {**search(task, study_file), **real_kspace(task, study_file)}
+        return {**sizes(task), **search(task, study_file), **real_kspace(task, study_file)}
 
 
 def make_data(folder: Path, options: argparse.Namespace) -> StudyFile:
@@ -150,9 +149,16 @@ def real_kspace(task: Task, study: StudyFile) -> Metrics:
     return metrics
 
 
-def sizes(task: Task) -> str:
-    known = {"fisher.retain": task.retain, **task.scored_sets}
-    return ", ".join(f"{name} {len(samples)}" for name, samples in known.items())
+def sizes(task: Task) -> Metrics:
+    """Parameters of the model, pixels and coils of a slice, slices of each set."""
+    inputs, _ = task.retain[0]
+    coils, height, width = inputs[0].shape[:3]
+    sets = {"trained_retain": task.retain, **{shown: task.scored_sets[key] for key, shown in SET_NAMES.items()}}
+    return {
+        "parameters": sum(p.numel() for p in task.params.values()),
+        **{"coils": coils, "height": height, "width": width},
+        **{f"slices.{name}": len(samples) for name, samples in sets.items()},
+    }
 
 
 if __name__ == "__main__":
