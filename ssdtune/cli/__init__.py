@@ -75,6 +75,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _in_one_line(error: click.ClickException) -> str:
     """What click found wrong, and where the right usage is shown."""
-    message = " ".join(error.format_message().split())
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"{message.removesuffix('.')}, see: {context.command_path} --help" if context else message
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    context = getattr(error, "ctx", None)
+    return f"{message}, see: {context.command_path if context else 'ssdtune'} --help"

@@ -41,6 +41,8 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
     # imported once the study is known to be there: these take seconds
     from ssdtune.report.dashboard import attach
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
+    from ssdtune.report.statement import next_commands
+    from ssdtune.report.view import read_view
     from ssdtune.search.run import run_study
 
     total = trials or facts.search.trials
@@ -65,7 +67,8 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
         print_json(best_document(study))
         return
     print_best(study)
-    click.echo(f"next: {next_line(f'study apply {name} --out unlearned.pt', storage)}")
+    for command in next_commands(read_view(study)):
+        click.echo(f"next: {next_line(command.removeprefix('ssdtune '), storage)}")
 
 
 class Report:

@@ -38,8 +38,9 @@ def finding(view: StudyView) -> str:
 
 
 def next_commands(view: StudyView) -> list[str]:
-    """What to type next."""
-    if view.best is not None and view.best.score.feasible:
+    """What to type next: apply the best trial if it is feasible and better than doing nothing, else search on."""
+    best = view.best
+    if best is not None and best.score.feasible and best.score.value > view.untouched.value:
         return [f"ssdtune study apply {view.name} --out unlearned.pt"]
     finished, asked = view.counts.finished, view.facts.search.trials
     more = f" --trials {finished + asked}" if finished >= asked else ""

@@ -276,3 +276,9 @@ def test_a_storage_whose_tables_are_gone_is_one_line(small, run, tmp_path):
     done = run("best", small)
     assert done.code == 4
     assert done.err.count("\n") == 1
+
+
+def test_the_next_command_is_to_search_on_where_nothing_good_was_found(study, run):
+    study.write_text(study.read_text().replace("alpha = [0.5, 20.0]", "alpha = [1e8, 1e9]"))  # selects nothing
+    run("create", study, "--trials", 2)
+    assert run("run", "small").out.splitlines()[-1] == "next: ssdtune study run small --trials 4"
