@@ -69,7 +69,7 @@ class ScoreSection(_Section):
 class SearchSection(_Section):
     """The search: sampler, budget and box (log scale)."""
 
-    sampler: Literal["spectrum", "tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
+    sampler: Literal["tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
     trials: Annotated[int, Field(ge=1)] = 30
     seed: Annotated[int, Field(ge=0)] = 0
     alpha: Range = (0.1, 300.0)

@@ -1,4 +1,8 @@
-"""Where to look next: the setting of largest expected improvement within a box."""
+"""Where to look next, from what a study has seen: pure of Optuna.
+
+A search has seen trials with their retained and remembered (``History``), or, for an objective that does not record
+them, values alone (``ValueHistory``). Both ask for the setting of largest expected improvement.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +11,60 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdtune.prior.belief import Belief, Settings
+from ssdtune.prior.belief import Belief, Observations, experts_of
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.gp import Field, GaussianProcess, Kernel
+from ssdtune.prior.improvement import Goal, call
+from ssdtune.prior.plane import NOWHERE, Box, Settings, maximise
 
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Box:
-    alpha: tuple[float, float]
-    lam: tuple[float, float]
+_APART = 0.01  # decades: closer settings are the same trial twice
 
 
-def coarse(box: Box, rng: np.random.Generator, per_axis: int = 28) -> Settings:
-    a0, a1 = np.log10(box.alpha)
-    l0, l1 = np.log10(box.lam)
-    shift = rng.uniform(size=2)
-    alpha = a0 + (a1 - a0) * np.concatenate([(np.arange(per_axis) + shift[0]) / per_axis, [0.0, 1.0]])
-    lam = l0 + (l1 - l0) * np.concatenate([(np.arange(per_axis) + shift[1]) / per_axis, [0.0, 1.0]])
-    a, l = (x.ravel() for x in np.meshgrid(alpha, lam, indexing="ij"))
-    useful = (l <= a) | (a == a1)
-    diag = np.clip(lam, a0, a1)
-    a = np.concatenate([a[useful], diag])
-    l = np.concatenate([l[useful], lam])
-    return Settings(10**a, 10**l)
+@dataclass(frozen=True, eq=False)
+class History:
+    """data : outputs of evaluated settings. incumbent : s of the best feasible one. pending : settings under way.
+    failed : settings not to try again. waiting : trials that started before this one and have no setting yet."""
+
+    data: Observations
+    incumbent: float
+    pending: Settings = NOWHERE
+    failed: Settings = NOWHERE
+    waiting: int = 0
 
 
-def propose(belief: Belief, box: Box, rng: np.random.Generator, taken: Settings, threshold: float = 0.01, rounds: int = 3):
-    cand = coarse(box, rng)
-    gain = _gain(belief, cand, taken, threshold)
-    step = np.array([np.log10(box.alpha[1] / box.alpha[0]), np.log10(box.lam[1] / box.lam[0])]) / 28
-    for _ in range(rounds):
-        top = np.argsort(gain)[::-1][:4]
-        la, ll = np.log10(cand.alpha[top]), np.log10(cand.lam[top])
-        offs = rng.uniform(-1, 1, size=(24, 2)) * step
-        na = np.clip((la[:, None] + offs[None, :, 0]).ravel(), *np.log10(box.alpha))
-        nl = np.clip((ll[:, None] + offs[None, :, 1]).ravel(), *np.log10(box.lam))
-        new = Settings(10**na, 10**nl)
-        g = _gain(belief, new, taken, threshold)
-        cand = Settings(np.concatenate([cand.alpha[top], new.alpha]), np.concatenate([cand.lam[top], new.lam]))
-        gain = np.concatenate([gain[top], g])
-        step = step / 3
-    best = int(np.argmax(gain))
-    return float(np.clip(cand.alpha[best], *box.alpha)), float(np.clip(cand.lam[best], *box.lam)), float(gain[best])
+class Searcher:
+    """Expected improvement of s under feasibility around a prior, or around the generic ensemble (None)."""
+
+    def __init__(self, prior: HyperparameterPrior | None, goal: Goal) -> None:
+        self.goal = goal
+        self._prior = prior
+        self._experts = prior.experts if prior is not None else experts_of(None)
+
+    def propose(self, history: History, box: Box, rng: np.random.Generator) -> Settings:
+        """The next setting. Trials that wait for theirs are given one first, as their own process would."""
+        pending = history.pending
+        for _ in range(history.waiting):
+            pending = pending + self._one(history, pending, box, rng)
+        return self._one(history, pending, box, rng)
+
+    def _one(self, history: History, pending: Settings, box: Box, rng: np.random.Generator) -> Settings:
+        taken = history.data.settings + pending + history.failed
+        if self._prior is not None and not len(taken) and self._trusted():
+            mode = self._prior.mode
+            return box.clip(Settings(np.array([mode["alpha"]]), np.array([mode["lambda"]])))
+        belief = Belief(self._experts, self.goal, history.data, history.incumbent, pending)
+        best, _ = maximise(lambda settings: apart(belief.improvement(settings), settings, taken), box, rng)
+        return best
+
+    def _trusted(self) -> bool:
+        """Whether the prior agrees with what is known without a trial, so that its mode is worth the first one."""
+        shares = Belief(self._experts, self.goal).shares
+        return sum(share for expert, share in shares.items() if expert.basis or expert is self._experts[0]) > 0.5
 
 
-def _gain(belief, cand, taken, threshold):
-    gain = belief.improvement(cand)
-    if len(taken):
-        from ssdtune.prior.surface import canonical
-        a, k = canonical(cand.alpha, cand.lam)
-        ta, tk = canonical(taken.alpha, taken.lam)
-        d = np.sqrt((a[:, None] - ta) ** 2 + (k[:, None] - tk) ** 2).min(1)
-        gain = np.where(d < threshold, -1.0, gain)
-    return gain
+def apart(gain: Array, settings: Settings, taken: Settings) -> Array:
+    """``gain`` with settings that are already taken put last, the farthest of them first."""
+    distance = settings.distance_to(taken)
+    return np.where(distance < _APART, distance - _APART - 1, gain)
