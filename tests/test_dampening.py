@@ -49,9 +49,12 @@ def test_a_ratio_equal_to_alpha_is_not_selected():
     assert dampening_factors(f, o, alpha=2.0, lam=1.0).tolist() == pytest.approx([1.0, 0.5])
 
 
-def test_lambda_above_alpha_equals_both_at_lambda():
-    f, o = ratios(0.5, 1.5, 2.5, 3.5, 9.0)
-    torch.testing.assert_close(dampening_factors(f, o, 1.0, 3.0), dampening_factors(f, o, 3.0, 3.0))
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**31), alpha=st.floats(1e-2, 1e2), factor=st.floats(1, 1e2))
+def test_lambda_above_alpha_equals_both_at_lambda(seed, alpha, factor):
+    f, o = torch.rand(2, 50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    lam = alpha * factor
+    torch.testing.assert_close(dampening_factors(f, o, alpha, lam), dampening_factors(f, o, lam, lam))
 
 
 def test_exponent_powers_the_factor():
