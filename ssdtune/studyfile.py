@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ssdtune.errors import ConfigError
 
@@ -99,10 +100,17 @@ class TrainSection(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+def check_name(name: str) -> str:
+    """The name as it is; raises ValueError unless it can be a study's, a file's and a word of a command line."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError("use letters, digits, '.', '_' and '-', a letter or digit first")
+    return name
+
+
 class StudyFile(_Section):
     """A whole study file; paths are absolute once loaded."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, AfterValidator(check_name)]
     model: ModelSection
     data: DataSection
     mask: MaskSection = MaskSection()
@@ -155,8 +163,8 @@ def _resolve(study: StudyFile, folder: Path) -> StudyFile:
 
 
 def _explain(reason: ValidationError, path: Path) -> tuple[str, str, str]:
-    """(what, where, what to do) for the first key at fault of a validation."""
-    faults = reason.errors()
+    """(what, where, what to do) for the first key at fault of a validation, unknown keys before missing ones."""
+    faults = sorted(reason.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     keys = _file_keys(faults[0]["loc"])
     dotted = ".".join(keys)
     if faults[0]["type"] == "extra_forbidden":
@@ -165,11 +173,12 @@ def _explain(reason: ValidationError, path: Path) -> tuple[str, str, str]:
         todo = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
         return f"unknown key '{dotted}'", str(path), todo
     if faults[0]["type"] == "missing":
-        return f"missing key '{dotted}'", str(path), "add it"
+        part = len(keys) < len(faults[0]["loc"])  # of a value that is there
+        return (f"'{dotted}' is incomplete" if part else f"missing key '{dotted}'"), str(path), "add what is missing"
     # a key that may be one of several kinds has one fault a kind
     same = [fault for fault in faults if _file_keys(fault["loc"]) == keys]
     messages = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in same)
-    todo = ", or ".join(message[:1].lower() + message[1:] for message in messages)
+    todo = ", or ".join(message[:1].lower() + message[1:] for message in messages).replace("an object", "a table")
     return f"'{dotted}' = {faults[0]['input']!r} is not valid", str(path), todo
 
 

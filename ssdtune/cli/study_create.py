@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,12 @@ SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
 
 
 def _check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-        raise click.BadParameter(f"'{value}' is no study name: use letters, digits, '.', '_' and '-'")
-    return value
+    from ssdtune.studyfile import check_name
+
+    try:
+        return None if value is None else check_name(value)
+    except ValueError as reason:
+        raise click.BadParameter(f"'{value}' is no study name: {reason}") from reason
 
 
 @click.command(short_help="Check everything, measure the untouched model, write the study.")
