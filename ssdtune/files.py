@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     import h5py
 
 
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: ``SSDTUNE_CACHE``, else ssdtune's folder in the user's cache folder."""
+    import platformdirs
+
+    chosen = os.environ.get("SSDTUNE_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("ssdtune"))
+
+
 @contextmanager
 def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` on success, remove it on any failure.

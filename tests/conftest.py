@@ -22,6 +22,8 @@ HEADER = """<?xml version="1.0" encoding="utf-8"?>
 def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("SSDTUNE_CACHE", raising=False)
+        patch.delenv("SSDTUNE_STORAGE", raising=False)
         yield
 
 

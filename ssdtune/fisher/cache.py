@@ -6,15 +6,13 @@ first computes and the others read; the file appears only when it is whole, so a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
 from ssdtune.errors import DataError
-from ssdtune.files import content_hash
+from ssdtune.files import cache_folder, content_hash
 from ssdtune.fisher.analysis import MAX_GRAM_SAMPLES, analyse, fisher_identity
 from ssdtune.fisher.features import FEATURE_VERSION
 from ssdtune.fisher.result import FisherAnalysis
@@ -25,9 +23,8 @@ from ssdtune.task import Task
 
 
 def default_folder() -> Path:
-    """``SSDTUNE_CACHE`` if it is set, else ssdtune's folder in the user's cache folder; analyses lie in ``fisher``."""
-    base = os.environ.get("SSDTUNE_CACHE")
-    return (Path(base) if base else Path(platformdirs.user_cache_dir("ssdtune"))) / "fisher"
+    """``fisher`` in ssdtune's cache folder."""
+    return cache_folder() / "fisher"
 
 
 def cache_key(task: Task, section: FisherSection, exponents: Sequence[float] = (1.0,)) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from platformdirs import user_cache_dir
 from pydantic import BaseModel, ValidationError
 
 from ssdtune.errors import SsdtuneError
-from ssdtune.files import atomic_path, content_hash
+from ssdtune.files import atomic_path, cache_folder, content_hash
 from ssdtune.mri.check import FileReport, check_file
 
 # to be raised whenever a report of the same file would say something else
@@ -31,7 +30,7 @@ def known_report(path: Path) -> FileReport:
         return check_file(path, compare=False)
     # the change time moves also where a copy keeps the modification time
     state = (FORMAT, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    kept = Path(user_cache_dir("ssdtune")) / "files" / f"{content_hash((str(real),))}.json"
+    kept = cache_folder() / "files" / f"{content_hash((str(real),))}.json"
     try:
         entry = _Entry.model_validate_json(kept.read_bytes())
         if entry.state == state:
