@@ -23,8 +23,9 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# one thread: the models are tiny, and two threads on two busy cores wait for each other
 test: lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
