@@ -194,7 +194,7 @@ CASES = {  # n, image size, (cascades, channels, pools), budget in GiB; the last
     "n512": (512, 48, (2, 6, 2), 1.0),
     "parameters_0.5M": (32, 64, (4, 8, 3), 1.0),
     "parameters_8M": (8, 64, (4, 18, 4), 3.0),
-    "parameters_30M": (4, 64, (12, 18, 4), 6.0),
+    "parameters_30M": (2, 64, (12, 18, 4), 6.0),
     "size_96": (32, 96, (2, 6, 2), 1.0),
     "size_160": (32, 160, (2, 6, 2), 1.5),
     "n128_spilled": (128, 48, (4, 8, 3), 0.3),
