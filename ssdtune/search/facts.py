@@ -91,7 +91,7 @@ def read_facts(study: optuna.Study) -> StudyFacts:
         raise StorageError(
             "not a study made by ssdtune, or its creation was cut short",
             study.study_name,
-            f"delete it with: ssdtune study delete {study.study_name}",
+            f"choose another, or, if it was cut short: ssdtune study delete {study.study_name}",
         )
     plain = {name: stored[name] for name in StudyFacts.__dataclass_fields__ if name in stored}
     plain |= {
