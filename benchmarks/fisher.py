@@ -1,6 +1,6 @@
 """The Fisher analysis: exact, fast, and within its memory budget.
 
-Speed-ups are ratios of whole times taken in turn in this run, medians of 5 (curvlinops: of 3).
+Speed-ups are ratios of whole times taken in turn in this run, medians of 5 (curvlinops: of 2).
 `speedup_vs_curvlinops_n*`: gradients, Gram matrix and eigendecomposition against curvlinops' EFLinearOperator with
 scipy's eigsh (k = 20, all samples in one batch, its default tolerance) on a ResNet-9;
 `eigen_rel_err` the largest relative difference of those 20 eigenvalues.
@@ -104,7 +104,7 @@ def against_curvlinops(options: argparse.Namespace) -> Metrics:
             values = eigsh(operator.to_scipy(np.float64), k=K, which="LA", return_eigenvectors=False)
             found["theirs"] = np.sort(values)[::-1]
 
-        mine, other = in_turn(ours, theirs, 5, theirs_every=5 if options.quick else 2)
+        mine, other = in_turn(ours, theirs, 5, theirs_every=5 if options.quick else 3)
         errors.append(float(np.max(np.abs(found["ours"] - found["theirs"]) / found["theirs"])))
         metrics[f"speedup_vs_curvlinops_n{n}"] = other / mine
         print(f"n = {n}: {mine:.3f} s against curvlinops' {other:.3f} s, relative error {errors[-1]:.1e}")
