@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _CPU_ENTRIES, _GPU_ENTRIES = 1 << 16, 1 << 24  # float64 entries at a time: half a MiB stays in a core's cache
+_ROWS = 64  # at a time; more make the stretches of columns too short
 
 
 class MomentResult(NamedTuple):
@@ -36,6 +37,11 @@ class Moments:
 
     def add(self, rows: Tensor) -> Tensor:
         """Take in rows (k, P); returns their squared norms (k,) float64 on the CPU, not finite where a row is not."""
+        norms = torch.cat([self._add(part) for part in rows.split(_ROWS)])
+        self.count += len(rows)
+        return norms.cpu()
+
+    def _add(self, rows: Tensor) -> Tensor:
         norms = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         ones = torch.ones(1, len(rows), dtype=torch.float64, device=rows.device)
         entries = _CPU_ENTRIES if rows.device.type == "cpu" else _GPU_ENTRIES
@@ -48,8 +54,7 @@ class Moments:
             block.square_()
             self._second[place].unsqueeze(0).addmm_(ones, block)
             norms += block.sum(1)
-        self.count += len(rows)
-        return norms.cpu()
+        return norms
 
     def finish(self) -> MomentResult:
         """The results, rounded once; the accumulators are given up, so that both are never held in full."""

@@ -81,7 +81,8 @@ def gather(
     for block in engine.stream(units):
         numbers = np.array(block.numbers)
         losses[numbers], norms[numbers] = block.losses, moments.add(block.rows).numpy()
-        _refuse_non_finite(units, name, block, norms)
+        if not np.isfinite(losses[numbers] + norms[numbers]).all():
+            _refuse_non_finite(units, name, block, norms)
         if block.embeddings is not None:
             embeddings = np.zeros((total, block.embeddings.shape[1]), np.float32) if embeddings is None else embeddings
             embeddings[numbers] = block.embeddings

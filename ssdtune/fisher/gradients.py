@@ -7,6 +7,7 @@ from ``vmap`` over ``grad`` (torch.func), looped ones from ``torch.autograd.grad
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ from ssdtune.task import Batch, Task
 # peak memory of a unit: times the bytes of its saved activations, and bytes a parameter (gradient and row); the largest
 # that were measured for VarNets, ResNets and perceptrons of several sizes on a CPU
 _LOOPED, _VECTORISED = (1.8, 8.0), (3.2, 10.0)
+_HEAP = 2**25  # bytes of one parameter's gradients in a chunk, above which each chunk asks the system for fresh pages
+_LARGE = 1 / 16  # of the workspace: chunks above this leave holes in the heap that count
 
 
 class GradientBlock(NamedTuple):
@@ -65,11 +68,13 @@ class GradientEngine:
         self._model, self._leaves = _twin(self.task.model)
         self.bottleneck: Bottleneck | None = find_bottleneck(self._model)
         self.warnings: list[str] = []
-        self._last = Step(False, 0)
+        self._last_chunk = (1, 0.0)  # units that went together, and their bytes
         self._saved: dict[Any, float] = {}  # bytes of activations of one unit, by shapes
         # Apple's GPUs have no float64, in which rows are summed
         device = torch.device(self.task.device)
         self.home = torch.device("cpu") if device.type == "mps" else device
+        largest = max((place.stop - place.start for place in self.layout.slices), default=1)
+        self._quick = max(1.0, _HEAP / (4 * largest)) if device.type == "cpu" else math.inf
         self._rows = torch.empty(0, self.layout.parameters)
 
     @property
@@ -107,9 +112,7 @@ class GradientEngine:
                 step = step._replace(size=min(step.size, self._loop_rows(waiting[0])))
             if len(waiting) < step.size and not everything:
                 return
-            if step != self._last:
-                trim_heap()
-                self._last = step
+            self._make_room(step, waiting[0].shapes)
             part = waiting[: step.size]
             start = time.perf_counter()
             try:
@@ -215,13 +218,21 @@ class GradientEngine:
             return 0
         if unit.shapes not in self._saved:
             return 1  # the first of its shapes is looped, which shows its size
-        return int(self.workspace // max(self._bytes(_VECTORISED, unit.shapes), 1))
+        return int(min(self.workspace // max(self._bytes(_VECTORISED, unit.shapes), 1), self._quick))
 
     def _loop_rows(self, unit: Unit) -> int:
         if unit.shapes not in self._saved:
             return 1
         rest = self.workspace - self._bytes(_LOOPED, unit.shapes)
         return 1 + max(0, int(rest // (4 * self.layout.parameters)))
+
+    def _make_room(self, step: Step, shapes: Any) -> None:
+        """Give the memory of larger chunks back before their size changes."""
+        chunk = step.size if step.vectorised else 1
+        if chunk != self._last_chunk[0]:
+            if self._last_chunk[1] > _LARGE * self.workspace:
+                trim_heap()
+            self._last_chunk = chunk, chunk * self._bytes(_VECTORISED, shapes) if shapes in self._saved else 0.0
 
     def _bytes(self, kind: tuple[float, float], shapes: Any) -> float:
         """Peak memory of one unit of these shapes."""

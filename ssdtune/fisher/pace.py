@@ -11,11 +11,13 @@ from typing import Literal, NamedTuple
 Method = Literal["auto", "vectorised", "loop"]
 
 _FIRST, _LARGEST = 4, 256  # units in the first and in the largest vectorised chunk
-_LOOP_ROWS = 8  # a loop hands over at most this many rows, and at least one a second
+_GROWTH = 4  # from one chunk to the next
+_LOOP_ROWS = 16  # a loop hands over at most this many rows, and at least one a second
 _GAIN = 0.95  # a larger chunk must take at most this share of the time per unit to be worth its memory
-_VAIN = 2  # doublings without a gain before the chunk stops growing
-_HOPELESS = 3.0  # times slower than the loop: stop growing the chunk, once one takes longer than ...
-_NOTHING = 0.1  # seconds
+_VAIN = 2  # larger chunks without a gain before it stops growing
+_HOPELESS = 1.1  # times slower than the loop: stop there, unless ...
+_NOTHING = 0.05  # seconds or less a chunk: then it costs nothing to go on
+_SET_UP = 2.0  # seconds or more a chunk: then its slowness is not the set-up's
 
 
 class Step(NamedTuple):
@@ -69,17 +71,17 @@ class Pace:
                 loop = min(loop, (yield Step(False, 1))[0])
         size, best, choice, vain = _FIRST, float("inf"), _FIRST, 0
         while size <= _LARGEST and vain < _VAIN:
-            # twice: the first call of a new size pays for its set-up
-            first, done = yield Step(True, size)
-            second, done = yield Step(True, size)
-            each = min(first, second)
+            # twice: the first call of a size pays for its set-up
+            each, done = yield Step(True, size)
+            if each <= _HOPELESS * loop or each * size < _SET_UP:
+                each = min(each, (yield Step(True, size))[0])
             vain = 0 if each < _GAIN * best else vain + 1
             if not vain:
                 best, choice = each, size
             hopeless = best > _HOPELESS * loop and best * size > _NOTHING
             if done < size or hopeless:  # or memory allows no larger one
                 break
-            size *= 2
+            size *= _GROWTH
         if loop < best:
             yield from self._looping()
         while True:

@@ -167,8 +167,8 @@ def test_the_pace_settles_on_the_faster_way():
         return pace.next_step(limit=64)
 
     assert settle(1.0, lambda size: 2.0) == Step(False, 1)
-    assert settle(0.01, lambda size: 2.0 / size) == Step(False, 8)  # an overhead that no chunk makes up for
-    assert settle(0.01, lambda size: 2.0) == Step(False, 8)  # hands over several rows at once where that is quick
+    assert settle(0.01, lambda size: 2.0 / size) == Step(False, 16)  # an overhead that no chunk makes up for
+    assert settle(0.01, lambda size: 2.0) == Step(False, 16)  # hands over several rows at once where that is quick
     assert settle(1.0, lambda size: 0.5 if size < 16 else 0.2) == Step(True, 16)
     assert settle(1.0, lambda size: 1 / size) == Step(True, 64)
-    assert settle(1.0, lambda size: 0.5 / min(size, 8)) == Step(True, 8)
+    assert settle(1.0, lambda size: 0.5 / min(size, 16)) == Step(True, 16)
