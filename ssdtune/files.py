@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import io
 import os
-import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,18 +49,70 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to write. A full disk shows as a RuntimeError or a page of text in h5py: here as a plain OSError."""
+    """An HDF5 file to write; a full disk is an OSError at its end."""
     import h5py
 
-    try:
-        with h5py.File(path, "w") as file:
-            yield file
-    except (OSError, RuntimeError) as reason:
-        named = re.search(r"errno = (\d+)", str(reason))
-        if named is None and isinstance(reason, RuntimeError):
-            raise  # not about the disk
-        number = int(named[1]) if named else getattr(reason, "errno", None) or errno.EIO
-        raise OSError(number, os.strerror(number)) from reason
+    with path.open("w+b", buffering=0) as raw:
+        disk = _Disk(raw)
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file
+        finally:
+            if disk.failure is not None:  # also the cause of whatever else went wrong, as HDF5 reads what it wrote
+                raise disk.failure
+
+
+class _Disk:
+    """The file that h5py writes to, which keeps its first failure to itself and loses what is written from then on.
+
+    HDF5 cannot let go of a dataset that it failed to write: each prints a traceback, and the process ends in a crash.
+    """
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self.failure: OSError | None = None
+        self._raw = raw
+        self._place = self._end = 0  # as HDF5 believes them to be
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + (self._end if whence == os.SEEK_END else 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def write(self, data: memoryview) -> int:
+        self._unless_failed(lambda: self._write_all(data))
+        self._place += len(data)
+        self._end = max(self._end, self._place)
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        self._unless_failed(lambda: self._raw.truncate(size))
+        self._end = size
+        return size
+
+    def readinto(self, buffer: memoryview) -> int:
+        self._raw.seek(self._place)
+        return self._raw.readinto(buffer) or 0
+
+    def read(self, size: int) -> bytes:
+        self._raw.seek(self._place)
+        return self._raw.read(size) or b""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _write_all(self, data: memoryview) -> None:
+        self._raw.seek(self._place)
+        while data:
+            data = data[self._raw.write(data) :]
+
+    def _unless_failed(self, change: Callable[[], object]) -> None:
+        try:
+            if self.failure is None:
+                change()
+        except OSError as reason:
+            self.failure = reason
 
 
 def content_hash(parts: Iterable[bytes | memoryview | str]) -> str:

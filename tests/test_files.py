@@ -1,5 +1,9 @@
 """Files are written whole or not at all."""
 
+import subprocess
+import sys
+
+import h5py
 import numpy as np
 import pytest
 
@@ -37,10 +41,40 @@ def test_content_hash_counts_boundaries_and_order():
     assert content_hash(["a", b"b"]) == content_hash([b"a", "b"])
 
 
-def test_a_full_disk_is_a_plain_os_error_in_hdf5_too(tmp_path, small_disk):
-    with small_disk(20_000), pytest.raises(OSError, match="File too large"), new_hdf5(tmp_path / "a.h5") as file:
-        file["x"] = np.ones(10_000)
+FULL = """
+import resource, sys
+import numpy as np
+from ssdtune.files import new_hdf5
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    with new_hdf5(__import__("pathlib").Path(sys.argv[1])) as file:
+        file["plain"] = np.ones(10_000)
+        for name in "abc":
+            file.create_dataset(name, data=np.random.rand(30_000), compression="lzf", fletcher32=True)
+except OSError as reason:
+    print(reason.strerror)
+"""
+
+
+def test_a_full_disk_is_one_os_error_in_hdf5_too(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / "a.h5")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "File too large\n", "")
+
+
+def test_other_errors_pass_through_hdf5(tmp_path):
     with pytest.raises(FileNotFoundError, match="No such file"), new_hdf5(tmp_path / "absent" / "a.h5"):
         pass
     with pytest.raises(RuntimeError, match="another matter"), new_hdf5(tmp_path / "a.h5"):
         raise RuntimeError("another matter")
+
+
+def test_what_is_written_to_hdf5_is_read_back(tmp_path):
+    values = np.random.default_rng(0).normal(size=(50, 1000))
+    with new_hdf5(tmp_path / "a.h5") as file:
+        file.create_dataset("x", data=values, compression="lzf", fletcher32=True)
+        file.attrs["y"] = 3
+        del file["x"]
+        file["x"] = values
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert np.array_equal(file["x"], values)
+        assert file.attrs["y"] == 3
