@@ -42,7 +42,7 @@ def shown(url: str | None = None) -> str:
 def open_storage(
     url: str | None = None, *, create: bool = False, kind: type[optuna.storages.RDBStorage] = optuna.storages.RDBStorage
 ) -> optuna.storages.RDBStorage:
-    """Open a storage as a ``kind``; only ``create`` may make a new database or new tables in one.
+    """Open a storage as a ``kind``; only ``create`` may make a new database, whole or not at all, or tables in one.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def open_storage(
     if not create:
         _check_present(parsed)
     connect_args = {"timeout": SQLITE_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
-    with storage_errors(shown(url)), warnings.catch_warnings():
+    with storage_errors(shown(url)), _whole_or_none(parsed), warnings.catch_warnings():
         # The heartbeat is marked experimental; it is what finds the lost trials of another machine.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
@@ -65,6 +65,18 @@ def open_storage(
             )
         except RuntimeError as reason:  # tables of another Optuna version
             raise StorageError(f"cannot open storage ({_why(reason)})", shown(url), _todo(reason)) from reason
+
+
+@contextmanager
+def _whole_or_none(parsed: URL) -> Iterator[None]:
+    """Remove a new SQLite file that could not be finished."""
+    new = parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed)
+    try:
+        yield
+    except BaseException:
+        if new and parsed.database not in (None, "", ":memory:"):
+            Path(str(parsed.database)).unlink(missing_ok=True)
+        raise
 
 
 def storage_exists(url: str | None = None) -> bool:

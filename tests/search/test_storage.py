@@ -123,3 +123,9 @@ def test_delete_leaves_the_others(storage, new_study):
     assert study_names(storage) == ["two"]
     with pytest.raises(StorageError, match="no study 'one'"):
         delete_study("one", storage)
+
+
+def test_a_full_disk_leaves_no_new_database(tmp_path, small_disk):
+    with small_disk(20_000), pytest.raises(StorageError, match="disk"):
+        open_storage(f"sqlite:///{tmp_path}/new.db", create=True)
+    assert list(tmp_path.iterdir()) == []
