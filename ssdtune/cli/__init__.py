@@ -43,23 +43,22 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(ssdtune.__version__, prog_name="ssdtune")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; at any place.")
+def cli() -> None:
     """Find the threshold and dampening that make a trained MRI reconstruction model forget."""
-    ctx.obj = debug
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 usage or config, 3 data or model, 4 storage, 5 trial, 130 Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
     try:
-        cli.main(args=arguments, prog_name="ssdtune", standalone_mode=False)
+        cli.main(args=[word for word in arguments if word != "--debug"], prog_name="ssdtune", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         click.echo(f"error: {_in_one_line(error)}", err=True)
         sys.exit(2)
@@ -67,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("stopped", err=True)
         sys.exit(130)
     except SsdtuneError as error:
-        if "--debug" in arguments:
+        if debug:
             raise
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)

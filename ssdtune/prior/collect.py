@@ -33,8 +33,8 @@ MIN_GAP = 0.05
 """Least q_forget(model) - q_forget(oracle) of a valid task (DESIGN fact 5)."""
 
 # the design: a grid over selected fraction and depth, and settings between its nodes that test the interpolation
-RHO = np.geomspace(3e-4, 0.7, 16)
-KAPPA = np.array([0.01, 0.04, 0.12, 0.3, 0.6, 1.0])
+RHO = np.geomspace(3e-4, 0.7, 18)
+KAPPA = np.array([0.01, 0.03, 0.07, 0.15, 0.3, 0.5, 0.75, 1.0])
 CHECKS = 8
 # the grid that damage terms are kept on
 GRID_RHO = np.geomspace(3e-5, 0.9, 36)

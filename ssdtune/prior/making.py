@@ -30,7 +30,7 @@ from ssdtune.vision.resnet9 import ResNet9
 from ssdtune.vision.train import train_classifier
 
 HELDOUT_SUBJECTS = 5
-LEAST_CORRUPTED = 4  # slices
+LEAST_CORRUPTED = 5  # slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def make_mri_task(recipe: MriRecipe, data: SiteData) -> Task:
     )
 
 
-def make_vision_task(recipe: VisionRecipe, images: Images, seed: int = 0, most: int = 600) -> Task:
+def make_vision_task(recipe: VisionRecipe, images: Images, seed: int = 0, most: int = 300) -> Task:
     """Train a ResNet-9 with and without the forget set. SSD and the score see at most ``most`` samples of each set."""
     parts: Split = split(
         images,

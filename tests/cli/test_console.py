@@ -7,6 +7,7 @@ import pytest
 
 from ssdtune.cli import main
 from ssdtune.cli.console import print_json, print_table
+from ssdtune.errors import DataError
 
 
 def test_a_table_shows_texts_as_they_are_and_numbers_to_the_right(capsys):
@@ -54,3 +55,9 @@ def test_a_group_alone_shows_its_help(capsys, arguments):
     err = usage(capsys, *arguments)
     assert err.startswith(" ".join(["Usage: ssdtune", *arguments]))
     assert "Commands:" in err
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "data", "check", "absent"], ["data", "check", "absent", "--debug"]])
+def test_debug_shows_the_traceback_wherever_it_stands(arguments):
+    with pytest.raises(DataError, match="no such file"):
+        main(arguments)
