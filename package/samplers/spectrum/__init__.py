@@ -1,0 +1,6 @@
+"""OptunaHub package of ssdtune's sampler; it is loaded with ``optunahub.load_local_module``."""
+
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.search.sampler import SpectrumSampler
+
+__all__ = ["HyperparameterPrior", "SpectrumSampler"]

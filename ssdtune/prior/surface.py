@@ -1,0 +1,157 @@
+"""ResponseSurface: what the mapper says of one task, an ensemble of surfaces over the (rho, kappa) plane.
+
+Notation: rho selected fraction, kappa = lambda / alpha depth, u = (log10 rho, log10 kappa); R, K grid nodes along
+each; M ensemble members; outputs in the order (retained, remembered). (alpha, lambda > alpha) is the same dampening as
+(lambda, lambda), so every setting has one canonical form with kappa <= 1.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssdtune.errors import ConfigError
+from ssdtune.prior.plane import canonical
+
+Array = NDArray[np.float64]
+
+_SHAPES = {
+    "log_rho": "R",
+    "log_kappa": "K",
+    "log_alpha": "R",
+    "retained": "MRK",
+    "remembered": "MRK",
+    "residual_sd": "2RK",
+    "length_scales": "22",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ResponseSurface:
+    """Predicted response of one task over the plane of SSD settings, with its uncertainty.
+
+    Parameters
+    ----------
+    log_rho : (R,) rising, log10 of the selected fraction. Its first node should select next to nothing.
+    log_kappa : (K,) rising, log10 of the depth; the last node is 0.
+    log_alpha : (R,) falling, log10 of the threshold that selects ``10 ** log_rho`` of the parameters.
+    retained, remembered : (M, R, K), one pair of surfaces per ensemble member, *unclipped*: 1 is the untouched model,
+        values above 1 or below 0 are kept, because a score has kinks where they are clipped.
+    residual_sd : (2, R, K) or (2,), sd of truth - ensemble mean that the members' spread does not explain, as measured
+        on held-out tasks.
+    length_scales : (2, 2), correlation length of that residual per output and axis of u, in decades.
+    trust : in (0, 1], how likely the task is one of the kind the mapper has learned from.
+
+    Arrays are kept at float32 precision, so that ``to_json`` loses nothing. Outside the grid the nearest node holds.
+
+    Raises
+    ------
+    ConfigError : shapes do not agree, a value is not finite, or an axis is not monotone.
+    """
+
+    log_rho: Array
+    log_kappa: Array
+    log_alpha: Array
+    retained: Array
+    remembered: Array
+    residual_sd: Array
+    length_scales: Array
+    trust: float = 1.0
+
+    def __post_init__(self) -> None:
+        arrays = {name: np.asarray(getattr(self, name), np.float32).astype(float) for name in _SHAPES}
+        sizes = {"R": arrays["log_rho"].size, "K": arrays["log_kappa"].size, "M": len(arrays["retained"]), "2": 2}
+        arrays["residual_sd"] = np.broadcast_to(
+            arrays["residual_sd"].reshape(2, 1, 1) if arrays["residual_sd"].shape == (2,) else arrays["residual_sd"],
+            (2, sizes["R"], sizes["K"]),
+        )
+        for name, value in arrays.items():
+            wanted = tuple(sizes[axis] for axis in _SHAPES[name])
+            if value.shape != wanted:
+                raise ConfigError(f"{name} has shape {value.shape}, not {wanted}", "response surface", "check the grid")
+            if not np.isfinite(value).all():
+                raise ConfigError(f"{name} holds a value that is not finite", "response surface", "check the mapper")
+            object.__setattr__(self, name, value)
+        for name, sign in (("log_rho", 1), ("log_kappa", 1), ("log_alpha", -1)):
+            if not (sign * np.diff(arrays[name]) > 0).all():
+                raise ConfigError(f"{name} is not monotone", "response surface", "drop repeated nodes")
+        if not (arrays["length_scales"] > 0).all() or not (arrays["residual_sd"] >= 0).all() or not 0 < self.trust <= 1:
+            raise ConfigError(
+                "length scales must be > 0, residual_sd >= 0, trust in (0, 1]", "response surface", "check the mapper"
+            )
+
+    @property
+    def members(self) -> int:
+        """M, the size of the ensemble."""
+        return len(self.retained)
+
+    @cached_property
+    def stacked(self) -> Array:
+        """(M, 2, R, K): retained and remembered of every member."""
+        return np.stack([self.retained, self.remembered], axis=1)
+
+    def coordinates(self, alpha: ArrayLike, lam: ArrayLike) -> Array:
+        """u of settings, shape (n, 2). Beyond the map's ends log rho runs on at the map's mean slope, so that
+        settings with different alpha never coincide."""
+        log_alpha, log_kappa = (np.atleast_1d(each) for each in canonical(alpha, lam))
+        falling, rising = self.log_alpha[::-1], self.log_rho[::-1]
+        log_rho = np.interp(log_alpha, falling, rising)
+        slope = (self.log_rho[-1] - self.log_rho[0]) / (self.log_alpha[0] - self.log_alpha[-1])
+        beyond = np.clip(log_alpha, falling[0], falling[-1]) - log_alpha
+        return np.stack([log_rho + slope * beyond, log_kappa], axis=-1)
+
+    def alpha_at(self, log_rho: ArrayLike) -> Array:
+        """The threshold that selects ``10 ** log_rho`` of the parameters (inverse of the map, clipped to its ends)."""
+        return np.asarray(10 ** np.interp(np.asarray(log_rho, float), self.log_rho, self.log_alpha))
+
+    def interpolate(self, values: Array, u: Array) -> Array:
+        """Bilinear interpolation of ``values`` (..., R, K) at u (n, 2); returns (..., n)."""
+        row, down = _cell(self.log_rho, u[:, 0])
+        column, right = _cell(self.log_kappa, u[:, 1])
+        flat = values.reshape(*values.shape[:-2], self.log_rho.size * self.log_kappa.size)
+        corner = row * self.log_kappa.size + column
+        below = corner + (self.log_kappa.size if self.log_rho.size > 1 else 0)
+        beside = 1 if self.log_kappa.size > 1 else 0
+        upper = flat[..., corner] * (1 - right) + flat[..., corner + beside] * right
+        lower = flat[..., below] * (1 - right) + flat[..., below + beside] * right
+        return np.asarray(upper * (1 - down) + lower * down)
+
+    def at(self, alpha: ArrayLike, lam: ArrayLike) -> Array:
+        """(M, 2, n): unclipped (retained, remembered) of every member at settings."""
+        return self.interpolate(self.stacked, self.coordinates(alpha, lam))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; arrays as base64 of little-endian float32."""
+        return {name: _pack(getattr(self, name)) for name in _SHAPES} | {"trust": self.trust}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ResponseSurface:
+        """Inverse of ``to_json``, exact. Raises ConfigError if ``raw`` is no response surface."""
+        try:
+            values = {item.name: raw[item.name] for item in fields(cls)}
+            arrays = {name: _unpack(values[name]) for name in _SHAPES}
+            return cls(**arrays, trust=float(values["trust"]))
+        except (KeyError, TypeError, ValueError) as reason:
+            raise ConfigError(f"not a response surface ({reason!r})", "prior", "predict it again") from reason
+
+
+def _cell(nodes: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
+    """Index of the cell that holds x and the place within it, in [0, 1]."""
+    if nodes.size == 1:
+        return np.zeros(x.shape, np.intp), np.zeros(x.shape)
+    index = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)
+    return index, np.clip((x - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0, 1.0)
+
+
+def _pack(array: Array) -> dict[str, Any]:
+    return {"shape": list(array.shape), "float32": base64.b64encode(array.astype("<f4").tobytes()).decode()}
+
+
+def _unpack(packed: Mapping[str, Any]) -> Array:
+    return np.frombuffer(base64.b64decode(packed["float32"]), "<f4").reshape(packed["shape"]).astype(float)
