@@ -15,6 +15,8 @@ import numpy as np
 CORRUPTIONS = ("none", "ghosting", "bias", "lesion", "zipper", "motion", "blur")
 ANATOMIES = ("brain", "knee")
 CONTRASTS = ("t1", "t2", "pd")
+LARGE_SITES = 8
+"""Only among this many first sites are images as large as 64 pixels: such a task costs as much as four others."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def draw_site(number: int, seed: int = 0) -> Site:
         contrast=str(rng.choice(CONTRASTS)),
         subjects=int(rng.integers(10, 17)),
         slices=int(rng.integers(4, 7)),
-        size=int(rng.choice([32, 32, 40, 40, 48, 64])),
+        size=int(rng.choice([32, 32, 40, 40, 48, 64 if number < LARGE_SITES else 48])),
         coils=int(rng.choice([2, 4, 4, 6])),
         noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.03)))),
         acceleration=int(rng.choice([4, 4, 6, 8])),
