@@ -14,6 +14,8 @@ import torch
 from fastmri.models import Unet, VarNet
 from torch import Tensor, nn
 
+from ssdtune.mri.quick import QuickUnet, QuickVarNet
+
 
 @dataclass(frozen=True)
 class VarNetSizes:
@@ -81,6 +83,10 @@ class VarNetReconstructor(nn.Module):
             sens_maps = self.sensitivity_maps(masked_kspace, acs)
         return self.from_maps(masked_kspace, mask, sens_maps)
 
+    def quick(self, dtype: torch.dtype = torch.float32) -> QuickVarNet:
+        """The same network for many evaluations of the same slices; its networks compute in ``dtype``."""
+        return QuickVarNet(self, dtype)
+
     def sensitivity_maps(self, masked_kspace: Tensor, acs: Tensor) -> Tensor:
         """Coil sensitivity maps, float32 (B, C, H, W, 2), from the centre lines; reads ``net.sens_net`` only."""
         sens_net = self.net.sens_net
@@ -111,6 +117,10 @@ class UnetReconstructor(nn.Module):
         """
         output = self.net(image.unsqueeze(1)).squeeze(1)
         return output * std[:, None, None] + mean[:, None, None]
+
+    def quick(self, dtype: torch.dtype = torch.float32) -> QuickUnet:
+        """The same network for many evaluations of the same slices; it computes in ``dtype``."""
+        return QuickUnet(self, dtype)
 
 
 Sizes = VarNetSizes | UnetSizes
