@@ -70,7 +70,10 @@ class ScoreSection(_Section):
 class SearchSection(_Section):
     """The search: sampler, budget and box (log scale)."""
 
-    sampler: Literal["tpe", "gp", "cmaes", "qmc", "random"] = "tpe"
+    sampler: Literal[
+        "spectrum", "tpe", "gp", "cmaes", "qmc", "random", "tpe-4", "tpe-plane", "tpe-mode", "gp-plane"
+    ] = "tpe"
+    mapper: Path | None = None
     trials: Annotated[int, Field(ge=1)] = 30
     seed: Annotated[int, Field(ge=0)] = 0
     alpha: Range = (0.1, 300.0)
@@ -159,7 +162,10 @@ def _resolve(study: StudyFile, folder: Path) -> StudyFile:
         if (value := getattr(study.data, key)) is not None
     }
     clean = {"clean": folder / study.data.clean} if study.data.clean else {}
-    return study.model_copy(update={"model": model, "data": study.data.model_copy(update={**sets, **clean})})
+    data = study.data.model_copy(update={**sets, **clean})
+    mapper = {"mapper": folder / study.search.mapper} if study.search.mapper else {}
+    search = study.search.model_copy(update=mapper)
+    return study.model_copy(update={"model": model, "data": data, "search": search})
 
 
 def _explain(reason: ValidationError, path: Path) -> tuple[str, str, str]:

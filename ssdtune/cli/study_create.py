@@ -13,7 +13,7 @@ from ssdtune.cli.storage import device_option, next_line, open_study, storage_op
 if TYPE_CHECKING:
     from ssdtune.search.facts import StudyFacts
 
-SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random")
+SAMPLERS = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random", "tpe-4", "tpe-plane", "tpe-mode", "gp-plane")
 
 
 def _check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

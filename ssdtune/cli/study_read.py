@@ -53,6 +53,8 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
     if as_json:
         document = study_document(study)
         counts = {key: getattr(view.counts, key) for key in ("finished", "running", "failed", "interrupted")}
+        if view.prior is not None:
+            document["prior"] = view.prior.summary()
         print_json({**document, "trials": counts, "best": _document(view.best, view.facts) if view.best else None})
         return
     click.echo(f"study {name}: {finding(view)}")

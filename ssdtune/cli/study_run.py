@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.search.facts import StudyFacts
 
 
@@ -50,6 +51,7 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
     task, analysis = load_inputs(name, facts, device)
     attach(study, figures=spectrum_figures(view_spectrum(analysis)))
     print_warnings(analysis)
+    _print_prior(study, facts, analysis)
     started = count_trials(study).finished
     if started >= total:
         click.echo(
@@ -69,6 +71,17 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
     print_best(study)
     for command in next_commands(read_view(study)):
         click.echo(f"next: {next_line(command.removeprefix('ssdtune '), storage)}")
+
+
+def _print_prior(study: optuna.Study, facts: StudyFacts, analysis: FisherAnalysis) -> None:
+    """Where the search starts, and whether it leans on the data."""
+    from ssdtune.search.prior import fix_prior
+    from ssdtune.search.samplers import choose_sampler
+
+    if choose_sampler(facts.search.sampler).uses_prior:
+        fixed = fix_prior(study, facts, analysis)
+        words = fixed.in_words() if fixed else "none for the raw score or an exponent; the search leans on the data"
+        click.echo(f"prior: {words}", err=True)
 
 
 class Report:

@@ -39,12 +39,16 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Scores on a grid: alpha (a,), lam (b,), score (b, a); ``mode`` is the setting (alpha, lam) expected best."""
+    """Scores on a grid: alpha (a,), lam (b,), score (b, a); ``mode`` is the setting (alpha, lam) expected best.
+
+    feasible : (b, a) probability that the constraint holds.
+    """
 
     alpha: np.ndarray
     lam: np.ndarray
     score: np.ndarray
     mode: tuple[float, float] | None = None
+    feasible: np.ndarray | None = None
 
 
 def regret_figure(bands: Mapping[str, Band]) -> go.Figure:
@@ -197,6 +201,20 @@ def surface_figure(prior: Surface, measured: Points) -> go.Figure:
         row=1,
         col=2,
     )
+    if prior.feasible is not None and prior.feasible.min() < 0.5 < prior.feasible.max():
+        chart.add_contour(
+            x=prior.alpha,
+            y=prior.lam,
+            z=prior.feasible,
+            contours={"start": 0.5, "end": 0.5, "coloring": "lines"},
+            colorscale=[[0, INK], [1, INK]],
+            showscale=False,
+            line={"width": 1.5, "dash": "dot"},
+            name="feasible: 50 %",
+            hoverinfo="skip",
+            row=1,
+            col=1,
+        )
     if prior.mode is not None:
         _star(chart, *prior.mode, "mode of the prior", 1, 1)
     usable = np.asarray(measured.feasible, bool)

@@ -8,9 +8,10 @@ import numpy as np
 
 from ssdtune.errors import ConfigError
 from ssdtune.report.competition import TARGET, Competition
-from ssdtune.report.competition_figures import Points
+from ssdtune.report.competition_figures import Points, Surface
 from ssdtune.report.regret import incumbent_regret
 from ssdtune.report.view import StudyView
+from ssdtune.search.prior import StudyPrior
 
 
 def competition_of(views: Mapping[str, Sequence[StudyView]], *, target: float = TARGET) -> Competition:
@@ -47,6 +48,12 @@ def points_of(view: StudyView) -> Points:
         score=np.array([item.score.value for item in trials]),
         feasible=np.array([item.score.feasible for item in trials], bool),
     )
+
+
+def surface_of(fixed: StudyPrior) -> Surface:
+    """What a study's prior expects of the score over its box."""
+    surface, mode = fixed.prior.surface(), fixed.prior.mode
+    return Surface(surface.alpha, surface.lam, surface.score.T, (mode["alpha"], mode["lambda"]), surface.feasible.T)
 
 
 def _regret(points: Points, budget: int, best_known: float, start: float) -> np.ndarray:

@@ -8,10 +8,13 @@ storage answers both as Optuna 5 itself does; it changes nothing that is stored.
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Any
 
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from ssdtune.search.prior import PIECE
 
 _OLD_KEY = "constraints"
 
@@ -27,6 +30,11 @@ class DashboardStorage(RDBStorage):
             return super().get_best_trial(study_id)
         rising = self.get_study_directions(study_id)[0] == StudyDirection.MAXIMIZE
         return (max if rising else min)(feasible, key=lambda trial: trial.values[0])
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """All but the packed surfaces of the prior, which say nothing to a reader."""
+        stored = super().get_study_user_attrs(study_id)
+        return {name: value for name, value in stored.items() if not name.startswith(PIECE)}
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

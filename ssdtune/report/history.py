@@ -8,6 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ssdtune.report.chart import line, new_chart, translucent
+from ssdtune.report.competition_figures import surface_figure
+from ssdtune.report.competition_studies import points_of, surface_of
 from ssdtune.report.style import BLUE, GREY, ORANGE, PURPLE, QUIET, RED, SEQUENTIAL
 from ssdtune.report.view import StudyView
 from ssdtune.search.records import ScoredTrial
@@ -20,11 +22,14 @@ _HOVER = (
 
 def history_figures(view: StudyView) -> dict[str, go.Figure]:
     """All figures of a study's trials, by an id that is also fit for HTML and for the dashboard."""
-    return {
+    figures = {
         "ssdtune-trajectory": trajectory_figure(view),
         "ssdtune-plane": plane_figure(view),
         "ssdtune-settings": settings_figure(view),
     }
+    if view.prior is not None and view.trials:
+        figures["ssdtune-prior"] = surface_figure(surface_of(view.prior), points_of(view))
+    return figures
 
 
 def best_so_far(view: StudyView) -> np.ndarray:

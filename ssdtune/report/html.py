@@ -16,6 +16,8 @@ from ssdtune.report.view import StudyView
 _CAPTIONS = {
     "ssdtune-trajectory": "Each dot is one trial: dampen, reconstruct every scored slice, score.",
     "ssdtune-plane": "The goal is the upper left corner. The grey line joins trials that no other beats in both.",
+    "ssdtune-prior": "Left: what the prior expected before any trial; beyond the dotted line the constraint likely "
+    "fails. Right: what the trials measured.",
     "ssdtune-settings": "Above the dotted line lambda exceeds alpha, where a smaller alpha changes nothing.",
 }
 _SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)"}

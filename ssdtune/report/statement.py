@@ -70,6 +70,7 @@ def fact_rows(view: StudyView) -> list[tuple[str, str]]:
         ("floor of q_forget", f"{rule.floor:.4f} ({facts.floor_source}: {floor_in_words(facts.floor_source)})"),
         ("Fisher information", f"{facts.fisher.definition}, over {facts.fisher.denominator}, phi {facts.phi:.3g}"),
         ("sampler", f"{facts.search.sampler}, seed {facts.search.seed} ({facts.sampler})"),
+        *([("prior", view.prior.in_words())] if view.prior else []),
         ("box", f"alpha {_range(facts.search.alpha)}, lambda {_range(facts.search.lam)}, log scale"),
         ("trials", f"{counts.finished} finished of {facts.search.trials}" + _faults(view)),
         ("made", facts.created),

@@ -9,17 +9,19 @@ import optuna
 
 from ssdtune.score import Score
 from ssdtune.search.facts import StudyFacts, as_number, read_facts
+from ssdtune.search.prior import StudyPrior, read_prior
 from ssdtune.search.records import Counts, ScoredTrial, best_of, count_trials, measures_of, scored_trials
 
 
 @dataclass(frozen=True, eq=False)
 class StudyView:
-    """What a study holds. ``trials`` are the finished ones in order of their numbers."""
+    """What a study holds. ``trials`` are the finished ones in order of their numbers; ``prior`` is the kept one."""
 
     name: str
     facts: StudyFacts
     trials: list[ScoredTrial]
     counts: Counts
+    prior: StudyPrior | None = None
 
     @cached_property
     def best(self) -> ScoredTrial | None:
@@ -61,4 +63,4 @@ def read_view(study: optuna.Study) -> StudyView:
     ------
     StorageError : the study was not made by ssdtune.
     """
-    return StudyView(study.study_name, read_facts(study), scored_trials(study), count_trials(study))
+    return StudyView(study.study_name, read_facts(study), scored_trials(study), count_trials(study), read_prior(study))

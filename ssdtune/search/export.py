@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
 from ssdtune.search.facts import read_facts
+from ssdtune.search.prior import read_prior
 
 _FIRST = ("retained", "remembered", "feasible", "raw_score", "rho", "kappa")
 
@@ -34,10 +35,12 @@ def export_study(study: optuna.Study, path: Path | str) -> Path:
 
 
 def study_document(study: optuna.Study) -> dict[str, Any]:
-    """A study as plain JSON values: ``name``, the facts it was made with, and ``trials``."""
+    """A study as plain JSON values: ``name``, the facts it was made with, its ``prior``, and ``trials``."""
     facts = read_facts(study).to_attributes()
+    kept = read_prior(study)
+    prior = {"prior": {**kept.summary(), **kept.prior.to_json()}} if kept is not None else {}
     trials = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
-    return {"name": study.study_name, **facts, "trials": trials}
+    return {"name": study.study_name, **facts, **prior, "trials": trials}
 
 
 def trial_row(trial: FrozenTrial) -> dict[str, Any]:

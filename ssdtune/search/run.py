@@ -15,12 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.errors import DataError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE
+from ssdtune.prior.improvement import Goal
 from ssdtune.progress import Track, silent
 from ssdtune.search.facts import StudyFacts, read_facts
 from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.objective import Memo, Objective, OverBudget, memo_of
+from ssdtune.search.prior import fix_prior
 from ssdtune.search.records import count_trials
-from ssdtune.search.samplers import ReproducibleSampler, build_sampler, interrupted
+from ssdtune.search.samplers import ReproducibleSampler, build_sampler, choose_sampler, interrupted
 from ssdtune.search.space import Analysis
 from ssdtune.search.storage import GRACE, storage_errors
 from ssdtune.task import Task
@@ -57,7 +59,7 @@ def run_study(
     release_lost_trials(study)
     memo = {} if memo is None else memo
     memo |= memo_of(study, facts)
-    sampler = build_sampler(facts.search.sampler, facts.search.seed, study.study_name)
+    sampler = study_sampler(study, facts, analysis)
     study.sampler = sampler
     total = trials or facts.search.trials
     worker = f"{_machine()}-{os.getpid()}"
@@ -78,6 +80,25 @@ def run_study(
             if _run_one(study, objective) and on_trial is not None:
                 on_trial(study, study.get_trials(deepcopy=False)[objective.current])
             interrupts.check()
+
+
+def study_sampler(study: optuna.Study, facts: StudyFacts, analysis: Analysis) -> ReproducibleSampler:
+    """The study's sampler; the prior, where it uses one, is fixed in the study.
+
+    Raises
+    ------
+    ConfigError, DataError : the mapper or the kept prior cannot be read.
+    """
+    rule = facts.rule
+    fixed = fix_prior(study, facts, analysis) if choose_sampler(facts.search.sampler).uses_prior else None
+    return build_sampler(
+        facts.search.sampler,
+        facts.search.seed,
+        study.study_name,
+        goal=Goal(rule.retain_weight, rule.min_retained),
+        prior=fixed.prior if fixed is not None else None,
+        plane=analysis,
+    )
 
 
 def check_inputs(facts: StudyFacts, task: Task) -> None:

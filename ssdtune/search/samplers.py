@@ -19,56 +19,101 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, Ra
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.improvement import Goal
+from ssdtune.search.rivals import RIVALS, Given, Plane, Rival
+from ssdtune.search.sampler import SpectrumSampler
 
 SEED_NUMBER = "seed_number"
 ERROR = "error"
 
 
 @dataclass(frozen=True)
-class SamplerChoice:
-    """One sampler: ``make(trial_seed, study_seed)``, its settings in words, and whether it sees min_retained."""
+class Inputs:
+    """What a sampler may be made from; plane and prior are there as far as the study has them."""
 
-    make: Callable[[int, int], BaseSampler]
+    trial_seed: int
+    study_seed: int
+    goal: Goal
+    prior: HyperparameterPrior | None = None
+    plane: Plane | None = None
+
+
+@dataclass(frozen=True)
+class SamplerChoice:
+    """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior."""
+
+    make: Callable[[Inputs], BaseSampler]
     settings: str
     sees_constraint: bool
+    uses_prior: bool = False
+
+
+def _spectrum(given: Inputs) -> BaseSampler:
+    # its seeds count trials themselves, so one seed a study serves
+    goal = given.goal
+    return SpectrumSampler(
+        given.prior, seed=given.study_seed, retain_weight=goal.retain_weight, min_retained=goal.min_retained
+    )
+
+
+def _rival(name: str, rival: Rival) -> SamplerChoice:
+    def make(given: Inputs) -> BaseSampler:
+        known = Given(given.plane, given.prior.mode if given.prior is not None else None)
+        if rival.needs and getattr(known, rival.needs) is None:
+            what = {"mode": "a prior", "plane": "an analysis"}[rival.needs]
+            raise ConfigError(f"sampler '{name}' needs {what}", "search.sampler", "choose another")
+        return rival.make(given.trial_seed, known)
+
+    return SamplerChoice(make, rival.settings, rival.sees_constraint, uses_prior=rival.needs == "mode")
 
 
 SAMPLERS: dict[str, SamplerChoice] = {
+    "spectrum": SamplerChoice(
+        _spectrum,
+        "SpectrumSampler: the learned prior's mode first, then constrained expected improvement of the score by "
+        "Gaussian processes on retained and remembered around the prior's surfaces, beside a generic ensemble",
+        sees_constraint=True,
+        uses_prior=True,
+    ),
     "tpe": SamplerChoice(
-        lambda trial_seed, _: TPESampler(seed=trial_seed),
+        lambda given: TPESampler(seed=given.trial_seed),
         "TPESampler, Optuna 5 defaults: multivariate, constant_liar, 10 start-up trials, 24 candidates",
         sees_constraint=True,
     ),
     "gp": SamplerChoice(
-        lambda trial_seed, _: GPSampler(seed=trial_seed, warn_independent_sampling=False),
+        lambda given: GPSampler(seed=given.trial_seed, warn_independent_sampling=False),
         "GPSampler, Optuna 5 defaults: Matern 5/2, log constrained expected improvement, 10 start-up trials; "
         "kernel refitted from scratch at every trial",
         sees_constraint=True,
     ),
     "cmaes": SamplerChoice(
         # Its own seed formula adds the trial number, so one seed a study serves the relative part.
-        lambda trial_seed, study_seed: CmaEsSampler(
-            seed=study_seed, independent_sampler=RandomSampler(seed=trial_seed), warn_independent_sampling=False
+        lambda given: CmaEsSampler(
+            seed=given.study_seed,
+            independent_sampler=RandomSampler(seed=given.trial_seed),
+            warn_independent_sampling=False,
         ),
         "CmaEsSampler, Optuna 5 defaults: 1 start-up trial, sigma0 a sixth of the box; blind to min_retained; "
         "its seed adds the trial number, so an interrupted trial shifts its draws",
         sees_constraint=False,
     ),
     "qmc": SamplerChoice(
-        lambda trial_seed, study_seed: QMCSampler(
+        lambda given: QMCSampler(
             scramble=True,
-            seed=study_seed,
-            independent_sampler=RandomSampler(seed=trial_seed),
+            seed=given.study_seed,
+            independent_sampler=RandomSampler(seed=given.trial_seed),
             warn_independent_sampling=False,
         ),
         "QMCSampler, scrambled Sobol, first trial random; an interrupted trial's point is skipped",
         sees_constraint=False,
     ),
     "random": SamplerChoice(
-        lambda trial_seed, _: RandomSampler(seed=trial_seed),
+        lambda given: RandomSampler(seed=given.trial_seed),
         "RandomSampler: log-uniform in the box",
         sees_constraint=False,
     ),
+    **{name: _rival(name, rival) for name, rival in RIVALS.items()},
 }
 
 
@@ -84,18 +129,32 @@ def choose_sampler(name: str) -> SamplerChoice:
     return SAMPLERS[name]
 
 
-def build_sampler(name: str, seed: int, study_name: str) -> ReproducibleSampler:
+def build_sampler(
+    name: str,
+    seed: int,
+    study_name: str,
+    *,
+    goal: Goal | None = None,
+    prior: HyperparameterPrior | None = None,
+    plane: Plane | None = None,
+) -> ReproducibleSampler:
     """The named sampler, seeded for one study.
+
+    goal : what the study seeks; default the prior's, without one a retain_weight of 0.2 and min_retained of 0.95.
+    prior : without one ``spectrum`` assumes nothing of the task. plane : the Fisher analysis.
 
     Raises
     ------
-    ConfigError : there is no such sampler.
+    ConfigError : there is no such sampler; when a trial is asked for, that it needs a prior or an analysis.
     """
     choice = choose_sampler(name)
+    goal = goal or (prior.goal if prior is not None else Goal())
     study_seed = seed_of(seed, study_name, "study")
-    return ReproducibleSampler(
-        lambda number: choice.make(seed_of(seed, study_name, f"trial {number}"), study_seed),
-    )
+
+    def make(number: int) -> BaseSampler:
+        return choice.make(Inputs(seed_of(seed, study_name, f"trial {number}"), study_seed, goal, prior, plane))
+
+    return ReproducibleSampler(make)
 
 
 def seed_of(seed: int, study_name: str, what: str) -> int:

@@ -1,15 +1,39 @@
 """Every named sampler: in range, deterministic, resumed as if never stopped, and seeded by identity."""
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.surface import ResponseSurface
 from ssdtune.search.samplers import SAMPLERS, build_sampler, interrupted, seed_number, seed_of
 from ssdtune.search.space import SearchSpace
 from ssdtune.studyfile import SearchSection
 
 SPACE = SearchSpace.of(SearchSection.model_validate({}))
+
+
+class Plane:
+    """A tenth of the parameters for every decade of alpha."""
+
+    def selected_fraction(self, alpha):
+        return 0.1 / alpha
+
+    def alpha_at(self, rho):
+        return 0.1 / rho
+
+
+def make_prior():
+    log_rho, log_kappa = np.linspace(-3, 0, 7), np.linspace(-2, 0, 5)
+    damage = (log_rho[:, None] - 0.5 * log_kappa)[None]
+    retained, remembered = 1 / (1 + np.exp(4 * damage)), 1 / (1 + np.exp(4 * damage + 4))
+    sd, lengths = np.array([0.02, 0.05]), np.full((2, 2), 0.5)
+    return HyperparameterPrior(ResponseSurface(log_rho, log_kappa, -1 - log_rho, retained, remembered, sd, lengths))
+
+
+GIVEN = {"prior": make_prior(), "plane": Plane()}
 
 
 def objective(trial):
@@ -23,7 +47,8 @@ def proposals(name, stops, study_name="one", seed=0):
     storage = optuna.storages.InMemoryStorage()
     for count in stops:
         study = optuna.create_study(
-            storage=storage, study_name=study_name, sampler=build_sampler(name, seed, study_name), load_if_exists=True,
+            storage=storage, study_name=study_name, sampler=build_sampler(name, seed, study_name, **GIVEN),
+            load_if_exists=True,
             direction="maximize",
         )  # fmt: skip
         study.optimize(objective, n_trials=count)
@@ -54,6 +79,13 @@ def test_seeds_are_the_same_on_every_machine():
 def test_an_unknown_sampler_is_refused():
     with pytest.raises(ConfigError, match="no sampler 'annealing'"):
         build_sampler("annealing", 0, "one")
+
+
+@pytest.mark.parametrize("name", ["tpe-mode", "tpe-plane", "gp-plane"])
+def test_a_sampler_that_lacks_what_it_needs_says_so(name):
+    study = optuna.create_study(sampler=build_sampler(name, 0, "one"))
+    with pytest.raises(ConfigError, match=f"sampler '{name}' needs"):
+        study.ask()
 
 
 def trial(number, state, **attributes):

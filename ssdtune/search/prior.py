@@ -1,0 +1,141 @@
+"""The prior of a study: predicted once, when the study first needs it, and kept in the study.
+
+A resumed study and every other process go on with the kept one, whatever mapper is installed by then. The attribute
+``prior`` says in plain values what it is; the surfaces lie beside it, packed, in pieces that any database takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import optuna
+
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.plane import Box
+from ssdtune.search.facts import StudyFacts
+from ssdtune.search.space import Analysis
+
+PRIOR = "prior"
+PIECE = "prior:"
+"""Keys of the packed surfaces begin with this."""
+
+UNLIKE = 0.5
+"""Below this trust a task counts as unlike the mapper's experience."""
+
+_PIECE_LENGTH = 2**15  # MySQL's text ends at 65535 bytes
+
+
+class Mapper(Protocol):
+    """What a study needs of a ``SpectrumMapper``."""
+
+    @property
+    def version(self) -> str: ...
+
+    def predict(
+        self,
+        fisher: FisherAnalysis,
+        *,
+        retain_weight: float,
+        min_retained: float,
+        floor_ratio: float | None,
+        bounds: Box,
+    ) -> HyperparameterPrior: ...
+
+
+@dataclass(frozen=True, eq=False)
+class StudyPrior:
+    """A study's prior, and the version of the mapper that predicted it."""
+
+    prior: HyperparameterPrior
+    mapper: str
+
+    @property
+    def trust(self) -> float:
+        """How likely the task is one of the kind that the mapper has learned from, in (0, 1]."""
+        return self.prior.response.trust
+
+    @property
+    def leans_on_data(self) -> bool:
+        """Whether the task is unlike the mapper's experience, so that the trials decide rather than the prior."""
+        return self.trust < UNLIKE
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, as plain JSON values without the surfaces."""
+        return {
+            "mapper": self.mapper,
+            "trust": self.trust,
+            "leans_on_data": self.leans_on_data,
+            "mode": self.prior.mode,
+            "retain_weight": self.prior.retain_weight,
+            "min_retained": self.prior.min_retained,
+        }
+
+    def in_words(self) -> str:
+        """One line."""
+        mode = self.prior.mode
+        words = f"mode alpha {mode['alpha']:.4g}, lambda {mode['lambda']:.4g}; trust {self.trust:.2f}"
+        unlike = "; unlike the mapper's experience, so the search leans on the data" if self.leans_on_data else ""
+        return f"{words} (mapper {self.mapper}){unlike}"
+
+
+def fix_prior(
+    study: optuna.Study, facts: StudyFacts, analysis: Analysis, mapper: Mapper | None = None
+) -> StudyPrior | None:
+    """The study's prior: the kept one, else one predicted now and kept; None where no prior can be had.
+
+    There is none for the raw score, whose maximum no mapper is about, for an exponent other than 1, and for an analysis
+    that is no ``FisherAnalysis``. ``mapper`` : default the one the study names, or the bundled one.
+
+    Raises
+    ------
+    ConfigError, DataError : the mapper or the kept prior cannot be read.
+    """
+    kept = read_prior(study)
+    if kept is not None:
+        return kept
+    if facts.rule.kind == "raw" or facts.search.exponent != 1 or not isinstance(analysis, FisherAnalysis):
+        return None
+    if mapper is None:
+        from ssdtune.prior.mapper import SpectrumMapper
+
+        mapper = SpectrumMapper.load(facts.search.mapper)
+    rule = facts.rule
+    prior = mapper.predict(
+        analysis,
+        retain_weight=rule.retain_weight,
+        min_retained=rule.min_retained,
+        floor_ratio=rule.floor / rule.q_forget,
+        bounds=Box(facts.search.alpha, facts.search.lam),
+    )
+    fixed = StudyPrior(prior, mapper.version)
+    keep_prior(study, fixed)
+    return fixed
+
+
+def keep_prior(study: optuna.Study, fixed: StudyPrior) -> None:
+    """Write the prior into the study."""
+    packed = base64.b85encode(zlib.compress(json.dumps(fixed.prior.to_json()).encode(), 9)).decode()
+    pieces = [packed[at : at + _PIECE_LENGTH] for at in range(0, len(packed), _PIECE_LENGTH)]
+    for number, piece in enumerate(pieces):
+        study.set_user_attr(f"{PIECE}{number}", piece)
+    study.set_user_attr(PRIOR, {**fixed.summary(), "pieces": len(pieces)})  # last: it marks the prior as whole
+
+
+def read_prior(study: optuna.Study) -> StudyPrior | None:
+    """The prior that the study keeps, None if it keeps none.
+
+    Raises
+    ------
+    ConfigError : it was written in another format.
+    """
+    stored = study.user_attrs
+    if PRIOR not in stored:
+        return None
+    packed = "".join(stored[f"{PIECE}{number}"] for number in range(stored[PRIOR]["pieces"]))
+    raw = json.loads(zlib.decompress(base64.b85decode(packed)))
+    return StudyPrior(HyperparameterPrior.from_json(raw), str(stored[PRIOR]["mapper"]))

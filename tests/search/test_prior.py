@@ -1,0 +1,101 @@
+"""The prior of a study: fixed once, kept exactly, and the same search whatever mapper is there later."""
+
+import json
+
+import numpy as np
+import optuna
+import pytest
+
+from ssdtune.fisher.analysis import analyse
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.surface import ResponseSurface
+from ssdtune.report.dashboard_storage import DashboardStorage
+from ssdtune.search.export import study_document
+from ssdtune.search.facts import read_facts
+from ssdtune.search.prior import fix_prior, read_prior
+from ssdtune.search.run import run_study
+from ssdtune.search.storage import load_study
+
+
+class ClosedForm:
+    """A mapper whose surfaces are sigmoids; ``shift`` moves them, ``members`` makes them many."""
+
+    def __init__(self, version, shift=0.0, members=6, trust=0.9):
+        self.version, self.shift, self.members, self.trust = version, shift, members, trust
+        self.asked = None
+
+    def predict(self, fisher, *, retain_weight, min_retained, floor_ratio, bounds):
+        self.asked = (retain_weight, min_retained, floor_ratio, bounds)
+        log_rho, log_kappa = np.linspace(-2, -0.05, 12), np.linspace(-2, 0, 7)
+        log_alpha = np.log10([fisher.alpha_at(10**rho) for rho in log_rho])
+        log_alpha -= 1e-3 * np.arange(log_rho.size)  # a small model has ties
+        shifts = self.shift + np.random.default_rng(0).normal(0, 0.2, (self.members, 1, 1))
+        damage = log_rho[:, None] - 0.5 * log_kappa + shifts
+        retained, remembered = 1 / (1 + np.exp(4 * (damage - 0.5))), 1 / (1 + np.exp(5 * (damage + 0.8)))
+        sd, lengths = np.array([0.03, 0.06]), np.full((2, 2), 0.6)
+        axes = log_rho, log_kappa, log_alpha
+        surface = ResponseSurface(*axes, retained, remembered, sd, lengths, self.trust)
+        return HyperparameterPrior(surface, retain_weight, min_retained, bounds)
+
+
+@pytest.fixture(scope="module")
+def analysis(task):
+    return analyse(task)
+
+
+def test_the_prior_is_predicted_for_the_studys_own_goal_and_kept_exactly(new_study, storage, analysis):
+    study = new_study(storage=storage, sampler="spectrum", score={"retain_weight": 0.4, "min_retained": 0.9})
+    facts, mapper = read_facts(study), ClosedForm("one", members=200)
+    assert read_prior(study) is None
+    fixed = fix_prior(study, facts, analysis, mapper)
+    weight, least, floor_ratio, box = mapper.asked
+    assert (weight, least) == (0.4, 0.9)
+    assert floor_ratio == facts.rule.floor / facts.rule.q_forget
+    assert (box.alpha, box.lam) == (facts.search.alpha, facts.search.lam)
+    assert study.user_attrs["prior"]["pieces"] > 1
+    assert max(len(json.dumps(value)) for name, value in study.user_attrs.items() if name.startswith("prior")) < 65535
+    kept = read_prior(load_study("demo", storage))
+    assert kept.prior.to_json() == fixed.prior.to_json()
+    assert (kept.mapper, kept.trust, kept.leans_on_data) == ("one", 0.9, False)
+    assert study.user_attrs["prior"]["mode"] == kept.prior.mode
+    assert study_document(study)["prior"]["mapper"] == "one"
+
+
+def test_a_resumed_study_goes_on_with_the_prior_it_began_with(new_study, storage, task, analysis):
+    whole = new_study(sampler="spectrum", trials=6)
+    fix_prior(whole, read_facts(whole), analysis, ClosedForm("one"))
+    run_study(whole, task, analysis)
+    for mapper, trials in ((ClosedForm("one"), 2), (ClosedForm("two", shift=1.0), 6)):
+        study = load_study("demo", storage) if trials > 2 else new_study(storage=storage, sampler="spectrum", trials=6)
+        assert fix_prior(study, read_facts(study), analysis, mapper).mapper == "one"
+        run_study(study, task, analysis, trials=trials)
+    assert [trial.params for trial in study.trials] == [trial.params for trial in whole.trials]
+    assert whole.trials[0].params == pytest.approx(read_prior(whole).prior.mode)
+
+
+@pytest.mark.parametrize("changed", [{"score": {"kind": "raw"}}, {"exponent": 2.0}])
+def test_where_no_prior_can_be_had_the_search_does_without(new_study, task, analysis, changed):
+    study = new_study(sampler="spectrum", trials=3, **changed)
+    assert fix_prior(study, read_facts(study), analysis, ClosedForm("one")) is None
+    run_study(study, task, analysis)
+    assert len(study.trials) == 3
+    assert read_prior(study) is None
+
+
+def test_an_unlike_task_is_recorded_and_said(new_study, analysis):
+    study = new_study(sampler="spectrum")
+    fixed = fix_prior(study, read_facts(study), analysis, ClosedForm("one", trust=0.2))
+    assert study.user_attrs["prior"]["leans_on_data"] is True
+    assert "leans on the data" in fixed.in_words()
+    assert (
+        "leans on the data"
+        not in fix_prior(new_study(name="other"), read_facts(study), analysis, ClosedForm("one")).in_words()
+    )
+
+
+def test_the_dashboard_does_not_show_the_packed_surfaces(new_study, storage, url, analysis):
+    study = new_study(storage=storage, sampler="spectrum")
+    fix_prior(study, read_facts(study), analysis, ClosedForm("one"))
+    seen = optuna.load_study(study_name="demo", storage=DashboardStorage(url)).user_attrs
+    assert seen["prior"]["mapper"] == "one"
+    assert not [name for name in seen if name.startswith("prior:")]
