@@ -3,7 +3,7 @@
 Bytes beside the model, for P parameters:
 
     while gradients stream   28 P   theta 4, one set's moments 16, the other set's results 8
-    while tables are built   56 P   theta, diagonals, means, denominator 24, sort 24 or ratios and weights 28, a row 4
+    while tables are built   56 P   theta, diagonals, means, denominator 24, sort 16 or ratios and weights 28, a row 4
     rows kept                4 n P  of both sets, as far as they fit
     a pass                   rest   activations, gradients and rows of one chunk; views of rows on disk
     libraries                32 MiB buffers of matrix products and convolutions

@@ -2,6 +2,9 @@
 
 Notation: P parameters; f, o (P,) forget and denominator Fisher diagonals; r = f / o; k(alpha) = |{p : r_p > alpha}|;
 rho = k / P. In descending order of r the selected parameters of any alpha are the first k(alpha).
+
+Looking parameters up in that order jumps through memory, and is what large models would wait for. So ``blocks`` does it
+once, and sums over the selected run through memory as it lies, into the blocks.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from ssdtune.errors import ConfigError, DataError
 
 _SMALLEST = np.finfo(np.float64).tiny
+_BLOCK = 256  # parameters a block, for up to 16 million of them
+_NUMBERS = 2**16 - 1  # of blocks, so that 16 bits hold one
+_CHUNK = 1 << 16  # parameters at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,27 +29,28 @@ class SortedRatios:
 
     Parameters
     ----------
+    forget, denominator : (P,) f and o, not copied.
     order : (P,) integers, parameter numbers by falling r; ties in any order.
     values : (P,) r in that order, in the precision of the diagonals; inf where o = 0 < f, 0 where f = 0.
     """
 
+    forget: NDArray[np.floating]
+    denominator: NDArray[np.floating]
     order: NDArray[np.integer]
     values: NDArray[np.floating]
 
     @classmethod
     def of(cls, f: NDArray[np.floating], o: NDArray[np.floating]) -> SortedRatios:
-        """Sort once: O(P log P), 24 bytes a parameter at the peak for float32 diagonals.
+        """Sort once: O(P log P), 16 bytes a parameter at the peak for float32 diagonals.
 
         Raises
         ------
         DataError : the diagonals differ in shape, or hold a negative, infinite or missing value.
         """
         _check_diagonals(f, o)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = np.where(f > 0, f / o, 0)
         # views of rising arrays, so that looking an alpha up needs no copy
-        rising, values = _sorted(ratio)
-        return cls(rising[::-1], values[::-1])
+        rising, values = _sorted(f, o)
+        return cls(f, o, rising[::-1], values[::-1])
 
     @property
     def size(self) -> int:
@@ -59,6 +66,33 @@ class SortedRatios:
     def infinite(self) -> int:
         """How many parameters every alpha selects: those with o = 0 < f."""
         return self.size - int(np.searchsorted(self._rising, np.inf, side="left"))
+
+    def of_parameters(self, numbers: slice | NDArray[np.integer]) -> NDArray[np.floating]:
+        """r of the parameters ``numbers``, in the model's order."""
+        return _ratio(self.forget[numbers], self.denominator[numbers])
+
+    @cached_property
+    def block_size(self) -> int:
+        """How many neighbours in the order make a block."""
+        size = _BLOCK
+        while size * _NUMBERS < self.size:
+            size *= 2
+        return size
+
+    @property
+    def block_count(self) -> int:
+        """How many blocks hold the parameters that can be selected."""
+        return -(-self.positive // self.block_size)
+
+    @cached_property
+    def blocks(self) -> NDArray[np.uint16]:
+        """(P,) the block of each parameter: its place in the order over the block size, rounded down;
+        ``block_count`` for r = 0."""
+        found = np.full(self.size, self.block_count, np.uint16)
+        for start in range(0, self.positive, _CHUNK):
+            places = np.arange(start, min(start + _CHUNK, self.positive))
+            found[self.order[places]] = places // self.block_size
+        return found
 
     @property
     def _rising(self) -> NDArray[np.floating]:
@@ -126,15 +160,24 @@ def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def _sorted(ratio: NDArray[np.floating]) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-    """(places, values) in rising order. Non-negative float32 sort as their bits do, so value and place are packed into
-    one uint64: NumPy sorts those with SIMD, several times faster than it argsorts, and neither has to be looked up."""
-    if ratio.dtype != np.float32 or len(ratio) >= 2**32:
+def _ratio(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.floating]:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(f > 0, f / o, 0)
+
+
+def _sorted(f: NDArray[np.floating], o: NDArray[np.floating]) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+    """(places, values) of r in rising order. Non-negative float32 sort as their bits do, so value and place are packed
+    into one uint64: NumPy sorts those with SIMD, several times faster than it argsorts, and neither is looked up."""
+    if np.result_type(f, o) != np.float32 or len(f) >= 2**32:
+        ratio = _ratio(f, o)
         order = np.argsort(ratio, kind="stable")
         return order, ratio[order]
-    key = ratio.view(np.uint32).astype(np.uint64)
-    key <<= np.uint64(32)
-    key |= np.arange(len(ratio), dtype=np.uint32)
+    key = np.empty(len(f), np.uint64)
+    for start in range(0, len(f), _CHUNK):
+        part = slice(start, min(start + _CHUNK, len(f)))
+        key[part] = _ratio(f[part], o[part]).view(np.uint32)
+        key[part] <<= np.uint64(32)
+        key[part] |= np.arange(part.start, part.stop, dtype=np.uint64)
     key.sort()
     order = key.astype(np.uint32)
     key >>= np.uint64(32)

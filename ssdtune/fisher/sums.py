@@ -8,6 +8,7 @@ order of r selected, every sum is over those k.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +20,7 @@ from ssdtune.fisher.ratios import SortedRatios, positive
 
 Floats = NDArray[np.float64]
 
-_BLOCK = 256  # parameters between two kept sums: a query adds at most this many terms itself
+_CHUNK = 1 << 15  # parameters at a time: their terms stay in cache
 _LARGEST = 1e120  # bound of q, so that q**2 stays finite; it binds only for alpha below 1e-120 (exponent 1)
 
 # (weight, power of q) of each kept sum; `diagonal_sums` names the weights
@@ -34,8 +35,8 @@ _SUMS = (
 class DiagonalSums:
     """Exact suffix sums over {r > alpha} of every P-sized weight, from one pass over the parameters.
 
-    Kept are the sums at every 256th parameter of the order; a query adds the rest itself, so memory beyond the given
-    arrays is below half a byte a parameter, and the answer is exact (float64) at every alpha.
+    Kept are the sums up to every block of the order (``SortedRatios.blocks``); a query adds the rest itself, so memory
+    beyond the given arrays is below half a byte a parameter, and the answer is exact (float64) at every alpha.
     """
 
     ratios: SortedRatios
@@ -78,53 +79,56 @@ class DiagonalSums:
             if array.shape != (ratios.size,):
                 raise DataError(f"shape {array.shape} for {ratios.size} parameters", "damage", "give flat arrays")
         positive("exponent", exponent)
-        count = -(-ratios.positive // _BLOCK)
+        count = ratios.block_count
         sums = cls(ratios, theta, forget, retain, forget_mean, retain_mean, exponent, np.zeros((len(_SUMS), count + 1)))
-        step = _BLOCK * 64  # 16384 parameters: the terms stay in cache
-        for start in range(0, ratios.positive, step):
-            places = np.arange(start, min(start + step, ratios.positive))
-            first = start // _BLOCK
-            terms = sums._terms(places)
-            here = np.add.reduceat(terms, np.arange(0, len(places), _BLOCK), axis=1)
-            sums.blocks[:, first + 1 : first + 1 + here.shape[1]] = here
+        step = max(_CHUNK, count)  # not more blocks than parameters at a time
+        for start in range(0, ratios.size, step):
+            numbers = slice(start, start + step)
+            blocks = ratios.blocks[numbers].astype(np.intp)
+            for row, terms in zip(sums.blocks, sums._terms(numbers), strict=True):
+                row[1:] += np.bincount(blocks, terms, count + 1)[:count]
         np.cumsum(sums.blocks, axis=1, out=sums.blocks)
         return sums
 
     def at(self, counts: NDArray[np.int64]) -> dict[tuple[str, int], Floats]:
         """Every sum over the first ``counts`` (n,) parameters, by (weight, power of q), each (n,) float64."""
-        whole = counts // _BLOCK
+        size = self.ratios.block_size
+        whole = counts // size
         found = self.blocks[:, whole]
         for start in range(0, len(counts), 1024):
             part = slice(start, start + 1024)
-            places = whole[part, None] * _BLOCK + np.arange(_BLOCK)
+            places = whole[part, None] * size + np.arange(size)
             inside = places < counts[part, None]
-            terms = np.zeros((len(_SUMS), *places.shape))
-            terms[:, inside] = self._terms(places[inside])
-            found[:, part] += terms.sum(-1)
+            query = np.nonzero(inside)[0]
+            numbers = self.ratios.order[places[inside]].astype(np.intp)
+            for row, terms in zip(found[:, part], self._terms(numbers), strict=True):
+                row += np.bincount(query, terms, len(row))
         return dict(zip(_SUMS, found, strict=True))
 
-    def _terms(self, places: NDArray[np.integer]) -> Floats:
-        """(sums, n) terms of the parameters at ``places`` (n,) of the order."""
-        order = self.ratios.order[places].astype(np.intp)
-        q = powers(self.ratios.values[places], self.exponent)
-        theta = np.take(self.theta, order).astype(np.float64)
+    def _terms(self, numbers: slice | NDArray[np.integer]) -> Iterator[Floats]:
+        """The terms (n,) of the parameters ``numbers`` in each sum of ``_SUMS``, in their order."""
+        q = powers(self.ratios.of_parameters(numbers), self.exponent)
+        theta = self.theta[numbers].astype(np.float64)
         weights = {
             "theta2": theta * theta,
-            "forget_mean": np.take(self.forget_mean, order) * theta,
-            "retain_mean": np.take(self.retain_mean, order) * theta,
-            "one": 1.0,
+            "forget_mean": self.forget_mean[numbers] * theta,
+            "retain_mean": self.retain_mean[numbers] * theta,
+            "one": np.ones(len(theta)),
         }
-        weights["forget"] = np.take(self.forget, order) * weights["theta2"]
-        weights["retain"] = np.take(self.retain, order) * weights["theta2"]
-        scale = (1.0, q, q * q)
-        terms = np.empty((len(_SUMS), len(places)))
-        for row, (weight, power) in enumerate(_SUMS):
-            np.multiply(weights[weight], scale[power], out=terms[row])
-        return terms
+        weights["forget"] = self.forget[numbers] * weights["theta2"]
+        weights["retain"] = self.retain[numbers] * weights["theta2"]
+        scale = (None, q, q * q)
+        for weight, power in _SUMS:
+            factor = scale[power]
+            yield weights[weight] if factor is None else weights[weight] * factor
 
 
 def powers(ratio: NDArray[np.floating], exponent: float) -> Floats:
-    """q = ratio ** -exponent in float64, bounded; 0 where the ratio is infinite."""
+    """q = ratio ** -exponent in float64, bounded; 0 where the ratio is infinite, or 0 and so never selected."""
     with np.errstate(divide="ignore", over="ignore"):
         q = 1.0 / ratio.astype(np.float64)
-        return np.minimum(q if exponent == 1.0 else q**exponent, _LARGEST)
+        if exponent != 1.0:
+            q **= exponent
+        np.minimum(q, _LARGEST, out=q)
+    q[ratio == 0] = 0.0
+    return q

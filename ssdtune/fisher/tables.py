@@ -126,16 +126,16 @@ class _HostBinner:
     ) -> None:
         # bin j holds what knot j adds to knot j - 1; bin 0 is empty, the last bin is never selected
         self._number = len(knots) + 1
-        self._bins: NDArray[np.integer] = np.full(ratios.size, len(knots), np.min_scalar_type(self._number))
-        # looking up places at random is what takes the time: as few bytes as can be, and powers in memory's order
-        self._ratio = np.ones(ratios.size, ratios.values.dtype)
-        self._theta, self._exponent = theta, exponent
-        step = 1 << 20
-        for start in range(0, ratios.positive, step):
-            stop = min(start + step, ratios.positive)
-            order = ratios.order[start:stop]
-            self._bins[order] = np.searchsorted(knots, np.arange(start, stop), side="right")
-            self._ratio[order] = ratios.values[start:stop]
+        self._ratios, self._theta, self._exponent = ratios, theta, exponent
+        size, count = ratios.block_size, ratios.block_count
+        of_block = np.full(count + 1, len(knots), np.min_scalar_type(self._number))
+        of_block[:count] = np.searchsorted(knots, size * np.arange(count), side="right")
+        self._bins = of_block[ratios.blocks]
+        # a knot inside a block parts it
+        parted = np.unique(knots[knots % size > 0] // size)
+        places = (size * parted[:, None] + np.arange(size)).ravel()
+        places = places[places < ratios.positive]
+        self._bins[ratios.order[places]] = np.searchsorted(knots, places, side="right")
 
     def __call__(self, block: Tensor) -> tuple[Floats, Floats]:
         rows = block.cpu().numpy()
@@ -144,7 +144,7 @@ class _HostBinner:
             part = slice(start, start + _CHUNK)
             bins = self._bins[part].astype(np.intp)
             theta = self._theta[part].astype(np.float64)
-            shrunk_theta = theta * powers(self._ratio[part], self._exponent)
+            shrunk_theta = theta * powers(self._ratios.of_parameters(part), self._exponent)
             for row, values in enumerate(rows[:, part]):
                 plain[row] += np.bincount(bins, values * theta, self._number)
                 shrunk[row] += np.bincount(bins, values * shrunk_theta, self._number)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from ssdtune.dampening import dampening_factors
 from ssdtune.errors import ConfigError, DataError
+from ssdtune.fisher import ratios as ratios_module
 from ssdtune.fisher.damage import DamageSurfaces, DamageTerms
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.sums import DiagonalSums
@@ -192,6 +193,24 @@ def test_rows_are_exact_at_their_counts():
         np.testing.assert_allclose(
             plane(alpha, alpha / 2).retain_full, direct(**vars(case), alpha=alpha, lam=alpha / 2)["retain_full"]
         )
+
+
+@pytest.mark.parametrize(("numbers", "size"), [(2**16 - 1, 256), (19, 512)], ids=["usual", "larger blocks"])
+def test_blocks_are_places_in_the_order(monkeypatch, numbers, size):
+    """Also where 16 bits would not hold the number of blocks of the usual size; zeros are in none."""
+    monkeypatch.setattr(ratios_module, "_NUMBERS", numbers)
+    case = random_case(size=5000)
+    case.f[:700] = 0
+    ratios = SortedRatios.of(case.f, case.o)
+    assert ratios.block_size == size and ratios.block_count == -(-4300 // size)
+    place = np.empty(5000, int)
+    place[ratios.order] = np.arange(5000)
+    np.testing.assert_array_equal(ratios.blocks, np.where(case.f > 0, place // size, ratios.block_count))
+    np.testing.assert_array_equal(ratios.of_parameters(ratios.order[:40].astype(int)), ratios.values[:40])
+    alpha = float(ratios.alpha_at(0.3))
+    assert_same(
+        surfaces(**vars(case), counts=np.arange(1, 4301))(alpha, 1.0), direct(**vars(case), alpha=alpha, lam=1.0)
+    )
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
