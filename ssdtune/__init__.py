@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ssdtune.fisher.analysis import analyse as analyse
     from ssdtune.fisher.result import FisherAnalysis as FisherAnalysis
     from ssdtune.mri_task import load_task as load_task
+    from ssdtune.prior.density import HyperparameterPrior as HyperparameterPrior
+    from ssdtune.prior.mapper import SpectrumMapper as SpectrumMapper
+    from ssdtune.search.sampler import SpectrumSampler as SpectrumSampler
     from ssdtune.search.tune import tune as tune
     from ssdtune.search.tune import unlearned_params as unlearned_params
     from ssdtune.task import Task as Task
@@ -22,6 +25,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "FisherAnalysis": "ssdtune.fisher.result",
+    "HyperparameterPrior": "ssdtune.prior.density",
+    "SpectrumMapper": "ssdtune.prior.mapper",
+    "SpectrumSampler": "ssdtune.search.sampler",
     "Task": "ssdtune.task",
     "analyse": "ssdtune.fisher.analysis",
     "dampen": "ssdtune.dampening",

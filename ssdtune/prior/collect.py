@@ -25,6 +25,7 @@ from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
 from ssdtune.prior.making import SiteData, make_mri_task, make_site, make_vision_task
 from ssdtune.prior.recipes import MriRecipe, Recipe, VisionRecipe
+from ssdtune.prior.view import TaskView
 from ssdtune.progress import Track, silent
 from ssdtune.task import Task
 from ssdtune.vision.forgetting import load_images
@@ -36,9 +37,6 @@ MIN_GAP = 0.05
 RHO = np.geomspace(3e-4, 0.7, 18)
 KAPPA = np.array([0.01, 0.03, 0.07, 0.15, 0.3, 0.5, 0.75, 1.0])
 CHECKS = 8
-# the grid that damage terms are kept on
-GRID_RHO = np.geomspace(3e-5, 0.9, 36)
-GRID_KAPPA = np.geomspace(0.005, 1.0, 14)
 
 
 def collect(
@@ -142,11 +140,10 @@ def design(analysis: FisherAnalysis, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 def damage_tables(analysis: FisherAnalysis, alpha: np.ndarray, lam: np.ndarray) -> dict[str, np.ndarray]:
     """Damage terms at the design (``design_*``, (n,)) and on the mapper's grid (``grid_*``, (R, K)), with its alpha."""
-    grid_alpha = np.asarray(analysis.alpha_at(GRID_RHO), float)
-    grid = analysis.damage(grid_alpha[:, None], grid_alpha[:, None] * GRID_KAPPA).as_dict()
+    view = TaskView.of(analysis)
     points = analysis.damage(alpha, lam).as_dict()
-    tables = {f"grid_{name}": values for name, values in grid.items()}
-    return {"grid_alpha": grid_alpha, **tables, **{f"design_{name}": values for name, values in points.items()}}
+    tables = {f"grid_{name}": values for name, values in view.terms.items()}
+    return {"grid_alpha": view.alpha, **tables, **{f"design_{name}": values for name, values in points.items()}}
 
 
 def _analyse(task: Task) -> FisherAnalysis:

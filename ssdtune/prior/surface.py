@@ -7,7 +7,6 @@ each; M ensemble members; outputs in the order (retained, remembered). (alpha, l
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior.packing import pack, unpack
 from ssdtune.prior.plane import canonical
 
 Array = NDArray[np.float64]
@@ -128,14 +128,14 @@ class ResponseSurface:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; arrays as base64 of little-endian float32."""
-        return {name: _pack(getattr(self, name)) for name in _SHAPES} | {"trust": self.trust}
+        return {name: pack(getattr(self, name)) for name in _SHAPES} | {"trust": self.trust}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ResponseSurface:
         """Inverse of ``to_json``, exact. Raises ConfigError if ``raw`` is no response surface."""
         try:
             values = {item.name: raw[item.name] for item in fields(cls)}
-            arrays = {name: _unpack(values[name]) for name in _SHAPES}
+            arrays = {name: unpack(values[name]) for name in _SHAPES}
             return cls(**arrays, trust=float(values["trust"]))
         except (KeyError, TypeError, ValueError) as reason:
             raise ConfigError(f"not a response surface ({reason!r})", "prior", "predict it again") from reason
@@ -147,11 +147,3 @@ def _cell(nodes: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
         return np.zeros(x.shape, np.intp), np.zeros(x.shape)
     index = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)
     return index, np.clip((x - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0, 1.0)
-
-
-def _pack(array: Array) -> dict[str, Any]:
-    return {"shape": list(array.shape), "float32": base64.b64encode(array.astype("<f4").tobytes()).decode()}
-
-
-def _unpack(packed: Mapping[str, Any]) -> Array:
-    return np.frombuffer(base64.b64decode(packed["float32"]), "<f4").reshape(packed["shape"]).astype(float)

@@ -1,0 +1,129 @@
+"""How far the mapper is off on tasks that it has not seen, measured on held-out families.
+
+Notation: members (M, n, 2) predictions of one held-out task, y (n, 2) its truth, both squashed; r = y - member.
+A task's errors come in two parts: which member fits it (the latent, settled by the first few trials), and the residual
+that no member explains, a process over the plane that the sampler's Gaussian processes take over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky
+from scipy.special import logsumexp
+
+from ssdtune.prior.gp import matern52
+
+Array = NDArray[np.float64]
+
+LEVELS: Array = np.array([-0.5, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0, 1.1])
+"""Predicted levels at which the residual's sd is kept."""
+
+_LENGTHS = (0.15, 0.3, 0.6, 1.0, 1.8)
+_LEAST_SD = np.array([0.004, 0.01])
+_INDEPENDENT = 12  # settings of a design that count as independent, as its residuals are smooth
+_NUGGET = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """One task predicted by a mapper that has not seen its family: u (n, 2) = (log10 rho, log10 kappa)."""
+
+    members: Array
+    y: Array
+    u: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """residual_sd (2, levels) at ``LEVELS`` of the predicted output; length_scales (2, 2) in decades of (rho, kappa);
+    log_likelihood : mean per held-out task and independent setting, of both outputs together."""
+
+    residual_sd: Array
+    length_scales: Array
+    log_likelihood: float
+
+    def sd_at(self, predicted: Array) -> Array:
+        """(2, ...) for predicted outputs (2, ...)."""
+        return np.stack([np.interp(p, LEVELS, sd) for p, sd in zip(predicted, self.residual_sd, strict=True)])
+
+
+def calibrate(tasks: Sequence[HeldOut], rounds: int = 3) -> Calibration:
+    """Residual sd by level, and its length scales, from held-out tasks.
+
+    The members are weighed by their likelihood under the present residual, then the residual is measured under those
+    weights; a few rounds settle it.
+    """
+    sd = np.repeat(np.array([[0.05], [0.12]]), LEVELS.size, axis=1)
+    for _ in range(rounds):
+        calibration = Calibration(sd, np.ones((2, 2)), 0.0)
+        weights = [_member_weights(task, calibration) for task in tasks]
+        sd = _residual_sd(tasks, weights)
+    calibration = Calibration(sd, np.ones((2, 2)), 0.0)
+    likelihood = float(np.mean([log_likelihood(task, calibration) for task in tasks]))
+    weights = [_member_weights(task, calibration) for task in tasks]
+    return Calibration(sd, _length_scales(tasks, weights, calibration), likelihood)
+
+
+def log_likelihood(task: HeldOut, calibration: Calibration) -> float:
+    """Log density of the truth under the ensemble, per independent setting."""
+    each = _member_log_likelihoods(task, calibration)
+    return float(logsumexp(each) - np.log(len(each))) / _INDEPENDENT
+
+
+def _member_log_likelihoods(task: HeldOut, calibration: Calibration) -> Array:
+    sd = np.moveaxis(calibration.sd_at(np.moveaxis(task.members, -1, 0)), 0, -1)
+    normal = -0.5 * ((task.y - task.members) / sd) ** 2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
+    return np.asarray(normal.sum(axis=2).mean(axis=1) * _INDEPENDENT)
+
+
+def _member_weights(task: HeldOut, calibration: Calibration) -> Array:
+    each = _member_log_likelihoods(task, calibration)
+    return np.asarray(np.exp(each - logsumexp(each)))
+
+
+def _residual_sd(tasks: Sequence[HeldOut], weights: Sequence[Array]) -> Array:
+    """Root of the mean squared residual near each level, every task counting alike; smooth over levels."""
+    width = np.gradient(LEVELS)
+    found = np.empty((2, LEVELS.size))
+    for j in range(2):
+        square, mass = np.zeros(LEVELS.size), np.zeros(LEVELS.size)
+        for task, weight in zip(tasks, weights, strict=True):
+            p, error = task.members[:, :, j], (task.y[None, :, j] - task.members[:, :, j]) ** 2
+            near = np.exp(-0.5 * ((p[..., None] - LEVELS) / width) ** 2) * weight[:, None, None]
+            square += np.einsum("mnl,mn->l", near, error) / p.shape[1]
+            mass += near.sum(axis=(0, 1)) / p.shape[1]
+        typical = square.sum() / mass.sum()
+        # a level that is hardly ever predicted takes the typical residual
+        found[j] = np.sqrt((square + 0.02 * len(tasks) * 0.05 * typical) / (mass + 0.02 * len(tasks) * 0.05))
+    return np.maximum(found, _LEAST_SD[:, None])
+
+
+def _length_scales(tasks: Sequence[HeldOut], weights: Sequence[Array], calibration: Calibration) -> Array:
+    """Length scales of largest likelihood of the standardised residual of the weighted mean, from a small table."""
+    found = np.empty((2, 2))
+    for j in range(2):
+        residuals = []
+        for task, weight in zip(tasks, weights, strict=True):
+            mean = weight @ task.members[:, :, j]
+            sd = np.interp(mean, LEVELS, calibration.residual_sd[j])
+            residuals.append((task.u, (task.y[:, j] - mean) / sd))
+        scores = {
+            (a, b): sum(_evidence(u, residual, np.array([a, b])) for u, residual in residuals)
+            for a in _LENGTHS
+            for b in _LENGTHS
+        }
+        found[j] = max(scores, key=lambda pair: scores[pair])
+    return found
+
+
+def _evidence(u: Array, residual: Array, lengths: Array) -> float:
+    """Log marginal likelihood of a Matern-5/2 process with free amplitude, up to a constant."""
+    every = slice(None, None, 2)
+    z, r = u[every], residual[every]
+    factor = cholesky(matern52(z, z, lengths) + _NUGGET * np.eye(len(z)), lower=True)
+    amplitude = float(r @ cho_solve((factor, True), r)) / len(r)
+    return -0.5 * len(r) * np.log(max(amplitude, 1e-12)) - float(np.log(np.diag(factor)).sum())

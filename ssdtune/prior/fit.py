@@ -1,0 +1,175 @@
+"""Fitting the mapper to experience, and measuring it on families that it has not seen.
+
+A fold is a set of families that are held out together. The shipped networks learn from everything; calibration comes
+from networks that each leave one fold out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdtune.errors import DataError
+from ssdtune.prior.belief import squash
+from ssdtune.prior.calibration import Calibration, HeldOut, calibrate
+from ssdtune.prior.experience import Experience
+from ssdtune.prior.inputs import gate, global_inputs, local_inputs, names
+from ssdtune.prior.mapper import Familiarity, SpectrumMapper, Standard, clip_far
+from ssdtune.prior.training import Example, Recipe, train
+from ssdtune.progress import Track, silent
+
+Array = NDArray[np.float64]
+
+FOLDS = 5
+_CALIBRATION_NETWORKS = 2
+_RIDGE = 3.0
+_FEWEST = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """One task as training rows: local (n, L), global_ (U,), gate (n,), y (n, 2) unclipped (retained, remembered), u
+    (n, 2) = (log10 rho, log10 kappa)."""
+
+    family: str
+    local: Array
+    global_: Array
+    gate: Array
+    y: Array
+    u: Array
+    floor_ratio: float
+
+
+def points(record: Experience, without: Collection[str] = ()) -> Points:
+    """The design of a task with its inputs; ``without`` names groups of inputs to leave out."""
+    local, global_ = names(without)
+    terms = {name.removeprefix("design_"): v for name, v in record.tables.items() if name.startswith("design_")}
+    log_kappa = np.minimum(np.log10(record.lam / record.alpha), 0)
+    floor_ratio = record.floor / record.baseline[record.q_forget]
+    remembered = (record.forget_ratio - floor_ratio) / (1 - floor_ratio)
+    return Points(
+        family=record.family,
+        local=local_inputs(local, terms, log_kappa, record.features),
+        global_=global_inputs(global_, record.features, floor_ratio),
+        gate=gate(terms),
+        y=np.stack([record.retain_ratio, remembered], axis=1),
+        u=np.stack([np.log10(np.maximum(terms["selected_fraction"], 1e-6)), log_kappa], axis=1),
+        floor_ratio=floor_ratio,
+    )
+
+
+def fit(
+    experiences: Sequence[Experience],
+    *,
+    seed: int = 0,
+    without: Collection[str] = (),
+    recipe: Recipe | None = None,
+    calibration: Calibration | None = None,
+    track: Track = silent,
+) -> SpectrumMapper:
+    """Fit a mapper to recorded tasks.
+
+    without : groups of inputs (``inputs.GROUPS``) to leave out. calibration : from another fit; None measures it on
+    held-out families.
+
+    Raises
+    ------
+    DataError : fewer than four tasks, or all of one family.
+    """
+    recipe = recipe or Recipe()
+    data = [points(record, without) for record in experiences]
+    families = sorted({each.family for each in data})
+    if len(data) < _FEWEST or len(families) < 2:
+        raise DataError(
+            f"{len(data)} tasks of {len(families)} families are too few to learn from", "experience", "collect more"
+        )
+    if calibration is None:
+        calibration = calibrate([task for task, _ in held_out(data, without, recipe, seed, track)])
+    return replace(_networks(data, without, recipe, seed), calibration=calibration)
+
+
+def held_out(
+    data: Sequence[Points], without: Collection[str], recipe: Recipe, seed: int, track: Track = silent
+) -> list[tuple[HeldOut, int]]:
+    """Every task predicted by networks that have not seen its family, with the task's index."""
+    found: list[tuple[HeldOut, int]] = []
+    fold_of = folds([each.family for each in data])
+    small = replace(recipe, networks=min(recipe.networks, _CALIBRATION_NETWORKS))
+    for fold in track(range(max(fold_of) + 1), "held-out families", max(fold_of) + 1):
+        mapper = _networks([d for d, f in zip(data, fold_of, strict=True) if f != fold], without, small, seed)
+        for index, (each, own) in enumerate(zip(data, fold_of, strict=True)):
+            if own == fold:
+                found.append((HeldOut(squash_outputs(mapper, each), squash(each.y), each.u), index))
+    return found
+
+
+def squash_outputs(mapper: SpectrumMapper, task: Points) -> Array:
+    """(M, n, 2): squashed (retained, remembered) of every member at a task's rows."""
+    members = mapper.outputs(task.local, mapper.standard(task.global_), task.gate)
+    members[..., 1] = 1 - (1 - members[..., 1]) / (1 - task.floor_ratio)
+    return squash(members)
+
+
+def folds(families: Sequence[str], count: int = FOLDS) -> list[int]:
+    """A fold for every task: families stay whole, folds hold about as many tasks each."""
+    sizes = {family: list(families).count(family) for family in sorted(set(families))}
+    filled = [0] * min(count, len(sizes))
+    fold_of = {}
+    for family in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        fold_of[family] = int(np.argmin(filled))
+        filled[fold_of[family]] += sizes[family]
+    return [fold_of[family] for family in families]
+
+
+def _networks(data: Sequence[Points], without: Collection[str], recipe: Recipe, seed: int) -> SpectrumMapper:
+    """A mapper whose calibration is still to be measured."""
+    local_names, global_names = names(without)
+    local = _standard(local_names, np.concatenate([each.local for each in data]))
+    global_ = _standard(global_names, np.stack([each.global_ for each in data]))
+    known = clip_far(global_(np.stack([each.global_ for each in data])))
+    examples = [
+        Example(local(each.local), task, each.gate, each.y, each.floor_ratio)
+        for each, task in zip(data, known, strict=True)
+    ]
+    networks, latent = train(examples, recipe, seed)
+    covariance = np.stack([np.cov(each.T) for each in latent]).astype(float) + 1e-6 * np.eye(latent.shape[-1])
+    families = [each.family for each in data]
+    return SpectrumMapper(
+        networks=networks,
+        local=local,
+        global_=global_,
+        latent_mean=latent.mean(axis=1),
+        latent_root=np.asarray(np.linalg.cholesky(covariance), float),
+        calibration=Calibration(np.empty((2, 0)), np.ones((2, 2)), 0.0),
+        familiarity=Familiarity(known, _usual_distance(known, families)),
+        guess=_guess(known, [each.floor_ratio for each in data], global_names),
+        experience={"tasks": len(data), "families": sorted(set(families)), "seed": seed, "without": sorted(without)},
+    )
+
+
+def _standard(chosen: list[str], values: Array) -> Standard:
+    return Standard(chosen, values.mean(axis=0), values.std(axis=0) + 1e-6)
+
+
+def _usual_distance(known: Array, families: Sequence[str]) -> float:
+    """What nine in ten tasks keep, as distance to the nearest tasks of other families."""
+    if not known.size:
+        return 1.0
+    found = []
+    for task, family in zip(known, families, strict=True):
+        others = np.array([other != family for other in families])
+        found.append(Familiarity(known[others], 1.0).strangeness(task))
+    return float(np.quantile(found, 0.9))
+
+
+def _guess(known: Array, floor_ratios: Sequence[float], global_names: list[str]) -> Array:
+    """Ridge regression of the floor ratio on the other global inputs; the mean alone where they are left out."""
+    mean = float(np.mean(floor_ratios))
+    if "floor_ratio" not in global_names:
+        return np.array([mean])
+    others = np.delete(known, global_names.index("floor_ratio"), axis=1)
+    gram = others.T @ others + _RIDGE * np.eye(others.shape[1])
+    return np.append(mean, np.linalg.solve(gram, others.T @ (np.array(floor_ratios) - mean)))

@@ -1,0 +1,135 @@
+"""What the mapper is fed: local terms at a setting and global features of the task, one table line each.
+
+Damages are losses, so they are taken relative to the set's mean loss, on a log scale with a floor where they vanish;
+first-order terms are signed and pass through asinh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+INPUT_VERSION = 1
+
+GROUPS = ("coordinates", "diagonal", "full", "first_order", "size", "eigenvalues", "globals")
+"""Groups of inputs that an ablation may leave out: (rho, kappa); damages by the Fisher diagonal; damages by the whole
+Fisher matrix and its leading eigenvectors; first-order terms; |delta| / |theta| and mean dampening; features of the
+eigenvalues; all other features of the task."""
+
+_LEAST = 1e-8
+_FIRST_ORDER_UNIT = 0.01
+
+
+class LocalInput(NamedTuple):
+    """``compute(terms, log_kappa, features)``, of the shape of the terms."""
+
+    group: str
+    compute: Callable[[Mapping[str, Array], Array, Mapping[str, float]], Array]
+
+
+class GlobalInput(NamedTuple):
+    """``compute(features, floor_ratio)``."""
+
+    group: str
+    compute: Callable[[Mapping[str, float], float], float]
+
+
+def _log10(value: Array | float, least: float) -> Array:
+    return np.asarray(np.log10(np.maximum(value, least)))
+
+
+def _loss(features: Mapping[str, float], side: str) -> float:
+    return max(features[f"{side}_loss"], 1e-6)
+
+
+def _damage(side: str, form: str) -> LocalInput:
+    group = "diagonal" if form == "diagonal" else "full"
+    return LocalInput(group, lambda t, _, f: _log10(t[f"{side}_{form}"] / _loss(f, side), _LEAST))
+
+
+def _difference(form: str) -> LocalInput:
+    forget, retain = _damage("forget", form), _damage("retain", form)
+    return LocalInput(forget.group, lambda t, k, f: forget.compute(t, k, f) - retain.compute(t, k, f))
+
+
+def _first(side: str) -> LocalInput:
+    return LocalInput(
+        "first_order", lambda t, _, f: np.arcsinh(t[f"{side}_first"] / _loss(f, side) / _FIRST_ORDER_UNIT)
+    )
+
+
+LOCAL: dict[str, LocalInput] = {
+    "log10_rho": LocalInput("coordinates", lambda t, _, __: _log10(t["selected_fraction"], 1e-6)),
+    "log10_kappa": LocalInput("coordinates", lambda _, log_kappa, __: log_kappa),
+    **{f"{s}_{form}": _damage(s, form) for form in ("diagonal", "full", "low_rank") for s in ("forget", "retain")},
+    "difference_diagonal": _difference("diagonal"),
+    "difference_full": _difference("full"),
+    "forget_first": _first("forget"),
+    "retain_first": _first("retain"),
+    "relative_change": LocalInput("size", lambda t, _, __: _log10(t["relative_change"], 1e-6)),
+    "mean_dampening": LocalInput("size", lambda t, _, __: _log10(t["mean_dampening"], 1e-6)),
+}
+"""Inputs that differ from setting to setting."""
+
+
+def _plain(name: str) -> Callable[[Mapping[str, float], float], float]:
+    return lambda features, _: features[name]
+
+
+def _logged(name: str, least: float = 1e-4) -> Callable[[Mapping[str, float], float], float]:
+    return lambda features, _: float(_log10(features[name], least))
+
+
+GLOBAL: dict[str, GlobalInput] = {
+    "floor_ratio": GlobalInput("globals", lambda _, floor_ratio: floor_ratio),
+    "log10_forget_loss": GlobalInput("globals", _logged("forget_loss")),
+    "log10_retain_loss": GlobalInput("globals", _logged("retain_loss")),
+    "log10_phi": GlobalInput("globals", _logged("phi")),
+    "known_share": GlobalInput("globals", _plain("known_share")),
+    "log10_entanglement": GlobalInput("globals", _plain("log10_entanglement")),
+    "log10_ratio_q0.5": GlobalInput("globals", _plain("log10_ratio_q0.5")),
+    "log10_ratio_q0.99": GlobalInput("globals", _plain("log10_ratio_q0.99")),
+    "tail_index": GlobalInput("globals", _plain("tail_index")),
+    "depth_sensitivity": GlobalInput("globals", _plain("depth_sensitivity")),
+    "forget_top_share": GlobalInput("eigenvalues", _plain("forget_top_share")),
+    "log10_forget_effective_rank": GlobalInput("eigenvalues", _logged("forget_effective_rank")),
+    "log10_retain_effective_rank": GlobalInput("eigenvalues", _logged("retain_effective_rank")),
+    "forget_mean_share": GlobalInput("eigenvalues", _plain("forget_mean_share")),
+    "retain_mean_share": GlobalInput("eigenvalues", _plain("retain_mean_share")),
+    "mean_alignment": GlobalInput("eigenvalues", _plain("mean_alignment")),
+    "subspace_overlap": GlobalInput("eigenvalues", _plain("subspace_overlap")),
+    "forget_energy_in_retain": GlobalInput("eigenvalues", _plain("forget_energy_in_retain")),
+}
+"""Inputs that are the same at every setting of a task."""
+
+
+def names(without: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Names of the local and of the global inputs whose group is not left out."""
+    local = [name for name, each in LOCAL.items() if each.group not in without]
+    return local, [name for name, each in GLOBAL.items() if each.group not in without]
+
+
+def local_inputs(
+    chosen: list[str], terms: Mapping[str, Array], log_kappa: Array, features: Mapping[str, float]
+) -> Array:
+    """(..., inputs) for terms and log10 kappa of one shape (...)."""
+    return np.stack([LOCAL[name].compute(terms, log_kappa, features) for name in chosen], axis=-1)
+
+
+def global_inputs(chosen: list[str], features: Mapping[str, float], floor_ratio: float) -> Array:
+    """(inputs,)"""
+    return np.array([GLOBAL[name].compute(features, floor_ratio) for name in chosen], dtype=float)
+
+
+def gate(terms: Mapping[str, Array]) -> Array:
+    """In [0, 1), exactly 0 where nothing changes: there the response is (1, 1), whatever a network says."""
+    change = terms["relative_change"]
+    return np.asarray(change / (change + _GATE_UNIT))
+
+
+_GATE_UNIT = 1e-4

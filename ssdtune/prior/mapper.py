@@ -1,0 +1,267 @@
+"""SpectrumMapper: from what the Fisher information says of a task to its response to SSD, with uncertainty.
+
+An ensemble of small networks with latent draws (``network``) maps damage terms and features to (retained, forget
+quality ratio) over the plane; how far it is off on tasks that it has not seen is measured (``calibration``). Goals and
+floors enter after the networks, so they need no refitting:
+
+    remembered = 1 - (1 - forget ratio) / (1 - floor ratio).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from ssdtune.errors import DataError
+from ssdtune.files import atomic_path, content_hash
+from ssdtune.fisher.features import FEATURE_VERSION
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.prior.belief import squash
+from ssdtune.prior.calibration import Calibration
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_inputs
+from ssdtune.prior.network import ARRAYS, Networks
+from ssdtune.prior.plane import Box
+from ssdtune.prior.surface import ResponseSurface
+from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
+
+Array = NDArray[np.float64]
+
+FORMAT = 1
+BUNDLED = Path(__file__).with_name("data") / "mapper.npz"
+
+_DRAWS = 16
+_FAR = 3.0  # standardised global inputs are clipped here
+_NEIGHBOURS = 3
+_LEAST_TRUST = 0.1
+_WIDEST = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """Names of inputs with the mean and sd that they had in the experience."""
+
+    names: list[str]
+    mean: Array
+    sd: Array
+
+    def __call__(self, values: Array) -> Array:
+        return np.asarray((values - self.mean) / self.sd)
+
+
+@dataclass(frozen=True, eq=False)
+class Familiarity:
+    """Where the experience lies among the global inputs: ``known`` (tasks, U) standardised; ``usual``, the distance to
+    the nearest tasks of other families that nine in ten tasks keep."""
+
+    known: Array
+    usual: float
+
+    def strangeness(self, task: Array) -> float:
+        """Distance of a task (U,) to its nearest neighbours in the experience over the usual one."""
+        apart = np.sqrt(((self.known - task) ** 2).mean(axis=1))
+        return float(np.sort(apart)[:_NEIGHBOURS].mean() / self.usual)
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumMapper:
+    """(damage and first-order terms at a setting, features) -> (retained, remembered), with calibrated uncertainty.
+
+    latent_mean (B, D), latent_root (B, D, D) : the networks' latent vectors over tasks. guess (U,), with the mean first
+    in place of the floor ratio itself : linear estimate of a floor ratio that is not known. experience : what it was
+    fitted to, for people.
+    """
+
+    networks: Networks
+    local: Standard
+    global_: Standard
+    latent_mean: Array
+    latent_root: Array
+    calibration: Calibration
+    familiarity: Familiarity
+    guess: Array
+    experience: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def version(self) -> str:
+        """Hash of everything that predictions depend on."""
+        arrays = self._arrays()
+        return content_hash([arrays[name].astype("<f4").tobytes().hex() for name in sorted(arrays)])[:12]
+
+    def respond(self, view: TaskView) -> ResponseSurface:
+        """Predicted response over the plane of one task.
+
+        An unknown floor is estimated from the features. A task unlike the experience gets a wider residual and less
+        trust.
+        """
+        floor_ratio = self._floor_ratio(view)
+        task = self.standard(global_inputs(self.global_.names, view.features, floor_ratio))
+        strangeness = self.familiarity.strangeness(task)
+        shape = (GRID_RHO.size, GRID_KAPPA.size)
+        log_kappa = np.broadcast_to(np.log10(GRID_KAPPA), shape)
+        local = local_inputs(self.local.names, view.terms, log_kappa, view.features).reshape(shape[0] * shape[1], -1)
+        members = self.outputs(local, task, gate(view.terms).ravel()).reshape(-1, *shape, 2)
+        retained, remembered = members[..., 0], 1 - (1 - members[..., 1]) / (1 - floor_ratio)
+        outputs = squash(np.stack([retained, remembered]))
+        residual_sd = self.calibration.sd_at(outputs.mean(axis=1)) * np.clip(strangeness, 1, _WIDEST)
+        return _surface(
+            view.alpha,
+            outputs,
+            residual_sd,
+            self.calibration.length_scales,
+            float(np.clip(np.exp(1 - strangeness), _LEAST_TRUST, 1)),
+        )
+
+    def predict(
+        self,
+        fisher: FisherAnalysis,
+        *,
+        retain_weight: float = 0.2,
+        min_retained: float = 0.95,
+        floor_ratio: float | None = None,
+        bounds: Box | None = None,
+    ) -> HyperparameterPrior:
+        """The prior over (alpha, lambda) of an analysed task.
+
+        floor_ratio : floor / q_forget of the untouched model; None estimates it. ``bounds`` : the box that is searched.
+
+        Raises
+        ------
+        ConfigError : a weight outside [0, 1], or a floor ratio not below 1.
+        """
+        response = self.respond(TaskView.of(fisher, floor_ratio))
+        return HyperparameterPrior(response, retain_weight, min_retained, bounds or Box())
+
+    def standard(self, task: Array) -> Array:
+        """Global inputs (..., U) standardised, and clipped so that a strange task is not extrapolated to."""
+        return clip_far(self.global_(task))
+
+    def outputs(self, local: Array, task: Array, gate: Array) -> Array:
+        """(M, n, 2): unclipped (retained, forget ratio) of every member; ``local`` (n, L) as they come, ``task`` (U,)
+        standardised, ``gate`` (n,)."""
+        draws = np.einsum("sd,bed->bse", _normal_draws(self.latent_mean.shape[1]), self.latent_root)
+        found = self.networks(self.local(local), task, self.latent_mean[:, None] + draws, gate)
+        return found.reshape(-1, len(local), 2)
+
+    def _floor_ratio(self, view: TaskView) -> float:
+        if view.floor_ratio is not None:
+            return view.floor_ratio
+        others = np.empty(0)
+        if len(self.guess) > 1:
+            task = self.standard(global_inputs(self.global_.names, view.features, 0.0))
+            others = np.delete(task, self.global_.names.index("floor_ratio"))
+        return float(np.clip(self.guess[0] + others @ self.guess[1:], 0.0, 0.95))
+
+    def _arrays(self) -> dict[str, Array]:
+        return {
+            **{f"networks.{name}": getattr(self.networks, name) for name in ARRAYS},
+            **{
+                f"{side}.{name}": getattr(getattr(self, side), name)
+                for side in ("local", "global_")
+                for name in ("mean", "sd")
+            },
+            "latent_mean": self.latent_mean,
+            "latent_root": self.latent_root,
+            "residual_sd": self.calibration.residual_sd,
+            "length_scales": self.calibration.length_scales,
+            "known": self.familiarity.known,
+            "guess": self.guess,
+        }
+
+    def save(self, path: Path | str) -> None:
+        """Write one ``.npz`` without pickle, whole or not at all."""
+        facts = {
+            "format": FORMAT,
+            "features": FEATURE_VERSION,
+            "inputs": INPUT_VERSION,
+            "local": self.local.names,
+            "global_": self.global_.names,
+            "usual": self.familiarity.usual,
+            "log_likelihood": self.calibration.log_likelihood,
+            "experience": dict(self.experience),
+        }
+        arrays = {name: value.astype("<f4") for name, value in self._arrays().items()}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> SpectrumMapper:
+        """Read a mapper; the bundled one by default.
+
+        Raises
+        ------
+        DataError : the file is missing or broken, or was fitted to features of another version.
+        """
+        path = BUNDLED if path is None else Path(path)
+        todo = "ssdtune prior fit makes one"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                facts = json.loads(str(file["facts"]))
+                versions = {"format": FORMAT, "features": FEATURE_VERSION, "inputs": INPUT_VERSION}
+                for name, wanted in versions.items():
+                    if facts[name] != wanted:
+                        raise DataError(f"a mapper of {name} version {facts[name]}, not {wanted}", path, todo)
+                arrays = {name: file[name].astype(float) for name in file.files if name != "facts"}
+            return cls._from(facts, arrays)
+        except (OSError, KeyError, ValueError, EOFError) as reason:
+            raise DataError("cannot read the mapper", path, todo) from reason
+
+    @classmethod
+    def _from(cls, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> SpectrumMapper:
+        sides = {
+            side: Standard(list(facts[side]), arrays[f"{side}.mean"], arrays[f"{side}.sd"])
+            for side in ("local", "global_")
+        }
+        return cls(
+            networks=Networks(**{item.name: arrays[f"networks.{item.name}"] for item in fields(Networks)}),
+            local=sides["local"],
+            global_=sides["global_"],
+            latent_mean=arrays["latent_mean"],
+            latent_root=arrays["latent_root"],
+            calibration=Calibration(arrays["residual_sd"], arrays["length_scales"], float(facts["log_likelihood"])),
+            familiarity=Familiarity(arrays["known"], float(facts["usual"])),
+            guess=arrays["guess"],
+            experience=facts["experience"],
+        )
+
+
+def clip_far(standardised: Array) -> Array:
+    """Standardised inputs, none farther out than a network has seen."""
+    return np.asarray(np.clip(standardised, -_FAR, _FAR))
+
+
+def _normal_draws(dimensions: int) -> Array:
+    """(_DRAWS, dimensions): evenly spread over the normal distribution, the same for every network."""
+    spread = qmc.Sobol(dimensions, scramble=True, seed=0).random(_DRAWS)
+    return np.asarray(ndtri(np.clip(spread, 1e-3, 1 - 1e-3)))
+
+
+def _surface(alpha: Array, outputs: Array, residual_sd: Array, length_scales: Array, trust: float) -> ResponseSurface:
+    """A response surface from outputs (2, M, R, K) at alpha (R,), which may be level; beyond the first row nothing is
+    selected, so a row of (1, 1) is put there, as far away as rows are on average."""
+    log_alpha, log_rho = np.log10(alpha), np.log10(GRID_RHO)
+    falls = np.append(log_alpha[:-1] - log_alpha[1:] > 1e-5, True)  # of level rows the last stays
+    log_alpha, log_rho = log_alpha[falls], log_rho[falls]
+    outputs, residual_sd = outputs[:, :, falls], residual_sd[:, falls]
+    step = (log_alpha[0] - log_alpha[-1]) / max(len(log_alpha) - 1, 1) if len(log_alpha) > 1 else 0.1
+    untouched = np.ones((*outputs.shape[:2], 1, outputs.shape[3]))
+    outputs = np.concatenate([untouched, outputs], axis=2)
+    return ResponseSurface(
+        log_rho=np.append(log_rho[0] - 0.125, log_rho),
+        log_kappa=np.log10(GRID_KAPPA),
+        log_alpha=np.append(log_alpha[0] + max(step, 1e-3), log_alpha),
+        retained=outputs[0],
+        remembered=outputs[1],
+        residual_sd=np.concatenate([residual_sd[:, :1] * 0, residual_sd], axis=1),
+        length_scales=length_scales,
+        trust=trust,
+    )
