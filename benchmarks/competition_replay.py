@@ -1,0 +1,159 @@
+"""A recorded task as something to search: its response at any (alpha, lambda), interpolated from the design.
+
+Notation: rho selected fraction, kappa = lambda / alpha depth, u = (log rho, log kappa); y = (retained, remembered)
+unclipped. On the design's grid y is a tensor of shape-preserving cubics (PCHIP) in u, exact at the nodes. Below the
+smallest rho of the design y = 1 + (y(rho_0) - 1) rho / rho_0, so that nothing selected is the untouched model; beyond
+the design's other edges the nearest node holds. alpha -> rho is piecewise linear in logs through every recorded pair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+
+from ssdtune.prior.collect import KAPPA, RHO
+from ssdtune.prior.experience import Experience
+from ssdtune.prior.improvement import Goal
+from ssdtune.prior.plane import Box, canonical
+from ssdtune.prior.view import GRID_RHO
+
+Array = NDArray[np.float64]
+
+_NODES = RHO.size * KAPPA.size
+_FINE = (281, 161)
+_REFINE = 4  # places between nodes that the cubic is tabulated at, per cell; bilinear within
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """One recorded task; ``floor`` is the oracle's forget quality."""
+
+    experience: Experience
+
+    @property
+    def key(self) -> str:
+        return self.experience.key
+
+    @property
+    def family(self) -> str:
+        return self.experience.family
+
+    @property
+    def kind(self) -> str:
+        """The corruption, or the kind of forgetting: the first half of the family."""
+        return self.experience.family.split("/")[0]
+
+    @property
+    def phi(self) -> float:
+        """Share of the given forget samples among all training samples."""
+        return float(self.experience.features["phi"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that the replay depends on."""
+        e = self.experience
+        parts = [self.measured, e.alpha, e.lam, e.tables["grid_alpha"]]
+        return hashlib.blake2b(b"".join(part.tobytes() for part in parts), digest_size=8).hexdigest()
+
+    @cached_property
+    def measured(self) -> Array:
+        """(2, n): unclipped (retained, remembered) at every setting of the design, the checks last."""
+        e = self.experience
+        before = e.baseline[e.q_forget]
+        remembered = (np.nan_to_num(e.measures[e.q_forget]) - e.floor) / (before - e.floor)
+        return np.stack([e.retain_ratio, remembered])
+
+    @cached_property
+    def _map(self) -> tuple[Array, Array]:
+        """(log alpha falling, log rho rising) of every recorded pair, repeated thresholds dropped."""
+        log_rho = np.log(np.concatenate([GRID_RHO, RHO]))
+        log_alpha = np.log(np.concatenate([self.experience.tables["grid_alpha"], self._grid_alpha]))
+        order = np.argsort(log_rho, kind="stable")
+        log_rho, log_alpha = log_rho[order], np.minimum.accumulate(log_alpha[order])
+        keep = np.append(True, np.diff(log_alpha) < -1e-6)
+        return log_alpha[keep], log_rho[keep]
+
+    @property
+    def _grid_alpha(self) -> Array:
+        return self.experience.alpha[:_NODES].reshape(RHO.size, KAPPA.size)[:, 0]
+
+    def log_rho(self, log_alpha: ArrayLike) -> Array:
+        """ln rho at ln alpha; beyond the recorded pairs the last slope runs on, up to rho = 1."""
+        falling, rising = self._map
+        x = np.asarray(log_alpha, float)
+        inside = np.interp(x, falling[::-1], rising[::-1])
+        first, last = ((rising[i + 1] - rising[i]) / (falling[i + 1] - falling[i]) for i in (0, falling.size - 2))
+        above = np.maximum(x - falling[0], 0) * first
+        below = np.minimum(x - falling[-1], 0) * last
+        return np.minimum(inside + above + below, 0.0)
+
+    def selected_fraction(self, alpha: float) -> float:
+        return float(np.exp(self.log_rho(np.log(alpha))))
+
+    def alpha_at(self, rho: float) -> float:
+        falling, rising = self._map
+        return float(np.exp(np.interp(np.log(rho), rising, falling)))
+
+    @cached_property
+    def _table(self) -> tuple[Array, Array, Array]:
+        """ln rho (r,), ln kappa (k,), y (2, r, k): the cubic tabulated finely."""
+        values = self.measured[:, :_NODES].reshape(2, RHO.size, KAPPA.size)
+        rho, kappa = _finer(np.log(RHO)), _finer(np.log(KAPPA))
+        along = PchipInterpolator(np.log(RHO), values, axis=1)(rho)
+        return rho, kappa, PchipInterpolator(np.log(KAPPA), along, axis=2)(kappa)
+
+    def outputs(self, alpha: ArrayLike, lam: ArrayLike) -> Array:
+        """(2, n): unclipped (retained, remembered) at settings."""
+        log10_alpha, log10_kappa = (np.atleast_1d(each) for each in canonical(alpha, lam))
+        return self.at(self.log_rho(log10_alpha * np.log(10)), log10_kappa * np.log(10))
+
+    def at(self, log_rho: ArrayLike, log_kappa: ArrayLike) -> Array:
+        """(2, n): the same at (ln rho, ln kappa)."""
+        rho, kappa = np.atleast_1d(np.asarray(log_rho, float)), np.atleast_1d(np.asarray(log_kappa, float))
+        nodes_rho, nodes_kappa, table = self._table
+        (i, s), (j, t) = _cell(nodes_rho, rho), _cell(nodes_kappa, kappa)
+        inside = (
+            table[:, i, j] * (1 - s) * (1 - t)
+            + table[:, i + 1, j] * s * (1 - t)
+            + table[:, i, j + 1] * (1 - s) * t
+            + table[:, i + 1, j + 1] * s * t
+        )
+        return 1 + (inside - 1) * np.exp(np.minimum(rho - nodes_rho[0], 0))
+
+    def scores(self, alpha: ArrayLike, lam: ArrayLike, goal: Goal) -> tuple[Array, NDArray[np.bool_]]:
+        """(s, feasible) at settings."""
+        retained, remembered = self.outputs(alpha, lam)
+        return goal.score(retained, remembered), goal.feasible(retained)
+
+    def best(self, goal: Goal, box: Box) -> float:
+        """The best known s: over a fine grid of the box and the measured nodes in it, or the untouched model's."""
+        axes = [np.geomspace(low, high, count) for (low, high), count in zip((box.alpha, box.lam), _FINE, strict=True)]
+        alpha, lam = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+        e = self.experience
+        own = (e.alpha[:_NODES], e.lam[:_NODES])
+        inside = (own[0] >= box.alpha[0]) & (own[0] <= box.alpha[1]) & (own[1] >= box.lam[0]) & (own[1] <= box.lam[1])
+        alpha, lam = np.append(alpha, own[0][inside]), np.append(lam, own[1][inside])
+        s, feasible = self.scores(alpha, lam, goal)
+        return float(max(goal.untouched, s[feasible].max(initial=goal.untouched)))
+
+    def check_errors(self, goal: Goal) -> Array:
+        """|s interpolated - s measured| at the settings between the nodes that were measured to check."""
+        e = self.experience
+        checks = slice(_NODES, None)
+        predicted = goal.score(*self.outputs(e.alpha[checks], e.lam[checks]))
+        return np.abs(predicted - goal.score(*self.measured[:, checks]))
+
+
+def _finer(nodes: Array) -> Array:
+    place = np.arange(_REFINE * (nodes.size - 1) + 1) / _REFINE
+    return np.interp(place, np.arange(nodes.size), nodes)
+
+
+def _cell(nodes: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
+    index = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)
+    return index, np.clip((x - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0, 1.0)

@@ -1,0 +1,128 @@
+"""Replaying recorded tasks: exact where measured, untouched where nothing is selected, folded, and never regretful
+again."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from competition_replay import Replay
+from competition_runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, regret_of, run_all, run_job
+from competition_tables import Ledger, sampler_metrics, win_metrics
+
+from ssdtune.prior.collect import CHECKS, KAPPA, RHO
+from ssdtune.prior.experience import Experience
+from ssdtune.prior.improvement import Goal
+from ssdtune.prior.view import GRID_RHO
+
+NODES = RHO.size * KAPPA.size
+
+
+def thresholds(rho):
+    return 8 * rho**-0.4 - 7.5
+
+
+def response(rho, kappa):
+    damage = np.log(rho) - 0.4 * np.log(kappa)
+    return 0.4 + 0.6 / (1 + np.exp(2 * (damage + 1))), 1.1 / (1 + np.exp(2 * (damage + 3))) - 0.1
+
+
+def make_experience():
+    rng = np.random.default_rng(0)
+    rho, kappa = (axis.ravel() for axis in np.meshgrid(RHO, KAPPA, indexing="ij"))
+    rho = np.append(rho, np.exp(rng.uniform(np.log(RHO[0]), np.log(RHO[-1]), CHECKS)))
+    kappa = np.append(kappa, np.exp(rng.uniform(np.log(KAPPA[0]), 0, CHECKS)))
+    retained, remembered = response(rho, kappa)
+    return Experience(
+        key="toy",
+        family="none/brain",
+        recipe={},
+        q_retain="retain_ssim",
+        q_forget="forget_ssim",
+        baseline={"retain_ssim": 0.8, "forget_ssim": 0.9},
+        oracle={"retain_ssim": 0.8, "forget_ssim": 0.5},
+        alpha=thresholds(rho),
+        lam=thresholds(rho) * kappa,
+        measures={"retain_ssim": 0.8 * retained, "forget_ssim": 0.5 + 0.4 * remembered},
+        features={"phi": 0.1},
+        tables={"grid_alpha": thresholds(GRID_RHO)},
+    )
+
+
+@pytest.fixture(scope="module")
+def replay():
+    return Replay(make_experience())
+
+
+def test_interpolation_is_exact_at_the_nodes(replay):
+    e = replay.experience
+    found = replay.outputs(e.alpha[:NODES], e.lam[:NODES])
+    np.testing.assert_allclose(found, replay.measured[:, :NODES], atol=1e-9)
+
+
+def test_interpolation_is_close_between_the_nodes(replay):
+    assert replay.check_errors(Goal(0.2, 0)).max() < 0.02
+
+
+def test_thresholds_and_selected_fractions_are_inverse(replay):
+    for rho in (1e-4, 3e-3, 0.05, 0.6):
+        assert replay.selected_fraction(replay.alpha_at(rho)) == pytest.approx(rho)
+
+
+def test_nothing_selected_is_the_untouched_model(replay):
+    rho = np.log(RHO[0]) - np.array([0.0, 1.0, 3.0, 12.0])
+    distance = np.abs(replay.at(rho, np.full(4, np.log(0.3))) - 1)
+    assert (np.diff(distance, axis=1) < 0).all()
+    assert distance[:, -1].max() < 1e-4
+
+
+def test_lambda_above_alpha_folds(replay):
+    np.testing.assert_array_equal(replay.outputs(2.0, 5.0), replay.outputs(5.0, 5.0))
+
+
+def test_the_best_known_is_feasible_and_not_below_any_setting(replay):
+    rng = np.random.default_rng(1)
+    alpha, lam = (np.exp(rng.uniform(*np.log(side), 3000)) for side in (BOX.alpha, BOX.lam))
+    for goal in SETTINGS.values():
+        best = replay.best(goal, BOX)
+        s, feasible = replay.scores(alpha, lam, goal)
+        assert best >= goal.untouched
+        assert s[feasible].max() <= best + 2e-3
+
+
+@pytest.mark.parametrize("sampler", [SPECTRUM, "tpe", "tpe-plane", "random"])
+def test_regret_never_grows_and_infeasible_trials_do_not_count(replay, sampler):
+    setting = "w0.2_min0.95"
+    goal = SETTINGS[setting]
+    job = Job(setting, sampler, sampler, replay.key, 0, 8)
+    found = run_job(job, replay)
+    again = run_job(job, replay)
+    np.testing.assert_array_equal(found, again)
+    best = replay.best(goal, BOX)
+    regret = regret_of(found, best, goal)
+    assert (np.diff(regret) <= 0).all()
+    assert regret[0] <= best - goal.untouched
+    assert regret_of(np.full(3, -np.inf), best, goal) == pytest.approx(best - goal.untouched)
+
+
+def test_ledger_counts_a_censored_run_as_beyond_the_budget():
+    ledger = Ledger({("w0.2", name): 1.0 for name in "ab"})
+    for task in "ab":
+        for label, gain in ((NO_PRIOR, 0.995), ("tpe", 0.5)):
+            found = np.full(40, 0.3)
+            found[4:] = gain
+            ledger.add(Job("w0.2", label, label, task, 0, 40), found)
+    assert sampler_metrics(ledger, "w0.2", NO_PRIOR)["w0.2.median_trials.no-prior"] == 5
+    assert sampler_metrics(ledger, "w0.2", "tpe")["w0.2.median_trials.tpe"] == 41
+    assert win_metrics(ledger, "w0.2", NO_PRIOR)["w0.2.win_rate_vs_tpe"] == 1
+
+
+def test_kept_runs_of_rivals_are_read_back(replay, tmp_path):
+    jobs = [Job("w0.2_min0.95", name, name, replay.key, 0, 6) for name in ("random", SPECTRUM)]
+    kept = tmp_path / "runs.jsonl"
+    first, again = ([found for _, found in run_all(jobs, {replay.key: replay}, 0, kept)] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert len(kept.read_text().splitlines()) == 1
