@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 Method = Literal["auto", "vectorised", "loop"]
 
 _FIRST, _LARGEST = 4, 256  # units in the first and in the largest vectorised chunk
+_SLOW, _PROBE = 0.05, 2  # seconds a looped unit from which on so few are tried first: there vectorising seldom pays
 _GROWTH = 4  # from one chunk to the next
 _LOOP_ROWS = 16  # a loop hands over at most this many rows, and at least one a second
 _GAIN = 0.95  # a larger chunk must take at most this share of the time per unit to be worth its memory
@@ -70,11 +71,12 @@ class Pace:
             for _ in range(2):
                 loop = min(loop, (yield Step(False, 1))[0])
         size, best, choice, vain = _FIRST, float("inf"), _FIRST, 0
+        if _SLOW <= loop < float("inf"):
+            each, _ = yield from self._twice(_PROBE, loop)
+            if each > _HOPELESS * loop:
+                yield from self._looping()
         while size <= _LARGEST and vain < _VAIN:
-            # twice: the first call of a size pays for its set-up
-            each, done = yield Step(True, size)
-            if each <= _HOPELESS * loop or each * size < _SET_UP:
-                each = min(each, (yield Step(True, size))[0])
+            each, done = yield from self._twice(size, loop)
             vain = 0 if each < _GAIN * best else vain + 1
             if not vain:
                 best, choice = each, size
@@ -86,6 +88,13 @@ class Pace:
             yield from self._looping()
         while True:
             yield Step(True, choice)
+
+    def _twice(self, size: int, loop: float) -> Generator[Step, tuple[float, int], tuple[float, int]]:
+        """Time a vectorised chunk, again if it may have been slow for its set-up, which the first of a size pays."""
+        each, done = yield Step(True, size)
+        if each <= _HOPELESS * loop or each * size < _SET_UP:
+            each = min(each, (yield Step(True, size))[0])
+        return each, done
 
     def _looping(self) -> Generator[Step, tuple[float, int], None]:
         size = 1

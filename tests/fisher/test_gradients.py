@@ -158,15 +158,21 @@ def test_a_loss_that_is_not_one_number_is_refused(make):
 
 
 def test_the_pace_settles_on_the_faster_way():
+    tried = []
+
     def settle(loop, vectorised):
         """``vectorised`` : seconds per unit by chunk size."""
         pace = Pace("auto")
         for _ in range(40):
             step = pace.next_step(limit=64)
+            tried.extend([step.size] * step.vectorised)
             pace.record(step, step.size, step.size * (vectorised(step.size) if step.vectorised else loop))
         return pace.next_step(limit=64)
 
     assert settle(1.0, lambda size: 2.0) == Step(False, 1)
+    tried.clear()
+    assert settle(0.2, lambda size: 0.25) == Step(False, 5)
+    assert tried == [2, 2]  # where a unit is slow, little is risked
     assert settle(0.01, lambda size: 2.0 / size) == Step(False, 16)  # an overhead that no chunk makes up for
     assert settle(0.01, lambda size: 2.0) == Step(False, 16)  # hands over several rows at once where that is quick
     assert settle(1.0, lambda size: 0.5 if size < 16 else 0.2) == Step(True, 16)
