@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,12 @@ class Measures:
 
     def quality(self, name: str) -> float:
         """Mean quality q of one set."""
-        return float(next(iter(self.values[name].values())).mean())
+        return mean(next(iter(self.values[name].values())))
 
     def summary(self) -> dict[str, float]:
         """Means as ``{set}_{measure}``, plain floats (NaN where a slice was not finite)."""
         return {
-            f"{name}_{measure}": float(column.mean())
+            f"{name}_{measure}": mean(column)
             for name, columns in self.values.items()
             for measure, column in columns.items()
         }
@@ -58,7 +59,7 @@ def evaluate(
         columns: dict[str, np.ndarray] = {}
         for batch in track(batches(samples, batch_size, task.device), name, -(-len(samples) // batch_size)):
             output = task.predict(params, batch.inputs)
-            finite = _finite_rows(output, len(batch.indices))
+            finite = finite_rows(output, len(batch.indices))
             for measure, column in task.measures(output, batch.target).items():
                 kept = np.where(finite, column.double().cpu().numpy(), np.nan)
                 columns.setdefault(measure, np.full(len(samples), np.nan))[batch.indices] = kept
@@ -66,7 +67,12 @@ def evaluate(
     return Measures(values)
 
 
-def _finite_rows(output: Any, batch: int) -> np.ndarray:
+def mean(column: np.ndarray) -> float:
+    """Mean of a column, the same whatever the order of its values; NaN if one is not finite."""
+    return math.fsum(column) / len(column) if np.isfinite(column).all() else math.nan
+
+
+def finite_rows(output: Any, batch: int) -> np.ndarray:
     """(batch,) bool: samples whose output is finite throughout; an output not made of sample rows counts as finite."""
     if not isinstance(output, Tensor) or output.shape[:1] != (batch,):
         return np.ones(batch, dtype=bool)

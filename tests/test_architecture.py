@@ -18,7 +18,7 @@ FLOORS = [
     ["mri", "vision"],
     ["task"],
     ["dampening", "score", "evaluation"],
-    ["floor", "mri_task"],
+    ["floor", "mri_task", "scoring"],
     ["fisher"],
     ["prior"],
     ["search"],

@@ -42,7 +42,7 @@ class ImageMeasures:
 
     def prepare(self, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The target with what SSIM and NMSE need of it alone: window means, variances, energy."""
-        known = {}
+        known: dict[str, Tensor] = {}
         for image, top in (("image", "max"), ("clean", "clean_max")):
             if image in target:
                 x = target[image] / target[top].to(target[image].dtype)[..., None, None]

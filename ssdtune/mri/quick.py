@@ -58,6 +58,10 @@ class QuickVarNet:
         self.mask_center = bool(net.sens_net.mask_center)
         self.dtype = dtype
 
+    def ready(self, params: Params) -> Params:
+        """Parameters in the dtype that they are used in."""
+        return {name: value if name.endswith("dc_weight") else value.to(self.dtype) for name, value in params.items()}
+
     def prepare(self, masked_kspace: Tensor, mask: Tensor, acs: Tensor) -> PreparedKspace:
         """Inputs of ``VarNetReconstructor.forward``, made ready once."""
         kspace = torch.view_as_complex(masked_kspace.contiguous())
@@ -114,6 +118,10 @@ class QuickUnet:
 
     def __init__(self, module: UnetReconstructor, dtype: torch.dtype = torch.float32) -> None:
         self.dtype = dtype
+
+    def ready(self, params: Params) -> Params:
+        """Parameters in the dtype that they are used in."""
+        return {name: value.to(self.dtype) for name, value in params.items()}
 
     def prepare(self, image: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs of ``UnetReconstructor.forward``, as they are."""

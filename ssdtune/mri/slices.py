@@ -133,6 +133,11 @@ class KspaceSlices:
         return [names[file] for file, _ in self._places]
 
     @property
+    def anatomies(self) -> list[str]:
+        """The ``acquisition`` of each slice's file, as near as fastMRI's files come to naming anatomy and contrast."""
+        return [str(sample.metadata.get("acquisition", "")) for sample in self._dataset.raw_samples]
+
+    @property
     def has_clean(self) -> bool:
         """Whether clean targets are known."""
         return bool(self._clean)

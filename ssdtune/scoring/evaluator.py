@@ -1,0 +1,224 @@
+"""Many evaluations of one task: everything that does not depend on the parameters is done once.
+
+``ssdtune.evaluation.evaluate`` is the plain way and the reference; an ``Evaluator`` gives the same measures to 1e-5,
+in parts if asked to, and adds up what they cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssdtune.evaluation import DEFAULT_BATCH_SIZE, Measures, finite_rows
+from ssdtune.progress import Track, silent
+from ssdtune.scoring.account import Account
+from ssdtune.scoring.order import stratified_order
+from ssdtune.scoring.prepared import Params, PreparedBatch, PreparedSet, Reconstruction, free_memory
+from ssdtune.task import Task, model_hash
+
+Say = Callable[[str], None]
+
+_SHARE = 0.5  # of the free memory that prepared data may take
+_NO_MEMORY = ("out of memory", "can't allocate memory")
+
+
+class AsItIs:
+    """A task's model without a quick form."""
+
+    map_params = ""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def ready(self, params: Params) -> Params:
+        return params
+
+    def prepare(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return inputs
+
+    def maps(self, params: Params, sample: Any, /) -> None:
+        return None
+
+    def __call__(self, params: Params, sample: Any, maps: Any = None, /) -> Any:
+        return self._task.predict(params, sample)
+
+
+class Evaluator:
+    """Evaluates a task's model under many parameters.
+
+    batch_size : slices at once; halved, which ``say`` is told, where the device's memory does not hold them.
+    dtype : what the networks compute in, for models that have a quick form (``mri.reconstructor``).
+    memory_budget : bytes that prepared data may take on the device; default half of what is free.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        dtype: torch.dtype = torch.float32,
+        memory_budget: float | None = None,
+        say: Say = lambda words: None,
+    ) -> None:
+        self.task, self.batch_size, self.say = task, batch_size, say
+        self.account = Account()
+        self._device = torch.device(task.device)
+        self._budget = free_memory(self._device) * _SHARE if memory_budget is None else memory_budget
+        self.identity = {**task.identity, "model": model_hash(task.model)}
+        self._sets: dict[str, PreparedSet] = {}
+        self._untouched: Measured | None = None
+        self.network: Reconstruction
+        self.compute_in(dtype)
+
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Change what the networks compute in; prepared data stay, the untouched model's measures do not."""
+        self.dtype, self._untouched = dtype, None
+        quick = getattr(self.task.model, "quick", None)
+        for data in self._sets.values():
+            data.forget_maps()
+        self.network = quick(dtype) if callable(quick) else AsItIs(self.task)
+
+    def fits(self, task: Task) -> bool:
+        """Whether model, loss, data and mask are still those that were prepared."""
+        return self.identity == {**task.identity, "model": model_hash(task.model)}
+
+    def prepared(self, name: str) -> PreparedSet:
+        """A scored set made ready, in its fixed order; read at the first call."""
+        if name not in self._sets:
+            samples = self.task.scored_sets[name]
+            with self.account.timed("io"):
+                left = self._budget - sum(known.bytes for known in self._sets.values())
+                prepare = getattr(self.task.quality, "prepare", None)
+                order = stratified_order(samples, name)
+                made = PreparedSet(samples, order, self.network, prepare, self._device, left)
+            self._sets[name] = made
+            if made.home != self._device.type:
+                self.say(f"the {name} set does not fit in memory beside the model: kept in {made.home}")
+        return self._sets[name]
+
+    @property
+    def slices(self) -> int:
+        """Slices of all scored sets."""
+        return sum(len(samples) for samples in self.task.scored_sets.values())
+
+    def start(self, params: Params | None) -> Measured:
+        """An evaluation of which nothing is measured yet."""
+        return Measured(self, params)
+
+    def untouched(self, track: Track = silent) -> Measured:
+        """The untouched model, measured in full; its sensitivity maps are kept as far as the memory budget goes."""
+        if self._untouched is None:
+            found = self.start(None)
+            found.finish(track)
+            self._untouched = found
+        return self._untouched
+
+    def measures(self, params: Params | None) -> Measures:
+        """All measures in full, as ``evaluate`` gives them."""
+        found = self.start(params)
+        found.finish()
+        return found.measures()
+
+
+class Measured:
+    """One model's measures, as far as they are taken: ``columns[set][measure]`` (n,) in scoring order, NaN elsewhere.
+
+    ``done[set]`` slices are measured, always the first ones of the order. A slice whose output is not finite has NaN
+    for every measure.
+    """
+
+    def __init__(self, evaluator: Evaluator, params: Params | None) -> None:
+        self._evaluator = evaluator
+        names = evaluator.task.scored_sets
+        self.columns: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
+        self.done = dict.fromkeys(names, 0)
+        own = evaluator.task.params
+        prefix = evaluator.network.map_params
+        self._is_untouched = params is None
+        self._same_maps = bool(prefix) and (
+            params is None or all(torch.equal(params[n], own[n]) for n in own if n.startswith(prefix))
+        )
+        self._params = evaluator.network.ready(own if params is None else params)
+
+    def quality(self, name: str) -> np.ndarray:
+        """(done,) the quality q of a set's measured slices."""
+        return next(iter(self.columns[name].values()))[: self.done[name]]
+
+    @property
+    def broken(self) -> list[str]:
+        """Sets in which a measured slice has no finite quality."""
+        return [name for name in self.columns if self.done[name] and not np.isfinite(self.quality(name)).all()]
+
+    def extend(self, name: str, stop: int) -> None:
+        """Measure the set's slices up to place ``stop`` of its order."""
+        data = self._evaluator.prepared(name)
+        stop = min(stop, len(data))
+        with torch.no_grad():
+            while self.done[name] < stop:
+                try:
+                    for batch in data.batches(self.done[name], stop, lambda: self._evaluator.batch_size):
+                        self._measure(name, data, batch)
+                    self.done[name] = stop
+                except (RuntimeError, MemoryError) as reason:
+                    if not _is_out_of_memory(reason) or not self._halve():
+                        raise
+
+    def finish(self, track: Track = silent) -> None:
+        """Measure all that is left."""
+        for name in track(list(self.columns), "slices", len(self.columns)):
+            self.extend(name, len(self._evaluator.prepared(name)))
+
+    def measures(self) -> Measures:
+        """All measures in each set's own order; all slices must be measured."""
+        values: dict[str, dict[str, np.ndarray]] = {}
+        for name, columns in self.columns.items():
+            order = self._evaluator.prepared(name).order
+            values[name] = {}
+            for measure, column in columns.items():
+                own = np.empty_like(column)
+                own[order] = column
+                values[name][measure] = own
+        return Measures(values)
+
+    def _measure(self, name: str, data: PreparedSet, batch: PreparedBatch) -> None:
+        evaluator, network = self._evaluator, self._evaluator.network
+        with evaluator.account.timed("reconstruct"):
+            maps = batch.maps if self._same_maps else None
+            if network.map_params and maps is None:
+                maps = network.maps(self._params, batch.sample)
+                if self._is_untouched and maps is not None:
+                    data.give_maps(batch, maps)
+            output = network(self._params, batch.sample, maps)
+            _wait_for(output)
+        with evaluator.account.timed("score"):
+            finite = finite_rows(output, len(batch.places))
+            for measure, column in evaluator.task.measures(output, batch.target).items():
+                kept = np.where(finite, column.double().cpu().numpy(), np.nan)
+                self.columns[name].setdefault(measure, np.full(len(data), np.nan))[batch.places] = kept
+        evaluator.account.slices += len(batch.places)
+
+    def _halve(self) -> bool:
+        """A smaller batch after memory ran out; False if there is none."""
+        evaluator = self._evaluator
+        if evaluator.batch_size == 1:
+            return False
+        evaluator.batch_size //= 2
+        evaluator.say(f"out of memory on {evaluator.task.device}: going on with batches of {evaluator.batch_size}")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
+
+def _is_out_of_memory(reason: BaseException) -> bool:
+    known = isinstance(reason, torch.OutOfMemoryError | MemoryError)
+    return known or any(words in str(reason).lower() for words in _NO_MEMORY)
+
+
+def _wait_for(output: Any) -> None:
+    """Until a GPU is done, so that its time is counted where it is spent."""
+    if isinstance(output, Tensor) and output.is_cuda:
+        torch.cuda.synchronize(output.device)
