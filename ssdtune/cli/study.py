@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ssdtune.cli.study_apply import apply
+from ssdtune.cli.study_compete import compete
 from ssdtune.cli.study_create import create, delete
 from ssdtune.cli.study_read import best, export, list_studies, rescore, show
 from ssdtune.cli.study_run import run
@@ -26,5 +27,5 @@ def study() -> None:
     """
 
 
-for command in (create, run, list_studies, show, best, rescore, export, apply, delete):
+for command in (create, run, compete, list_studies, show, best, rescore, export, apply, delete):
     study.add_command(command)

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 SAMPLERS = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random", "tpe-4", "tpe-plane", "tpe-mode", "gp-plane")
 
 
-def _check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    from ssdtune.studyfile import check_name
+def check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Click callback: refuses what cannot be a study's name."""
+    from ssdtune import studyfile
 
     try:
-        return None if value is None else check_name(value)
+        return None if value is None else studyfile.check_name(value)
     except ValueError as reason:
         raise click.BadParameter(f"'{value}' is no study name: {reason}") from reason
 
 
 @click.command(short_help="Check everything, measure the untouched model, write the study.")
 @click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--name", callback=_check_name, help="Instead of the study file's name.")
+@click.option("--name", callback=check_name, help="Instead of the study file's name.")
 @click.option("--sampler", type=click.Choice(SAMPLERS), help="Instead of search.sampler.")
 @click.option("--trials", type=click.IntRange(min=1), help="Instead of search.trials.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of search.seed.")

@@ -13,6 +13,7 @@ from ssdtune.errors import ConfigError
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.search.facts import StudyFacts
+    from ssdtune.studyfile import FisherSection
     from ssdtune.task import Task
 
 
@@ -27,17 +28,22 @@ def load_inputs(name: str, facts: StudyFacts, device: str) -> tuple[Task, Fisher
     if facts.study_file is None:
         todo = "run it from Python with ssdtune.search.run.run_study"
         raise ConfigError("made from Python, without a study file", f"study '{name}'", todo)
-    from ssdtune.fisher.cache import cached_analysis
     from ssdtune.mri_task import load_task
     from ssdtune.search.run import check_inputs
     from ssdtune.studyfile import StudyFile
 
     task = load_task(StudyFile.model_validate(facts.study_file), device, track=track)
     check_inputs(facts, task)
+    return task, read_analysis(task, facts.fisher)
+
+
+def read_analysis(task: Task, section: FisherSection) -> FisherAnalysis:
+    """The task's Fisher analysis, from the cache if it is there."""
+    from ssdtune.fisher.cache import cached_analysis
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are kept with the analysis, see print_warnings
-        analysis = cached_analysis(task, facts.fisher, track=track)
-    return task, analysis
+        return cached_analysis(task, section, track=track)
 
 
 def print_warnings(analysis: FisherAnalysis) -> None:

@@ -109,7 +109,7 @@ class Report:
                 f"best {best.score.value:.4f} (trial {best.number})" + _remark(best.trial, best.score.feasible)
             )
         # not click.echo, which writes past the progress bar that holds the terminal's last line
-        words += [f"eta {_duration(left)}", f"alpha {this.setting.alpha:.4g}", f"lambda {this.setting.lam:.4g}"]
+        words += [f"eta {duration(left)}", f"alpha {this.setting.alpha:.4g}", f"lambda {this.setting.lam:.4g}"]
         print("  ".join(words), file=sys.stderr, flush=True)
 
 
@@ -119,7 +119,8 @@ def _remark(trial: FrozenTrial, feasible: bool) -> str:
     return "" if feasible else " infeasible"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

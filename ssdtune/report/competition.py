@@ -127,11 +127,13 @@ def competition_page(
     places: Mapping[str, Points] | None = None,
     prior: Surface | None = None,
     settings: Mapping[str, str] | None = None,
+    measured: Points | None = None,
+    prior_note: str = "",
 ) -> Page:
     """The page.
 
-    places : where each sampler looked, one run each. prior : the prior's predicted score, shown against ``places``.
-    settings : each sampler's settings in words.
+    places : where each sampler looked, one run each. prior : the prior's predicted score, shown against ``measured``
+    (default: all of ``places``), with ``prior_note``. settings : each sampler's settings in words.
     """
     sections = [
         Section("Regret", [_plot("regret", regret_figure(_bands(competition)), _band_note(competition))]),
@@ -143,10 +145,13 @@ def competition_page(
         ),
     ]
     if prior is not None and places:
-        everything = Points.join(places.values())
-        note = "Left: what the prior expects before any trial. Right: what the trials of all samplers measured."
-        chart = surface_figure(prior, everything)
-        sections.append(Section("The prior against what was measured", [_plot("surface", chart, note)]))
+        note = (
+            "Left: what the prior expects before any trial; beyond the dotted line the constraint likely fails. Right: "
+            "what the trials of all samplers measured."
+        )
+        chart = surface_figure(prior, measured or Points.join(places.values()))
+        words = [Text(prior_note)] if prior_note else []
+        sections.append(Section("The prior against what was measured", [*words, _plot("surface", chart, note)]))
     if places:
         note = "One run of each sampler; colour is the order of its trials, crosses are infeasible."
         sections.append(Section("Where each sampler looked", [_plot("places", places_figure(places), note)]))

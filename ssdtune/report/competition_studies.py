@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ssdtune.errors import ConfigError
-from ssdtune.report.competition import TARGET, Competition
+from ssdtune.report.competition import TARGET, Competition, competition_page
 from ssdtune.report.competition_figures import Points, Surface
+from ssdtune.report.page import write_page
 from ssdtune.report.regret import incumbent_regret
 from ssdtune.report.view import StudyView
 from ssdtune.search.prior import StudyPrior
@@ -37,6 +39,29 @@ def competition_of(views: Mapping[str, Sequence[StudyView]], *, target: float = 
         for name, studies in views.items()
     }
     return Competition(regret, [everything[0].facts.task], target=target)
+
+
+def write_competition(
+    views: Mapping[str, Sequence[StudyView]], competition: Competition, title: str, path: Path | str
+) -> Path:
+    """Write the page of a competition's studies.
+
+    Raises
+    ------
+    DataError : ``path`` cannot be written.
+    """
+    everything = [view for studies in views.values() for view in studies]
+    fixed = next((view.prior for view in everything if view.prior is not None), None)
+    page = competition_page(
+        competition,
+        title,
+        places={sampler: points_of(studies[0]) for sampler, studies in views.items()},
+        prior=surface_of(fixed) if fixed is not None else None,
+        settings={sampler: studies[0].facts.sampler for sampler, studies in views.items()},
+        measured=Points.join(points_of(view) for view in everything),
+        prior_note=f"The prior: {fixed.in_words()}." if fixed is not None else "",
+    )
+    return write_page(page, path)
 
 
 def points_of(view: StudyView) -> Points:

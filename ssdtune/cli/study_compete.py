@@ -1,0 +1,187 @@
+"""``ssdtune study compete``: samplers against each other on one task, and the page that says who won."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.storage import device_option, next_line, storage_option
+from ssdtune.cli.study_create import check_name
+
+if TYPE_CHECKING:
+    import optuna
+
+    from ssdtune.report.view import StudyView
+    from ssdtune.search.compete import Entry, Studies
+
+DEFAULT = "spectrum,tpe,gp,random"
+DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
+
+
+@click.command(short_help="Samplers against each other on one task, as one page.")
+@click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--samplers", default=DEFAULT, show_default=True, metavar="A,B,...", help="Samplers by name.")
+@click.option("--trials", type=click.IntRange(min=1), help="Of each study.  [default: search.trials]")
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Studies of each sampler.")
+@click.option(
+    "--name", callback=check_name, help="Instead of the study file's name; studies are called NAME-SAMPLER-sSEED."
+)
+@click.option(
+    "--out",
+    metavar="PAGE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page.  [default: NAME-competition.html]",
+)
+@storage_option
+@device_option
+@json_option
+def compete(
+    study_file: Path,
+    samplers: str,
+    trials: int | None,
+    seeds: int,
+    name: str | None,
+    out: Path | None,
+    storage: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Run each sampler in its own studies of the task, one a seed, and write who found a good setting how soon.
+
+    The untouched model is measured once, the Fisher information computed once, and no setting is evaluated twice.
+    Ctrl-C keeps every finished trial; the same command goes on. Several processes may run it together.
+    """
+    from ssdtune.search.compete import entries_of
+    from ssdtune.search.storage import open_storage, quiet_optuna
+    from ssdtune.studyfile import load_study_file
+
+    quiet_optuna()
+    resolved = load_study_file(study_file)
+    name, trials = name or resolved.name, trials or resolved.search.trials
+    page = out or Path(f"{name}-competition.html")
+    first = resolved.search.seed
+    wanted = [word.strip() for word in samplers.split(",") if word.strip()]
+    entries = entries_of(wanted, range(first, first + seeds))
+    # imported once the study file is known to be good: these take seconds
+    from ssdtune.cli.study_inputs import print_warnings, read_analysis
+    from ssdtune.mri_task import load_task
+    from ssdtune.search.compete import open_competition, run_competition, share_prior
+    from ssdtune.search.study import measure_facts
+
+    search = resolved.search.model_copy(update={"trials": trials})
+    resolved = resolved.model_copy(update={"search": search})
+    task = load_task(resolved, device, track=track)
+    opened = open_storage(storage, create=True)
+    studies = open_competition(
+        name,
+        entries,
+        opened,
+        lambda: measure_facts(task, study_file=resolved, track=track),
+        resolved,
+    )
+    analysis = read_analysis(task, resolved.fisher)
+    print_warnings(analysis)
+    fixed = share_prior(studies, analysis)
+    if fixed is not None:
+        click.echo(f"prior: {fixed.in_words()}", err=True)
+    try:
+        run_competition(studies, task, analysis, trials, on_study=Report(studies, trials), track=track)
+    except KeyboardInterrupt:
+        click.echo("stopped: all finished trials are kept; the same command goes on", err=True)
+        sys.exit(130)
+    address = f"{DASHBOARD}?ids={','.join(str(number) for number in _first_of_each(name, entries, opened))}"
+    _finish(name, studies, page, address, storage, as_json)
+
+
+class Report:
+    """One line on standard error for each study that is through: its best, and the time that the others still take."""
+
+    def __init__(self, studies: Studies, trials: int) -> None:
+        from ssdtune.search.records import count_trials
+
+        self.left = {entry: max(trials - count_trials(study).finished, 0) for entry, study in studies.items()}
+        self.total, self.done, self.start = len(studies), 0, time.monotonic()
+        self.ran = 0
+
+    def __call__(self, entry: Entry, study: optuna.Study) -> None:
+        from ssdtune.cli.study_run import duration
+        from ssdtune.report.dashboard import attach
+        from ssdtune.search.records import best_of, scored_trials
+
+        self.done += 1
+        self.ran += self.left.pop(entry)
+        best = best_of(scored_trials(study))
+        attach(study)
+        eta = (time.monotonic() - self.start) / max(self.ran, 1) * sum(self.left.values())
+        found = "no trial"
+        if best is not None:
+            found = f"best {best.score.value:.4f} (trial {best.number})" + (
+                "" if best.score.feasible else " infeasible"
+            )
+        line = f"{self.done}/{self.total}  {entry.sampler} seed {entry.seed}: {found}  eta {duration(eta)}"
+        print(line, file=sys.stderr, flush=True)
+
+
+def _finish(name: str, studies: Studies, page: Path, address: str, storage: str | None, as_json: bool) -> None:
+    """Write the page, print the table, and say where to look."""
+    from ssdtune.report.competition import numbers_table, verdict
+    from ssdtune.report.competition_studies import competition_of, write_competition
+    from ssdtune.report.view import read_view
+    from ssdtune.search.storage import shown
+
+    views: dict[str, list[StudyView]] = {}
+    for entry, study in studies.items():
+        views.setdefault(entry.sampler, []).append(read_view(study))
+    competition = competition_of(views)
+    page = write_competition(views, competition, name, page)
+    winner = _winner(views)
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "storage": shown(storage),
+                "page": str(page),
+                "compare": address,
+                "trials": competition.budget,
+                "studies": {sampler: [view.name for view in each] for sampler, each in views.items()},
+                "settings": {sampler: each[0].facts.sampler for sampler, each in views.items()},
+                "best": winner,
+                "metrics": competition.metrics(),
+            }
+        )
+        return
+    table = numbers_table(competition)
+    print_table(table.columns, table.rows)
+    click.echo(verdict(competition))
+    click.echo(f"page: {page}")
+    click.echo(f"side by side: {address}, once this runs: {next_line('dashboard', storage)}")
+    if winner is not None:
+        click.echo(f"next: {next_line('study apply ' + winner['study'] + ' --out unlearned.pt', storage)}")
+
+
+def _first_of_each(name: str, entries: list[Entry], storage: optuna.storages.BaseStorage) -> list[int]:
+    """Numbers, as the dashboard's addresses have them, of the first study of each sampler."""
+    first = [entry for entry in entries if entry.seed == entries[0].seed]
+    return [storage.get_study_id_from_name(entry.study_name(name)) for entry in first]
+
+
+def _winner(views: Mapping[str, list[StudyView]]) -> dict[str, Any] | None:
+    """The best feasible trial of all studies; None if there is none."""
+    found = [(view, view.best) for each in views.values() for view in each]
+    feasible = [(view, best) for view, best in found if best is not None and best.score.feasible]
+    if not feasible:
+        return None
+    view, best = max(feasible, key=lambda pair: pair[1].score.value)
+    return {
+        "study": view.name,
+        "trial": best.number,
+        "alpha": best.setting.alpha,
+        "lambda": best.setting.lam,
+        "score": best.score.value,
+    }

@@ -1,0 +1,77 @@
+"""``ssdtune study compete``: from a study file to the page, twice over."""
+
+import json
+
+import pytest
+
+from ssdtune.cli import main
+from ssdtune.mri.varnet import build_model, save_new_model
+from ssdtune.studyfile import TrainSection
+
+SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
+STUDY = """
+name = "cup"
+[model]
+checkpoint = "model.pt"
+[data]
+retain = "retain"
+forget = "forget"
+[score]
+floor = 0.01
+min_retained = 0.5
+[search]
+trials = 2
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path, fastmri_file, monkeypatch):
+    for seed, name in enumerate(("retain", "forget")):
+        fastmri_file(tmp_path / name / f"{name}.h5", slices=2, coils=2, shape=(32, 32), seed=seed)
+    save_new_model(tmp_path / "model.pt", build_model(TrainSection(**SIZES)), {})
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments):
+        code = 0
+        try:
+            main(["study", "compete", *map(str, arguments)])
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_competition_from_study_file_to_page(study_file, run, tmp_path):
+    code, out, err = run(study_file, "--samplers", "random,tpe", "--seeds", 2)
+    assert code == 0, err
+    assert "random" in out
+    assert "Median trials to within 0.01" in out
+    assert "compare-studies?ids=1,2" in out
+    assert "4/4  tpe seed 1: " in err
+    page = (tmp_path / "cup-competition.html").read_text()
+    assert "Where each sampler looked" in page
+    assert "TPESampler, Optuna 5 defaults" in page
+    code, out, err = run(study_file, "--samplers", "random,tpe", "--seeds", 2, "--trials", 3, "--json")
+    again = json.loads(out)
+    assert again["trials"] == 3
+    assert again["studies"] == {"random": ["cup-random-s0", "cup-random-s1"], "tpe": ["cup-tpe-s0", "cup-tpe-s1"]}
+    assert set(again["settings"]) == {"random", "tpe"}
+    assert "regret.tpe.3" in again["metrics"]
+
+
+def test_what_is_wrong_is_said_in_one_line(study_file, run):
+    code, _, err = run(study_file, "--samplers", "random,annealing")
+    assert code == 2
+    assert "no sampler 'annealing'" in err
+    assert run(study_file, "--samplers", "random", "--seeds", 1, "--trials", 1)[0] == 0
+    study_file.write_text(STUDY.replace("min_retained = 0.5", "min_retained = 0.6"))
+    code, _, err = run(study_file, "--samplers", "random", "--seeds", 1)
+    assert code == 4
+    assert "made with other settings" in err
