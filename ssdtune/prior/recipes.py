@@ -15,8 +15,9 @@ import numpy as np
 CORRUPTIONS = ("none", "ghosting", "bias", "lesion", "zipper", "motion", "blur")
 ANATOMIES = ("brain", "knee")
 CONTRASTS = ("t1", "t2", "pd")
-LARGE_SITES = 8
-"""Only among this many first sites are images as large as 64 pixels: such a task costs as much as four others."""
+WIDE_SITES, LARGE_SITES = 11, 8
+"""The first sites are drawn from a wide range, with up to 96 slices and, the first of them, up to 64 pixels; all later
+ones are small, so that many corruptions are seen at a tenth of the cost."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,15 @@ Recipe = MriRecipe | VisionRecipe
 def draw_site(number: int, seed: int = 0) -> Site:
     """Site ``number`` of the collection with this seed."""
     rng = np.random.default_rng([seed, 1, number])
-    cascades = int(rng.choice([1, 2, 2, 3]))
+    cascades, wide = int(rng.choice([1, 2, 2, 3])), number < WIDE_SITES
     return Site(
         number=number,
         anatomy=str(rng.choice(ANATOMIES)),
         contrast=str(rng.choice(CONTRASTS)),
-        subjects=int(rng.integers(10, 17)),
-        slices=int(rng.integers(4, 7)),
-        size=int(rng.choice([32, 32, 40, 40, 48, 64 if number < LARGE_SITES else 48])),
-        coils=int(rng.choice([2, 4, 4, 6])),
+        subjects=int(rng.integers(10, 17) if wide else rng.integers(8, 12)),
+        slices=int(rng.integers(4, 7)) if wide else 4,
+        size=int(rng.choice([32, 32, 40, 40, 48, 64 if number < LARGE_SITES else 48] if wide else [32, 32, 40])),
+        coils=int(rng.choice([2, 4, 4, 6] if wide else [1, 2, 3, 4])),
         noise=float(np.exp(rng.uniform(np.log(0.002), np.log(0.03)))),
         acceleration=int(rng.choice([4, 4, 6, 8])),
         center_fraction=float(rng.choice([0.08, 0.12])),
