@@ -21,7 +21,7 @@ LATENT = 3
 @dataclass(frozen=True)
 class Recipe:
     """How the networks are trained. ``input_noise`` (sd) and ``input_dropout`` (share) act on global inputs, of which
-    there is one set a task. ``latent_penalty`` is the weight of |z|^2 / 2 against an error. ``near_untouched``: errors of
+    there is one set a task. ``latent_penalty`` is the weight of |z|^2 / 2. ``near_untouched``: errors of
     retained weigh 1 / (this + distance from 1)."""
 
     networks: int = 4
