@@ -34,7 +34,7 @@ class Estimate:
 
     def half_width(self, level: float) -> float:
         """How far the mean may lie on one side at the one-sided ``level``, e.g. 0.975 for a 95 % interval."""
-        if self.se == 0:
+        if self.seen == self.total:
             return 0.0
         return float(stats.t.ppf(level, self.freedom)) * self.se if self.freedom > 0 else math.inf
 
@@ -44,11 +44,13 @@ def estimate_mean(seen: np.ndarray, controls: np.ndarray, seen_places: slice | n
 
     seen : (n,) values. controls : (k, N) known values of all slices, k may be 0. seen_places : which of the N the seen
     ones are. Controls that say nothing (constant, or too few slices seen to fit them) are left out, the last ones
-    first. With all N seen it is their mean, with no error.
+    first. With all N seen it is their mean, with no error. Values that are all 0 or 1 are taken for a proportion.
     """
     n, total = len(seen), controls.shape[1]
     if n == total:
         return Estimate(math.fsum(seen) / n, 0.0, n, n, total)
+    if np.isin(seen, (0, 1)).all():
+        return _proportion(seen, total)
     controls = _useful(controls, seen_places, n)
     x = controls[:, seen_places].T
     centred, shift = x - x.mean(axis=0), controls.mean(axis=1) - x.mean(axis=0)
@@ -61,6 +63,15 @@ def estimate_mean(seen: np.ndarray, controls: np.ndarray, seen_places: slice | n
     variance = (1 - n / total) / n**2 * float(np.sum((weights * jackknifed) ** 2))
     freedom = n - 1 - len(controls)
     return Estimate(float(seen.mean() + shift @ slope), math.sqrt(variance), freedom, n, total)
+
+
+def _proportion(seen: np.ndarray, total: int) -> Estimate:
+    """Right or wrong: a run of equal values is no proof that all are, so a success and a failure are added (Agresti &
+    Coull, The American Statistician, 1998)."""
+    n = len(seen)
+    share = (float(seen.sum()) + 1) / (n + 2)
+    variance = (1 - n / total) * share * (1 - share) / n
+    return Estimate(float(seen.mean()), math.sqrt(variance), n - 1, n, total)
 
 
 def _useful(controls: np.ndarray, places: slice | np.ndarray, n: int) -> np.ndarray:

@@ -58,3 +58,14 @@ def dampened():
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def many_slices(mri_task, tmp_path_factory, fastmri_file):
+    """A task of 40 retain and 24 forget slices."""
+    folder = tmp_path_factory.mktemp("many")
+    retain = [fastmri_file(folder / f"r{i}.h5", slices=10, coils=2, shape=(32, 32), seed=i) for i in range(4)]
+    forget = [fastmri_file(folder / f"f{i}.h5", slices=12, coils=2, shape=(32, 32), seed=9 + i) for i in range(2)]
+    return mri_task(
+        retain=open_slices(retain, MaskSection(), "varnet"), forget=open_slices(forget, MaskSection(), "varnet")
+    )
