@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -39,6 +39,18 @@ SETTINGS = {
     "w0.2_min0.95": Goal(0.2, 0.95),
     "w0.5_min0.95": Goal(0.5, 0.95),
 }
+
+
+class Searched(Protocol):
+    """What a run needs of a task: the plane, and unclipped (retained, remembered), (2, 1), at a setting."""
+
+    def selected_fraction(self, alpha: float) -> float: ...
+
+    def alpha_at(self, rho: float) -> float: ...
+
+    def outputs(self, alpha: float, lam: float) -> np.ndarray: ...
+
+
 BOX = Box((0.1, 300.0), (0.03, 300.0))
 SPECTRUM, NO_PRIOR = "spectrum", "no-prior"  # NO_PRIOR is SPECTRUM run without a prior
 
@@ -57,7 +69,7 @@ class Job:
     response: Mapping[str, Any] | None = None
 
 
-def build(job: Job, replay: Replay) -> BaseSampler:
+def build(job: Job, task: Searched) -> BaseSampler:
     """The job's sampler, seeded by names."""
     goal = SETTINGS[job.setting]
     prior = None
@@ -65,21 +77,19 @@ def build(job: Job, replay: Replay) -> BaseSampler:
         surface = ResponseSurface.from_json(job.response)
         prior = HyperparameterPrior(surface, goal.retain_weight, goal.min_retained, BOX)
     seed = seed_of(job.seed, f"{job.task} {job.setting}", job.sampler)
-    return SAMPLERS[job.sampler].make(Inputs(seed, seed, goal, prior, replay))
+    return SAMPLERS[job.sampler].make(Inputs(seed, seed, goal, prior, task))
 
 
-def run_job(job: Job, replay: Replay) -> np.ndarray:
+def run_job(job: Job, task: Searched) -> np.ndarray:
     """s of every trial, minus infinity where infeasible."""
     goal = SETTINGS[job.setting]
-    study = optuna.create_study(
-        direction="maximize", study_name=f"{job.task}-{job.setting}", sampler=build(job, replay)
-    )
+    study = optuna.create_study(direction="maximize", study_name=f"{job.task}-{job.setting}", sampler=build(job, task))
     found = np.empty(job.trials)
     for number in range(job.trials):
         trial = study.ask()
         alpha = trial.suggest_float(ALPHA, *BOX.alpha, log=True)
         lam = trial.suggest_float(LAMBDA, *BOX.lam, log=True)
-        outputs = replay.outputs(alpha, lam)[:, 0]
+        outputs = task.outputs(alpha, lam)[:, 0]
         for name, value in zip((RETAINED, REMEMBERED), outputs, strict=True):
             trial.set_user_attr(name, float(np.clip(value, 0, 1)))
             trial.set_user_attr(name + UNCLIPPED, float(value))
@@ -157,6 +167,7 @@ def in_processes(
     workers: int,
     initializer: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
+    chunk: int = 4,
 ) -> Iterator[Any]:
     """``work`` over ``items`` in processes; in this one where ``workers`` is 0. Spawned: a forked torch may hang."""
     if workers == 0:
@@ -166,7 +177,7 @@ def in_processes(
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=initializer, initargs=arguments) as pool:
-        yield from pool.map(work, items, chunksize=4)
+        yield from pool.map(work, items, chunksize=chunk)
 
 
 def progress(line: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from ssdtune.report.regret import area_under_regret, block_trials, win_rate
 
 AT = (1, 3, 5, 10, 15, 30, 40)
 LATE = (50, 100)
+SHOWN = (1, 3, 5, 10, 30, 50, 100)
 AREAS = (10, 30)
 TARGET = 0.01
 
@@ -109,38 +110,31 @@ def wrong_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], without: s
     return {f"{setting}.wrong_prior_aur_ratio": max(ratios), **metrics} if ratios else {}
 
 
-def sampler_table(metrics: Metrics, setting: str, labels: Sequence[str], budgets: dict[str, int]) -> list[str]:
+def sampler_table(
+    metrics: Metrics, title: str, labels: Sequence[str], budgets: Mapping[str, int], prefix: str | None = None
+) -> list[str]:
     """One row a sampler: median trials, share censored, mean (median) regret at trial counts, ranks."""
+    setting = prefix or title
 
     def at(label: str, count: int) -> str:
         mean = metrics.get(f"{setting}.regret.{label}.{count}")
         return "" if mean is None else f"{mean:.3f} ({metrics[f'{setting}.median_regret.{label}.{count}']:.3f})"
 
+    shown = [count for count in SHOWN if any(at(label, count) for label in labels)]
+    suffixes = [s for s in ("_10", "") if any(f"{setting}.mean_rank{s}.{label}" in metrics for label in labels)]
     rows = []
     for label in labels:
         trials = metrics[f"{setting}.median_trials.{label}"]
-        ranks = [metrics.get(f"{setting}.mean_rank{suffix}.{label}") for suffix in ("_10", "")]
+        ranks = [metrics.get(f"{setting}.mean_rank{suffix}.{label}") for suffix in suffixes]
         rows.append(
             [
                 label,
                 f">{budgets[label]}" if trials > budgets[label] else f"{trials:g}",
                 f"{metrics[f'{setting}.censored.{label}']:.0%}",
-                *(at(label, count) for count in (1, 3, 5, 10, 30, 50, 100)),
+                *(at(label, count) for count in shown),
                 *("" if rank is None else f"{rank:.2f}" for rank in ranks),
             ]
         )
-    columns = [
-        setting,
-        "trials",
-        "censored",
-        "@1",
-        "@3",
-        "@5",
-        "@10",
-        "@30",
-        "@50",
-        "@100",
-        "rank 10",
-        "rank 30",
-    ]
+    ranks_of = {"_10": "rank 10", "": "rank 30"}
+    columns = [title, "trials", "censored", *(f"@{count}" for count in shown), *(ranks_of[s] for s in suffixes)]
     return table(columns, rows)

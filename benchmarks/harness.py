@@ -40,8 +40,12 @@ def main(
     description: str,
     measure: Callable[[argparse.Namespace], Metrics],
     extend: Callable[[argparse.ArgumentParser], None] | None = None,
+    text: Sequence[str] | None = None,
 ) -> None:
-    """Parse the options, measure, print the table, and write what was asked for."""
+    """Parse the options, measure, print the table, and write what was asked for.
+
+    text : lines that ``measure`` fills, printed and published in place of the table of all metrics.
+    """
     parser = options_parser(description)
     if extend is not None:
         extend(parser)
@@ -50,7 +54,7 @@ def main(
     metrics = measure(options)
     seconds = time.perf_counter() - started
     facts = {"machine": machine(options.device), "commit": commit(), "quick": options.quick}
-    lines = table(("metric", "value"), [(name, show(value)) for name, value in metrics.items()])
+    lines = text or table(("metric", "value"), [(name, show(value)) for name, value in metrics.items()])
     print("\n".join(lines))
     print(f"\n{facts['machine']}; commit {facts['commit']}; {'quick, ' if options.quick else ''}{seconds:.0f} s")
     if options.json:
