@@ -72,7 +72,7 @@ class SearchSection(_Section):
 
     sampler: Literal[
         "spectrum", "tpe", "gp", "cmaes", "qmc", "random", "tpe-4", "tpe-plane", "tpe-mode", "gp-plane"
-    ] = "tpe"
+    ] = "spectrum"
     mapper: Path | None = None
     trials: Annotated[int, Field(ge=1)] = 30
     seed: Annotated[int, Field(ge=0)] = 0

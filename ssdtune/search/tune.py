@@ -20,7 +20,7 @@ def tune(
     task: Task,
     trials: int = 30,
     *,
-    sampler: str = "tpe",
+    sampler: str = "spectrum",
     storage: str | optuna.storages.BaseStorage | None = None,
     name: str | None = None,
     seed: int = 0,

@@ -2,11 +2,9 @@
 
 import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import optuna
-import optunahub
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase
@@ -242,12 +240,3 @@ def test_the_goal_may_differ_from_the_priors():
     study = new_study(sampler)
     study.optimize(lambda trial: objective(trial, retain_weight=0.5), n_trials=1)
     assert study.trials[0].params == pytest.approx(PRIOR.with_goal(0.5, 0.0).mode)
-
-
-def test_the_optunahub_package_offers_the_same_sampler():
-    root = Path(__file__).parents[2] / "package"
-    module = optunahub.load_local_module("samplers/spectrum", registry_root=str(root))
-    assert module.SpectrumSampler is SpectrumSampler
-    front = (root / "samplers" / "spectrum" / "README.md").read_text().split("---")[1]
-    assert all(f"{key}:" in front for key in ("author", "title", "description", "tags", "optuna_versions", "license"))
-    assert (root / "samplers" / "spectrum" / "LICENSE").is_file()

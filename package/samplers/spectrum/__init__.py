@@ -1,6 +1,7 @@
 """OptunaHub package of ssdtune's sampler; it is loaded with ``optunahub.load_local_module``."""
 
 from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.search.sampler import SpectrumSampler
 
-__all__ = ["HyperparameterPrior", "SpectrumSampler"]
+__all__ = ["HyperparameterPrior", "SpectrumMapper", "SpectrumSampler"]
