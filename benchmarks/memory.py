@@ -2,17 +2,20 @@
 
 `trials`: peak resident memory of whole processes that run the same small study for few and for many trials (MiB).
 `stream`: a folder at least 3 times an address-space limit (`ulimit -v`) is checked, opened, hashed, analysed
-and evaluated by one process under that limit; `stream_done` is 1 if it ended well.
+and evaluated by one process under that limit; `stream_done` is 1 if it ended well. The model there is a U-Net, which
+works on combined coils, so that reading is most of the work.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from harness import Metrics, main
@@ -61,7 +64,7 @@ def make_small(folder: Path, seed: int) -> None:
 
     for name, anatomy, subjects in (("retain", "brain", 4), ("forget", "knee", 2)):
         simulate_folder(folder / name, anatomy=anatomy, subjects=subjects, size=48, seed=seed)
-    finish(folder, channels=4)
+    finish(folder, "varnet", channels=4)
 
 
 def make_large(folder: Path, seed: int) -> float:
@@ -81,15 +84,17 @@ def make_large(folder: Path, seed: int) -> float:
             size += path.stat().st_size
             number += 1
         total += size
-    finish(folder, channels=2)
+    finish(folder, "unet", channels=2)
     return total / 2**20
 
 
-def finish(folder: Path, channels: int) -> None:
+def finish(folder: Path, architecture: Literal["varnet", "unet"], channels: int) -> None:
     from ssdtune.mri.varnet import build_model, save_new_model
     from ssdtune.studyfile import TrainSection
 
-    section = TrainSection(cascades=1, channels=channels, pools=1, sens_channels=2, sens_pools=1)
+    section = TrainSection(
+        architecture=architecture, cascades=1, channels=channels, pools=1, sens_channels=2, sens_pools=1
+    )
     save_new_model(folder / "model.pt", build_model(section), {})
     (folder / "study.toml").write_text(STUDY)
 
@@ -102,7 +107,9 @@ def child(part: str, folder: str, trials: str, limit: int | None = None) -> floa
             resource.setrlimit(resource.RLIMIT_AS, (limit * 2**20, limit * 2**20))
 
     command = [sys.executable, __file__, "--part", part, "--folder", folder, "--trials", trials]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=set_limit)
+    # each thread of a library would claim addresses of its own
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, preexec_fn=set_limit)
     if done.returncode:
         print(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}")
         return 0.0
