@@ -1,18 +1,40 @@
-"""``ssdtune prior``: the experience that the learned prior comes from."""
+"""``ssdtune prior``: collect experience, fit the mapper to it, and see how good it is."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, track
+from ssdtune.cli.console import json_option, print_json, print_table, track
+
+if TYPE_CHECKING:
+    from ssdtune.prior.experience import Experience
 
 
-@click.group(short_help="Collect the experience that the learned prior comes from.")
+@click.group(short_help="Collect experience, fit the learned prior, and evaluate it.")
 def prior() -> None:
-    """Collect the experience that the learned prior comes from."""
+    """Collect experience, fit the learned prior to it, and evaluate it."""
+
+
+collection_option = click.option(
+    "--collection",
+    metavar="FILE.h5",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Recorded tasks.  [default: those that ship with ssdtune]",
+)
+storage_option = click.option(
+    "--storage", "storages", multiple=True, metavar="URL", help="Learn from the finished studies of this storage too."
+)
+html_option = click.option(
+    "--html",
+    metavar="PAGE.html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also plot calibration and regret, as a page.",
+)
+seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 
 
 @prior.command()
@@ -52,3 +74,99 @@ def collect(
         print_json({"file": str(out), "valid": valid, "rejected": rejected})
     else:
         click.echo(f"{out}: {valid} valid tasks, {rejected} rejected (nothing to forget)")
+
+
+@prior.command()
+@click.option("--out", required=True, metavar="FILE.npz", type=click.Path(dir_okay=False, path_type=Path))
+@collection_option
+@storage_option
+@seed_option
+@json_option
+def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int, as_json: bool) -> None:
+    """Fit the mapper to recorded tasks and to the finished studies of any storage.
+
+    A study file uses it with `mapper = "FILE.npz"` in its [search] section.
+    """
+    from ssdtune.prior.fit import fit as run
+
+    experiences = _experiences(collection, storages)
+    mapper = run(experiences, seed=seed, track=track)
+    mapper.save(out)
+    if as_json:
+        print_json({"file": str(out)} | mapper.facts())
+    else:
+        studies = sum(record.recipe["kind"] == "study" for record in experiences)
+        click.echo(f"{out}: mapper {mapper.version} of {len(experiences)} tasks, {studies} of them studies")
+
+
+@prior.command()
+@click.option(
+    "--mapper",
+    metavar="FILE.npz",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Instead of the one that ships with ssdtune.",
+)
+@html_option
+@json_option
+def show(mapper: Path | None, html: Path | None, as_json: bool) -> None:
+    """Show what a mapper was fitted to, and how it did on families it had not seen when it was fitted."""
+    from ssdtune.prior.calibration import LEVELS
+    from ssdtune.prior.mapper import SpectrumMapper
+    from ssdtune.report.page import write_page
+    from ssdtune.report.prior_page import prior_page
+
+    found = SpectrumMapper.load(mapper)
+    facts, held_out = found.facts(), found.held_out
+    if html is not None:
+        write_page(prior_page(held_out, f"mapper {found.version}"), html)
+    if as_json:
+        print_json(facts | {"held_out": held_out.summary()})
+        return
+    rows = [(name, ", ".join(map(str, value)) if isinstance(value, list) else value) for name, value in facts.items()]
+    print_table(("mapper", ""), rows)
+    residual = zip(LEVELS, *found.calibration.residual_sd, strict=True)
+    print_table(("predicted", "sd of retained", "sd of remembered"), [tuple(map(float, row)) for row in residual])
+    print_table(("held out by family", "value"), list(held_out.summary().items()))
+    if html is not None:
+        click.echo(f"page: {html}")
+
+
+@prior.command()
+@collection_option
+@storage_option
+@html_option
+@seed_option
+@json_option
+def evaluate(collection: Path | None, storages: tuple[str, ...], html: Path | None, seed: int, as_json: bool) -> None:
+    """Hold out every family in turn, and compare what a mapper of the others predicts with what was recorded.
+
+    Prints log-likelihood, errors, coverage of the stated intervals, and the regret of the first trial.
+    """
+    from ssdtune.prior.assess import SETTINGS
+    from ssdtune.prior.fit import hold_out
+    from ssdtune.report.page import write_page
+    from ssdtune.report.prior_page import family_rows, prior_page
+
+    found = hold_out(_experiences(collection, storages), seed=seed, track=track)
+    if html is not None:
+        write_page(prior_page(found, str(collection or "bundled collection")), html)
+    if as_json:
+        print_json(found.summary())
+        return
+    print_table(("held out by family", "value"), list(found.summary().items()))
+    print_table(("family", "tasks", *SETTINGS), family_rows(found), title="regret of the first trial, mean")
+    if html is not None:
+        click.echo(f"page: {html}")
+
+
+def _experiences(collection: Path | None, storages: tuple[str, ...]) -> list[Experience]:
+    from ssdtune.prior.experience import BUNDLED, Experience, load_collection
+
+    records = load_collection(BUNDLED if collection is None else collection)
+    found = [record for record in records if isinstance(record, Experience)]
+    for url in storages:
+        from ssdtune.search.lessons import lessons
+        from ssdtune.search.storage import open_storage
+
+        found += lessons(open_storage(url))
+    return found

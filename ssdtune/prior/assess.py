@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from ssdtune.prior.calibration import LEVELS, Calibration, HeldOut, calibrate, log_likelihood
-from ssdtune.prior.experience import Experience
-from ssdtune.prior.fit import Points, held_out, points
+from ssdtune.prior.calibration import LEVELS, Calibration, HeldOut, log_likelihood
 from ssdtune.prior.improvement import Goal, expected_improvement
-from ssdtune.prior.training import Recipe
-from ssdtune.progress import Track, silent
+from ssdtune.prior.points import Points
 
 Array = NDArray[np.float64]
 
@@ -45,13 +43,14 @@ class TaskAssessment:
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """All tasks, and the calibration that they were measured with."""
+    """All held-out tasks, each by its key."""
 
     tasks: list[TaskAssessment]
-    calibration: Calibration
 
     def summary(self) -> dict[str, float]:
         """Means over tasks as ``{name: number}``; regrets also as medians."""
+        if not self.tasks:
+            return {"tasks": 0.0}
         found = {
             "tasks": float(len(self.tasks)),
             "families": float(len({task.family for task in self.tasks})),
@@ -66,27 +65,30 @@ class Assessment:
             found[f"{name}.regret"], found[f"{name}.median_regret"] = float(np.mean(regrets)), float(np.median(regrets))
         return found
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values of every task."""
+        return {"tasks": [asdict(task) for task in self.tasks]}
 
-def assess(
-    experiences: Sequence[Experience],
-    *,
-    without: Collection[str] = (),
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    track: Track = silent,
-) -> Assessment:
-    """Hold out every family in turn and compare predictions with what was recorded."""
-    data = [points(record, without) for record in experiences]
-    predicted = held_out(data, without, recipe or Recipe(), seed, track)
-    calibration = calibrate([task for task, _ in predicted])
-    tasks = [_assess(experiences[index].key, data[index], task, calibration) for task, index in predicted]
-    return Assessment(sorted(tasks, key=lambda task: task.key), calibration)
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Assessment:
+        """Inverse of ``to_json``."""
+        tasks = [
+            {**task, "rmse": tuple(task["rmse"]), "covered": tuple(map(tuple, task["covered"]))}
+            for task in raw["tasks"]
+        ]
+        return cls([TaskAssessment(**task) for task in tasks])
 
 
-def _assess(key: str, own: Points, task: HeldOut, calibration: Calibration) -> TaskAssessment:
+def assess(predicted: Sequence[tuple[Points, HeldOut]], calibration: Calibration) -> Assessment:
+    """Compare predictions of tasks that were held out with what was recorded."""
+    tasks = [_assess(own, task, calibration) for own, task in predicted]
+    return Assessment(sorted(tasks, key=lambda task: task.key))
+
+
+def _assess(own: Points, task: HeldOut, calibration: Calibration) -> TaskAssessment:
     error = task.y - task.members.mean(axis=0)
     return TaskAssessment(
-        key=key,
+        key=own.key,
         family=own.family,
         log_likelihood=log_likelihood(task, calibration),
         rmse=(_rms(error[:, 0]), _rms(error[:, 1])),

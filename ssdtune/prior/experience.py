@@ -1,8 +1,9 @@
 """Experience: what one task taught, and the HDF5 file of many (no pickle).
 
-Layout: one group a task, named by its key, holding ``design`` (alpha, lambda, measures, one row a setting), ``damage``
-(the analysis's condensed damage tables), and as attributes the recipe (JSON), family, features, baseline and oracle
-measures. A rejected task is a group with the attribute ``rejected`` (why) and its recipe alone.
+Layout: one group a task, named by its key, holding the datasets ``design`` (alpha, lambda and the measures, one row
+each) and ``damage_N`` (the analysis's condensed damage tables, those of one shape together), each with the attribute
+``names`` of its rows; and as attributes the recipe (JSON), family, features, baseline and oracle measures. A rejected
+task is a group with the attribute ``rejected`` (why) and its recipe alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import numpy as np
 from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, new_hdf5
 
-FORMAT = 1
+FORMAT = 2
+BUNDLED = Path(__file__).with_name("data") / "experience.h5"
+"""The collection that the bundled mapper was fitted to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,19 +112,29 @@ def _write(file: h5py.File, record: Experience | Rejected) -> None:
         group.attrs[name] = getattr(record, name)
     for name in ("baseline", "oracle", "features", "seconds"):
         group.attrs[name] = json.dumps(dict(getattr(record, name)))
-    columns = {"alpha": record.alpha, "lambda": record.lam, **record.measures}
-    for folder, arrays in (("design", columns), ("damage", record.tables)):
-        for name, values in arrays.items():
-            group.create_dataset(
-                f"{folder}/{name}", data=np.asarray(values, np.float32), compression="gzip", shuffle=True
-            )
+    _stack(group, "design", {"alpha": record.alpha, "lambda": record.lam, **record.measures})
+    shapes = dict.fromkeys(table.shape for table in record.tables.values())
+    for number, shape in enumerate(shapes):
+        _stack(group, f"damage_{number}", {n: table for n, table in record.tables.items() if table.shape == shape})
+
+
+def _stack(group: h5py.Group, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays of one shape as one dataset: many small ones would take more room for their headers than for numbers."""
+    stacked = np.stack([np.asarray(values, np.float32) for values in arrays.values()])
+    dataset = group.create_dataset(name, data=stacked, chunks=stacked.shape, compression="gzip", shuffle=True)
+    dataset.attrs["names"] = json.dumps(list(arrays))
+
+
+def _unstack(dataset: h5py.Dataset) -> dict[str, np.ndarray]:
+    return dict(zip(json.loads(dataset.attrs["names"]), dataset[()].astype(float), strict=True))
 
 
 def _read(key: str, group: h5py.Group) -> Experience | Rejected:
     family, recipe = str(group.attrs["family"]), json.loads(group.attrs["recipe"])
     if "rejected" in group.attrs:
         return Rejected(key, family, recipe, str(group.attrs["rejected"]))
-    columns = {name: values[()].astype(float) for name, values in group["design"].items()}
+    columns = _unstack(group["design"])
+    tables = [_unstack(dataset) for name, dataset in group.items() if name.startswith("damage_")]
     values = {name: json.loads(group.attrs[name]) for name in ("baseline", "oracle", "features", "seconds")}
     return Experience(
         key=key,
@@ -132,6 +145,6 @@ def _read(key: str, group: h5py.Group) -> Experience | Rejected:
         alpha=columns.pop("alpha"),
         lam=columns.pop("lambda"),
         measures=columns,
-        tables={name: table[()].astype(float) for name, table in group["damage"].items()},
+        tables={name: table for stacked in tables for name, table in stacked.items()},
         **values,
     )

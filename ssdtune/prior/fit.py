@@ -7,58 +7,27 @@ from networks that each leave one fold out.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssdtune.errors import DataError
+from ssdtune.prior.assess import Assessment, assess
 from ssdtune.prior.belief import squash
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate
 from ssdtune.prior.experience import Experience
-from ssdtune.prior.inputs import gate, global_inputs, local_inputs, names
+from ssdtune.prior.inputs import names
 from ssdtune.prior.mapper import Familiarity, SpectrumMapper, Standard, clip_far
+from ssdtune.prior.points import Points, folds, points
 from ssdtune.prior.training import Example, Recipe, train
 from ssdtune.progress import Track, silent
 
 Array = NDArray[np.float64]
 
-FOLDS = 5
 _CALIBRATION_NETWORKS = 2
 _RIDGE = 3.0
 _FEWEST = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Points:
-    """One task as training rows: local (n, L), global_ (U,), gate (n,), y (n, 2) unclipped (retained, remembered), u
-    (n, 2) = (log10 rho, log10 kappa)."""
-
-    family: str
-    local: Array
-    global_: Array
-    gate: Array
-    y: Array
-    u: Array
-    floor_ratio: float
-
-
-def points(record: Experience, without: Collection[str] = ()) -> Points:
-    """The design of a task with its inputs; ``without`` names groups of inputs to leave out."""
-    local, global_ = names(without)
-    terms = {name.removeprefix("design_"): v for name, v in record.tables.items() if name.startswith("design_")}
-    log_kappa = np.minimum(np.log10(record.lam / record.alpha), 0)
-    floor_ratio = record.floor / record.baseline[record.q_forget]
-    remembered = (record.forget_ratio - floor_ratio) / (1 - floor_ratio)
-    return Points(
-        family=record.family,
-        local=local_inputs(local, terms, log_kappa, record.features),
-        global_=global_inputs(global_, record.features, floor_ratio),
-        gate=gate(terms),
-        y=np.stack([record.retain_ratio, remembered], axis=1),
-        u=np.stack([np.log10(np.maximum(terms["selected_fraction"], 1e-6)), log_kappa], axis=1),
-        floor_ratio=floor_ratio,
-    )
 
 
 def fit(
@@ -80,29 +49,50 @@ def fit(
     DataError : fewer than four tasks, or all of one family.
     """
     recipe = recipe or Recipe()
+    data = _learnable(experiences, without)
+    held_out = {}
+    if calibration is None:
+        predicted = _held_out(data, without, recipe, seed, track)
+        calibration = calibrate([task for _, task in predicted])
+        held_out = assess(predicted, calibration).to_json()
+    mapper = _networks(data, without, recipe, seed)
+    return replace(mapper, calibration=calibration, experience={**mapper.experience, "held_out": held_out})
+
+
+def hold_out(
+    experiences: Sequence[Experience],
+    *,
+    seed: int = 0,
+    without: Collection[str] = (),
+    recipe: Recipe | None = None,
+    track: Track = silent,
+) -> Assessment:
+    """Hold out every family in turn and compare predictions with what was recorded. Raises as ``fit``."""
+    predicted = _held_out(_learnable(experiences, without), without, recipe or Recipe(), seed, track)
+    return assess(predicted, calibrate([task for _, task in predicted]))
+
+
+def _learnable(experiences: Sequence[Experience], without: Collection[str]) -> list[Points]:
     data = [points(record, without) for record in experiences]
-    families = sorted({each.family for each in data})
+    families = {each.family for each in data}
     if len(data) < _FEWEST or len(families) < 2:
         raise DataError(
             f"{len(data)} tasks of {len(families)} families are too few to learn from", "experience", "collect more"
         )
-    if calibration is None:
-        calibration = calibrate([task for task, _ in held_out(data, without, recipe, seed, track)])
-    return replace(_networks(data, without, recipe, seed), calibration=calibration)
+    return data
 
 
-def held_out(
-    data: Sequence[Points], without: Collection[str], recipe: Recipe, seed: int, track: Track = silent
-) -> list[tuple[HeldOut, int]]:
-    """Every task predicted by networks that have not seen its family, with the task's index."""
-    found: list[tuple[HeldOut, int]] = []
+def _held_out(
+    data: Sequence[Points], without: Collection[str], recipe: Recipe, seed: int, track: Track
+) -> list[tuple[Points, HeldOut]]:
+    found: list[tuple[Points, HeldOut]] = []
     fold_of = folds([each.family for each in data])
     small = replace(recipe, networks=min(recipe.networks, _CALIBRATION_NETWORKS))
     for fold in track(range(max(fold_of) + 1), "held-out families", max(fold_of) + 1):
         mapper = _networks([d for d, f in zip(data, fold_of, strict=True) if f != fold], without, small, seed)
-        for index, (each, own) in enumerate(zip(data, fold_of, strict=True)):
+        for each, own in zip(data, fold_of, strict=True):
             if own == fold:
-                found.append((HeldOut(squash_outputs(mapper, each), squash(each.y), each.u), index))
+                found.append((each, HeldOut(squash_outputs(mapper, each), squash(each.y), each.u)))
     return found
 
 
@@ -111,17 +101,6 @@ def squash_outputs(mapper: SpectrumMapper, task: Points) -> Array:
     members = mapper.outputs(task.local, mapper.standard(task.global_), task.gate)
     members[..., 1] = 1 - (1 - members[..., 1]) / (1 - task.floor_ratio)
     return squash(members)
-
-
-def folds(families: Sequence[str], count: int = FOLDS) -> list[int]:
-    """A fold for every task: families stay whole, folds hold about as many tasks each."""
-    sizes = {family: list(families).count(family) for family in sorted(set(families))}
-    filled = [0] * min(count, len(sizes))
-    fold_of = {}
-    for family in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        fold_of[family] = int(np.argmin(filled))
-        filled[fold_of[family]] += sizes[family]
-    return [fold_of[family] for family in families]
 
 
 def _networks(data: Sequence[Points], without: Collection[str], recipe: Recipe, seed: int) -> SpectrumMapper:

@@ -25,6 +25,7 @@ from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, content_hash
 from ssdtune.fisher.features import FEATURE_VERSION
 from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.prior.assess import Assessment
 from ssdtune.prior.belief import squash
 from ssdtune.prior.calibration import Calibration
 from ssdtune.prior.density import HyperparameterPrior
@@ -151,6 +152,24 @@ class SpectrumMapper:
         draws = np.einsum("sd,bed->bse", _normal_draws(self.latent_mean.shape[1]), self.latent_root)
         found = self.networks(self.local(local), task, self.latent_mean[:, None] + draws, gate)
         return found.reshape(-1, len(local), 2)
+
+    @property
+    def held_out(self) -> Assessment:
+        """How a mapper of the same experience did on families it had not seen, measured when this one was fitted; no
+        tasks if its calibration came from elsewhere."""
+        return Assessment.from_json(self.experience.get("held_out") or {"tasks": []})
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values for people: version, experience, calibration."""
+        return {
+            "version": self.version,
+            **{name: value for name, value in self.experience.items() if name != "held_out"},
+            "inputs": [*self.local.names, *self.global_.names],
+            "networks": len(self.networks),
+            "members": len(self.networks) * _DRAWS,
+            "held_out_log_likelihood": self.calibration.log_likelihood,
+            "length_scales_decades": self.calibration.length_scales.tolist(),
+        }
 
     def _floor_ratio(self, view: TaskView) -> float:
         if view.floor_ratio is not None:

@@ -1,0 +1,61 @@
+"""Recorded tasks as training rows, and which of them are held out together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdtune.prior.experience import Experience
+from ssdtune.prior.inputs import gate, global_inputs, local_inputs, names
+
+Array = NDArray[np.float64]
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """One task as training rows: local (n, L), global_ (U,), gate (n,), y (n, 2) unclipped (retained, remembered), u
+    (n, 2) = (log10 rho, log10 kappa)."""
+
+    key: str
+    family: str
+    local: Array
+    global_: Array
+    gate: Array
+    y: Array
+    u: Array
+    floor_ratio: float
+
+
+def points(record: Experience, without: Collection[str] = ()) -> Points:
+    """The design of a task with its inputs; ``without`` names groups of inputs to leave out."""
+    local, global_ = names(without)
+    terms = {name.removeprefix("design_"): v for name, v in record.tables.items() if name.startswith("design_")}
+    log_kappa = np.minimum(np.log10(record.lam / record.alpha), 0)
+    floor_ratio = record.floor / record.baseline[record.q_forget]
+    remembered = (record.forget_ratio - floor_ratio) / (1 - floor_ratio)
+    return Points(
+        key=record.key,
+        family=record.family,
+        local=local_inputs(local, terms, log_kappa, record.features),
+        global_=global_inputs(global_, record.features, floor_ratio),
+        gate=gate(terms),
+        y=np.stack([record.retain_ratio, remembered], axis=1),
+        u=np.stack([np.log10(np.maximum(terms["selected_fraction"], 1e-6)), log_kappa], axis=1),
+        floor_ratio=floor_ratio,
+    )
+
+
+def folds(families: Sequence[str], count: int = FOLDS) -> list[int]:
+    """A fold for every task: families stay whole, folds hold about as many tasks each."""
+    sizes = {family: list(families).count(family) for family in sorted(set(families))}
+    filled = [0] * min(count, len(sizes))
+    fold_of = {}
+    for family in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        fold_of[family] = int(np.argmin(filled))
+        filled[fold_of[family]] += sizes[family]
+    return [fold_of[family] for family in families]
