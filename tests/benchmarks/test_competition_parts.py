@@ -1,0 +1,118 @@
+"""The competition's parts around the replay: who runs where, held-out folds, wrong priors, rules without search."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from competition import BUDGET, LONG, plan, stratified
+from competition_priors import HELD_OUT, Predicted, calibration_metrics, wrong_priors
+from competition_runs import SETTINGS, Job
+from competition_tables import Ledger, rank_metrics, wrong_metrics
+
+from ssdtune.prior.calibration import Calibration, HeldOut
+from ssdtune.prior.surface import ResponseSurface
+
+
+class Named:
+    """A replay as far as its name goes."""
+
+    def __init__(self, key, family):
+        self.key, self.family, self.kind = key, family, family.split("/")[0]
+
+
+TASKS = [
+    Named("mri-000-0", "bias/knee"),
+    Named("mri-000-1", "blur/knee"),
+    Named("mri-001-0", "bias/brain"),
+    Named("mri-001-1", "bias/knee"),
+    Named("vision-000", "class/mnist"),
+]
+
+
+def predicted(sd=0.1, noise=0.1, n=400):
+    rng = np.random.default_rng(0)
+    found = {}
+    for task in TASKS:
+        level = 0.4 + 0.1 * rng.standard_normal()
+        response = ResponseSurface(
+            np.array([-3.0, -1.0]),
+            np.array([-1.0, 0.0]),
+            np.array([1.0, -1.0]),
+            np.array([[[1.0, 1.0], [level, 0.9]]]),
+            np.array([[[1.0, 1.0], [0.1, 0.5]]]),
+            np.array([0.02, 0.02]),
+            np.ones((2, 2)),
+        )
+        members = rng.uniform(size=(1, n, 2))
+        truth = members[0] + noise * rng.standard_normal((n, 2))
+        calibration = Calibration(np.full((2, 10), sd), np.ones((2, 2)), 0.0)
+        found[task.key] = Predicted(response.to_json(), HeldOut(members, truth, np.zeros((n, 2))), calibration)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("variant", "shared"),
+    [("spectrum", lambda t: t.family), ("kind-out", lambda t: t.kind), ("site-out", lambda t: t.key[:7])],
+)
+def test_what_is_held_out_together_shares_a_fold(variant, shared):
+    folds = HELD_OUT[variant].fold_of(TASKS)
+    assert len(set(folds)) > 1
+    for task, fold in zip(TASKS[:4], folds, strict=False):
+        assert {f for other, f in zip(TASKS, folds, strict=True) if shared(other) == shared(task)} == {fold}
+
+
+def test_tasks_are_spread_over_families():
+    assert stratified(TASKS, 4) == ["mri-000-0", "mri-000-1", "mri-001-0", "vision-000"]
+
+
+def test_wrong_priors_are_of_another_family_turned_round_or_level():
+    own = predicted()
+    wrong = wrong_priors(own, TASKS)
+    family = {task.key: task.family for task in TASKS}
+    for key, each in own.items():
+        surface = ResponseSurface.from_json(each.response)
+        source = next(k for k, p in own.items() if p.response is wrong["wrong-task"][key])
+        assert family[source] != family[key]
+        mirrored = ResponseSurface.from_json(wrong["mirrored"][key])
+        np.testing.assert_array_equal(mirrored.retained, surface.retained[:, ::-1, ::-1])
+        assert np.ptp(ResponseSurface.from_json(wrong["constant"][key]).remembered) == 0
+
+
+def test_coverage_is_the_stated_level_where_the_stated_sd_is_right():
+    right, narrow = calibration_metrics(predicted()), calibration_metrics(predicted(sd=0.05))
+    assert right["calibration.retained.coverage_80"] == pytest.approx(0.8, abs=0.04)
+    assert narrow["calibration.retained.coverage_80"] < 0.6
+    assert narrow["calibration.log_likelihood"] < right["calibration.log_likelihood"]
+
+
+def test_every_sampler_runs_on_the_same_tasks_with_its_budget():
+    own = predicted()
+    keys = list(own)
+    chosen = argparse.Namespace(quick=False, seed=0)
+    jobs = plan(chosen, {"spectrum": own, "kind-out": own}, wrong_priors(own, TASKS), keys[:2], keys)
+    for setting in SETTINGS:
+        mine = [job for job in jobs if job.setting == setting]
+        assert {job.task for job in mine if job.label in ("spectrum", "tpe")} == set(keys)
+        assert {job.task for job in mine if job.label in ("gp", "wrong-task", "kind-out")} == set(keys[:2])
+        assert {job.trials for job in mine if job.label == "tpe"} == {LONG}
+        assert {job.trials for job in mine if job.label == "gp-plane"} == {BUDGET}
+    assert len({(j.setting, j.label, j.task, j.seed) for j in jobs}) == len(jobs)
+
+
+def test_a_wrong_prior_is_judged_against_none_and_ranks_against_rivals():
+    ledger = Ledger({("w0.2", name): 1.0 for name in "abc"})
+    for task in "abc":
+        for label, level in (("no-prior", 0.8), ("constant", 0.6), ("tpe", 0.4)):
+            ledger.add(Job("w0.2", label, label, task, 0, 30), np.full(30, level))
+    metrics = wrong_metrics(ledger, "w0.2", ["constant"], "no-prior")
+    assert metrics["w0.2.wrong_prior_aur_ratio"] == pytest.approx(2)
+    assert metrics["w0.2.wrong_prior_minus_tpe_30.constant"] == pytest.approx(-0.2)
+    lines = []
+    ranks = rank_metrics(ledger, "w0.2", ["no-prior", "tpe"], lines)
+    assert (ranks["w0.2.mean_rank.no-prior"], ranks["w0.2.mean_rank_10.tpe"]) == (1, 2)
+    assert "Nemenyi" in lines[0]
