@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +14,11 @@ from ssdtune.cli.study_inputs import print_warnings
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
+
+GROUP_COLUMNS = (
+    "group",
+    *(f"{name} {what}" for name in ("forget", "retain") for what in ("share", "top share", "rank")),
+)
 
 
 def _file(name: str, metavar: str, text: str) -> Any:
@@ -25,10 +30,21 @@ def _file(name: str, metavar: str, text: str) -> Any:
 @_file("--out", "FISHER.h5", "Also write the whole analysis, for FisherAnalysis.load.")
 @_file("--html", "PAGE.html", "The interactive page.  [default: NAME-spectrum.html]")
 @_file("--png", "PICTURE.png", "The same figures as a picture.  [default: NAME-spectrum.png]")
+@click.option(
+    "--groups",
+    type=click.Choice(["block", "layer"]),
+    help="Also the spectrum of every block (sensitivity net, cascades; or thirds of the depth) or layer alone.",
+)
 @device_option
 @json_option
 def spectrum(
-    study_file: Path, out: Path | None, html: Path | None, png: Path | None, device: str, as_json: bool
+    study_file: Path,
+    out: Path | None,
+    html: Path | None,
+    png: Path | None,
+    groups: Literal["block", "layer"] | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Compute the Fisher information of a study's forget and retain set, and show what it says.
 
@@ -48,7 +64,7 @@ def spectrum(
     task = load_task(study, device, track=track)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
-        analysis = cached_analysis(task, study.fisher, track=track)
+        analysis = cached_analysis(task, study.fisher, track=track, groups=groups)
     if out is not None:
         analysis.save(out)
     view = view_spectrum(analysis)
@@ -70,14 +86,19 @@ def spectrum(
 
 def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:
     """Features, intervals and what they were made from, as JSON values."""
+    from ssdtune.fisher.depth import stage_shares
     from ssdtune.fisher.features import FEATURE_VERSION
     from ssdtune.report.spectrum_page import alpha_range
 
     low, high = alpha_range(analysis)
+    sets = {"forget": analysis.forget, "retain": analysis.retain}
+    groups = {name: {group: part.groups[group].tolist() for group in part.groups} for name, part in sets.items()}
     return {
         "features": analysis.features(),
         "intervals": {name: list(ends) for name, ends in analysis.intervals.items()},
         "feature_version": FEATURE_VERSION,
+        "depth": {name: stage_shares(analysis.layout, part.diagonal) for name, part in sets.items()},
+        "group_eigenvalues": groups if analysis.forget.groups else None,
         "warnings": list(analysis.warnings),
         "alpha_range": {"rho 0.5": low, "rho 0.001": high},
         "definition": analysis.definition,
@@ -86,6 +107,20 @@ def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:
         "parameters": analysis.layout.parameters,
         "identity": dict(analysis.identity),
     }
+
+
+def group_rows(analysis: FisherAnalysis) -> list[list[object]]:
+    """Of each group: its share of the whole trace, top share and effective rank, for either set."""
+    from ssdtune.fisher.statistics import above_rounding, effective_rank_of, top_share_of
+
+    rows: list[list[object]] = []
+    for group in analysis.forget.groups:
+        rows.append([group])
+        for part in (analysis.forget, analysis.retain):
+            values = above_rounding(part.groups[group])
+            share = values.sum() / part.spectrum.trace if part.spectrum.trace > 0 else 0.0
+            rows[-1] += [float(share), top_share_of(values), effective_rank_of(values)]
+    return rows
 
 
 def _print(name: str, analysis: FisherAnalysis) -> None:
@@ -98,6 +133,8 @@ def _print(name: str, analysis: FisherAnalysis) -> None:
         feature_rows(analysis),
         title=f"{name}: {forget} forget and {retain} retain samples, {analysis.layout.parameters:,} parameters",
     )
+    if analysis.forget.groups:
+        print_table(GROUP_COLUMNS, group_rows(analysis), title="each group of parameters alone")
     low, high = alpha_range(analysis)
     click.echo(f"alpha between {low:.4g} and {high:.4g} selects {percent_range()} of them")
     print_warnings(analysis)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock
 
@@ -27,7 +28,12 @@ def default_folder() -> Path:
     return cache_folder() / "fisher"
 
 
-def cache_key(task: Task, section: FisherSection, exponents: Sequence[float] = (1.0,)) -> str:
+def cache_key(
+    task: Task,
+    section: FisherSection,
+    exponents: Sequence[float] = (1.0,),
+    groups: Literal["layer", "block"] | None = None,
+) -> str:
     """Content hash of everything that an analysis depends on; the memory budget is no part of it."""
     parts = [f"{name}={value}" for name, value in sorted(fisher_identity(task).items())]
     parts += [
@@ -40,6 +46,7 @@ def cache_key(task: Task, section: FisherSection, exponents: Sequence[float] = (
         f"rows={MAX_GRAM_SAMPLES}",
         f"features={FEATURE_VERSION}",
         f"format={FORMAT_VERSION}",
+        *([f"groups={groups}"] if groups else []),
     ]
     return content_hash(parts)
 
@@ -51,17 +58,18 @@ def cached_analysis(
     track: Track = silent,
     *,
     exponents: Sequence[float] = (1.0,),
+    groups: Literal["layer", "block"] | None = None,
 ) -> FisherAnalysis:
     """The analysis of a task as a study file's ``[fisher]`` asks for it: read if it was made before, else computed.
 
-    folder : where analyses are kept; default ``default_folder()``. exponents : of the dampening, see ``analyse``.
+    folder : where analyses are kept; default ``default_folder()``. exponents, groups : see ``analyse``.
 
     Raises
     ------
     DataError : the folder cannot be written; and what ``analyse`` raises.
     """
     folder = folder or default_folder()
-    path = folder / f"{cache_key(task, section, exponents)}.h5"
+    path = folder / f"{cache_key(task, section, exponents, groups)}.h5"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_suffix(".lock"))
@@ -82,6 +90,7 @@ def cached_analysis(
             denominator=section.denominator,
             memory_budget=section.memory_budget_gib * 2**30,
             exponents=exponents,
+            groups=groups,
             track=track,
         )
         analysis.save(path)

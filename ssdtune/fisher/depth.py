@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdtune.fisher.layout import Layout
+
 SENSITIVITY = "sensitivity net"
 THIRDS = ("first third", "middle third", "last third")
 PATHS = ("down path", "bottleneck", "up path")
@@ -62,6 +64,11 @@ def shares(groups: Sequence[str], sizes: Sequence[int], diagonal: NDArray[np.flo
         start += size
     total = sum(sums.values())
     return {group: value / total if total > 0 else 0.0 for group, value in sums.items()}
+
+
+def stage_shares(layout: Layout, diagonal: NDArray[np.floating]) -> dict[str, float]:
+    """The share of each stage (sensitivity net, every cascade; or thirds) in a Fisher trace."""
+    return shares(stages(layout.names), [place.stop - place.start for place in layout.slices], diagonal)
 
 
 def profile(names: Sequence[str], sizes: Sequence[int], diagonal: NDArray[np.floating]) -> Mapping[str, float]:

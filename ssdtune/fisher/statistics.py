@@ -61,8 +61,7 @@ class SetStatistics:
     @cached_property
     def eigenvalues(self) -> Floats:
         """The nonzero eigenvalues of F, falling; those within rounding of 0 left out."""
-        values = self._eigen[0]
-        return values[values > RANK_TOLERANCE * values[0]]
+        return above_rounding(self._eigen[0])
 
     @cached_property
     def basis(self) -> Floats:
@@ -75,14 +74,29 @@ class SetStatistics:
         return self._eigen[1][:, :k] / np.sqrt(self.n * self.eigenvalues[:k])
 
 
+def above_rounding(eigenvalues: Floats) -> Floats:
+    """Those that are not 0 but for rounding."""
+    return eigenvalues[eigenvalues > RANK_TOLERANCE * eigenvalues.max(initial=0.0)]
+
+
 def top_share(x: SetStatistics) -> float:
-    return float(x.eigenvalues[0] / x.eigenvalues.sum()) if len(x.eigenvalues) else 0.0
+    return top_share_of(x.eigenvalues)
+
+
+def top_share_of(eigenvalues: Floats) -> float:
+    """λ_1 / Σ λ of falling eigenvalues above rounding."""
+    return float(eigenvalues[0] / eigenvalues.sum()) if len(eigenvalues) else 0.0
 
 
 def effective_rank(x: SetStatistics) -> float:
-    if not len(x.eigenvalues):
+    return effective_rank_of(x.eigenvalues)
+
+
+def effective_rank_of(eigenvalues: Floats) -> float:
+    """exp(-Σ p ln p), p = λ / Σ λ, of eigenvalues above rounding."""
+    if not len(eigenvalues):
         return 0.0
-    p = x.eigenvalues / x.eigenvalues.sum()
+    p = eigenvalues / eigenvalues.sum()
     return float(np.exp(-np.sum(p * np.log(p))))
 
 

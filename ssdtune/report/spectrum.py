@@ -15,7 +15,7 @@ from ssdtune.fisher import depth
 from ssdtune.fisher.damage import DamageTerms
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.result import FisherAnalysis
-from ssdtune.fisher.statistics import RANK_TOLERANCE
+from ssdtune.fisher.statistics import above_rounding
 from ssdtune.report.chart import line, new_chart, translucent
 from ssdtune.report.style import FORGET, GREEN, MUTED, PURPLE, QUIET, RETAIN, SEQUENTIAL, polish
 
@@ -47,13 +47,10 @@ def view_spectrum(analysis: FisherAnalysis) -> SpectrumView:
     """What an analysis has to show; the damage plane is worked out here, without a forward pass."""
     sets = {"forget": analysis.forget, "retain": analysis.retain}
     values = analysis.features()
-    layout = analysis.layout
-    stages = depth.stages(layout.names)
-    sizes = [place.stop - place.start for place in layout.slices]
-    shares = {name: depth.shares(stages, sizes, part.diagonal) for name, part in sets.items()}
+    shares = {name: depth.stage_shares(analysis.layout, part.diagonal) for name, part in sets.items()}
     alphas, lams = plane_axes(analysis.ratios)
     return SpectrumView(
-        eigenvalues={name: _above_rounding(part.spectrum.eigenvalues) for name, part in sets.items()},
+        eigenvalues={name: above_rounding(part.spectrum.eigenvalues) for name, part in sets.items()},
         effective_rank={name: values[f"{name}_effective_rank"] for name in sets},
         ratios=analysis.ratios,
         depth={stage: {name: shares[name][stage] for name in sets} for stage in shares["forget"]},
@@ -244,10 +241,6 @@ def _grey_above_diagonal(figure: go.Figure, view: SpectrumView, column: int) -> 
         row=1,
         col=column,
     )
-
-
-def _above_rounding(eigenvalues: Floats) -> Floats:
-    return eigenvalues[eigenvalues > RANK_TOLERANCE * eigenvalues.max(initial=0.0)]
 
 
 def damage_map(view: SpectrumView, name: str) -> Floats:

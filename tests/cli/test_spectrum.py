@@ -63,6 +63,21 @@ def test_features_are_printed_and_files_written_and_named(study, tmp_path, capsy
         assert name in out
 
 
+def test_the_spectrum_of_each_block_on_request(study, capsys):
+    code, out, err = run(capsys, study, "--groups", "block", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    groups, shares = document["group_eigenvalues"], document["depth"]
+    for name in ("forget", "retain"):
+        assert list(groups[name]) == list(shares[name]) == ["sensitivity net", "cascade 1", "cascade 2"]
+        traces = {group: sum(values) for group, values in groups[name].items()}
+        whole = sum(traces.values())
+        assert whole == pytest.approx(10 ** document["features"][f"{name}_log10_trace"], rel=1e-5)
+        assert shares[name] == pytest.approx({group: trace / whole for group, trace in traces.items()}, rel=1e-4)
+    code, out, err = run(capsys, study, "--groups", "block")
+    assert code == 0 and "cascade 2" in out and "forget rank" in out
+
+
 def test_json_is_the_same_and_the_analysis_can_be_kept(study, tmp_path, capsys):
     files = {"page": "p.html", "picture": "p.png", "analysis": "fisher.h5"}
     arguments = ("--html", "p.html", "--png", "p.png", "--out", "fisher.h5", "--json")
