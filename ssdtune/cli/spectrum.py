@@ -110,7 +110,7 @@ def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:
 
 
 def group_rows(analysis: FisherAnalysis) -> list[list[object]]:
-    """Of each group: its share of the whole trace, top share and effective rank, for either set."""
+    """Of each group and either set: the group's share of the whole trace, top share and effective rank."""
     from ssdtune.fisher.statistics import above_rounding, effective_rank_of, top_share_of
 
     rows: list[list[object]] = []
