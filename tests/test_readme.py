@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ssdtune.search.recorded import recorded
 from ssdtune.studyfile import StudyFile
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ def test_the_python_example_makes_the_third_class_forgotten(capsys):
     right = (scope["model"](scope["x"]).argmax(-1) == scope["y"]).float().reshape(3, 20).mean(1)
     assert right[:2].min() > 0.9
     assert right[2] < 0.5
-    assert scope["study"].best_trial.user_attrs["feasible"]
+    assert recorded(scope["study"].best_trial)["feasible"]
 
 
 def test_the_study_file_is_valid():

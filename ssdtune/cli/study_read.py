@@ -46,6 +46,7 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
     """Show what a study was made with, how far it is, and its best trials."""
     from ssdtune.report.statement import fact_rows, finding
     from ssdtune.report.view import read_view
+    from ssdtune.search.cost import cost_of
     from ssdtune.search.export import study_document
 
     study = open_study(name, storage)
@@ -55,10 +56,13 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
         counts = {key: getattr(view.counts, key) for key in ("finished", "running", "failed", "interrupted")}
         if view.prior is not None:
             document["prior"] = view.prior.summary()
+        document["cost"] = cost_of(study).document()
         print_json({**document, "trials": counts, "best": _document(view.best, view.facts) if view.best else None})
         return
     click.echo(f"study {name}: {finding(view)}")
     print_table(["fact", "value"], fact_rows(view))
+    if view.trials:
+        print_table(["account", ""], cost_of(study).rows())
     _print_top(view.trials, "best trials")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, track
+from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import load_inputs, print_warnings
 from ssdtune.cli.study_read import best_document, print_best
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 @click.option(
     "--trials", type=click.IntRange(min=1), help="Finished trials the study is to have in all.  [default: its budget]"
 )
+@click.option("--exact", is_flag=True, help="Every slice of every trial, one by one in float32; nothing is reused.")
 @storage_option
 @device_option
 @json_option
-def run(name: str, trials: int | None, storage: str | None, device: str, as_json: bool) -> None:
+def run(name: str, trials: int | None, exact: bool, storage: str | None, device: str, as_json: bool) -> None:
     """Run a study until it has all its trials; run it again after a stop to go on.
 
+    Trials that are clearly not the best are stopped early and keep an estimate; the best is always evaluated in full.
     Ctrl-C keeps every finished trial. Inputs that changed since the study was made are refused.
     """
     from ssdtune.search.facts import read_facts
@@ -44,6 +47,7 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
     from ssdtune.report.statement import next_commands
     from ssdtune.report.view import read_view
+    from ssdtune.search.cost import cost_of
     from ssdtune.search.run import run_study
 
     total = trials or facts.search.trials
@@ -58,7 +62,8 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
             f"study {name} has {started} finished trials already; ask for more with: {again} --trials N", err=True
         )
     try:
-        run_study(study, task, analysis, trials=total, on_trial=Report(facts, started, total), track=track)
+        report = Report(facts, started, total)
+        run_study(study, task, analysis, trials=total, exact=exact, on_trial=report, say=_say, track=track)
     except KeyboardInterrupt:
         finished = count_trials(study).finished
         click.echo(f"stopped: {finished} of {total} trials are finished and kept; go on with: {again}", err=True)
@@ -66,9 +71,10 @@ def run(name: str, trials: int | None, storage: str | None, device: str, as_json
     finally:
         attach(study)
     if as_json:
-        print_json(best_document(study))
+        print_json({**best_document(study), "cost": cost_of(study).document()})
         return
     print_best(study)
+    print_table(["account", ""], cost_of(study).rows())
     for command in next_commands(read_view(study)):
         click.echo(f"next: {next_line(command.removeprefix('ssdtune '), storage)}")
 
@@ -91,10 +97,11 @@ class Report:
         self.facts, self.started, self.total, self.start = facts, started, total, time.monotonic()
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        from ssdtune.search.recorded import recorded
         from ssdtune.search.records import best_of, scored_trials
 
-        scored = scored_trials(study)
-        done = len(scored)
+        scored = scored_trials(study, facts=self.facts)
+        done, values = len(scored), recorded(trial)
         this = next(item for item in scored if item.number == trial.number)
         best = best_of(scored)
         left = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
@@ -102,21 +109,27 @@ class Report:
             f"{done}/{self.total}",
             f"score {this.score.value:.4f}",
             f"retained {this.score.retained:.3f}",
-            f"remembered {this.score.remembered:.3f}" + _remark(trial, this.score.feasible),
+            f"remembered {this.score.remembered:.3f}" + _remark(values, this.score.feasible),
         ]
         if best is not None:
             words.append(
-                f"best {best.score.value:.4f} (trial {best.number})" + _remark(best.trial, best.score.feasible)
+                f"best {best.score.value:.4f} (trial {best.number})"
+                + _remark(recorded(best.trial), best.score.feasible)
             )
         # not click.echo, which writes past the progress bar that holds the terminal's last line
         words += [f"eta {duration(left)}", f"alpha {this.setting.alpha:.4g}", f"lambda {this.setting.lam:.4g}"]
         print("  ".join(words), file=sys.stderr, flush=True)
 
 
-def _remark(trial: FrozenTrial, feasible: bool) -> str:
-    if trial.user_attrs.get("non_finite"):
+def _remark(values: Mapping[str, Any], feasible: bool) -> str:
+    if values.get("non_finite"):
         return " not finite"
-    return "" if feasible else " infeasible"
+    words = "" if feasible else " infeasible"
+    return words + (f" (stopped after {values['step']} slices)" if "stopped" in values else "")
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.search.prior import PIECE
+from ssdtune.search.recorded import recorded
 
 _OLD_KEY = "constraints"
 
@@ -39,9 +40,10 @@ class DashboardStorage(RDBStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """All trials, with their constraints under the old key too."""
+        """All trials, with their measures one by one, and their constraints under the old key too."""
         trials = super().get_all_trials(study_id, deepcopy, states)
         for trial in trials:
+            trial.user_attrs = recorded(trial)
             values = list(trial.constraints.values())
             if values:
                 trial.system_attrs = {**trial.system_attrs, _OLD_KEY: values}

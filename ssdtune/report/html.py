@@ -12,6 +12,7 @@ from ssdtune.report.history import history_figures
 from ssdtune.report.page import Block, Command, Image, Page, Plot, Section, Table, Text, Tile
 from ssdtune.report.statement import fact_rows, finding, next_commands
 from ssdtune.report.view import StudyView
+from ssdtune.search.recorded import recorded
 
 _CAPTIONS = {
     "ssdtune-trajectory": "Each dot is one trial: dampen, reconstruct every scored slice, score.",
@@ -58,7 +59,7 @@ def tiles(view: StudyView) -> list[Tile]:
     best = view.best
     if best is None:
         return []
-    score, recorded = best.score, best.trial.user_attrs
+    score, measured = best.score, recorded(best.trial)
     shown = [
         Tile("score s", f"{score.value:.3f}", f"untouched {view.untouched.value:.3f}"),
         Tile("retained", f"{score.retained:.1%}", f"at least {view.facts.rule.min_retained:.0%} asked"),
@@ -66,8 +67,8 @@ def tiles(view: StudyView) -> list[Tile]:
         Tile("alpha", f"{best.setting.alpha:.4g}", "selection threshold"),
         Tile("lambda", f"{best.setting.lam:.4g}", "dampening constant"),
     ]
-    if "rho" in recorded:
-        shown.append(Tile("selected", f"{recorded['rho']:.2%}", "of all parameters"))
+    if "rho" in measured:
+        shown.append(Tile("selected", f"{measured['rho']:.2%}", "of all parameters"))
     return shown
 
 
@@ -95,9 +96,9 @@ def trials_table(view: StudyView) -> Table:
             item.score.retained,
             item.score.remembered,
             item.score.feasible,
-            item.trial.user_attrs.get("rho"),
-            item.trial.user_attrs.get("kappa"),
-            _remark(item.trial.user_attrs),
+            recorded(item.trial).get("rho"),
+            recorded(item.trial).get("kappa"),
+            _remark(recorded(item.trial)),
         ]
         for item in view.trials
     ]
@@ -129,10 +130,12 @@ def _provenance(view: StudyView) -> list[Block]:
     return blocks
 
 
-def _remark(recorded: Mapping[str, object]) -> str:
-    if broken := recorded.get("non_finite"):
+def _remark(measured: Mapping[str, object]) -> str:
+    if broken := measured.get("non_finite"):
         names = broken if isinstance(broken, list) else [broken]
         return f"non-finite output on {', '.join(str(name) for name in names)}"
-    if source := recorded.get("reused_from"):
+    if reason := measured.get("stopped"):
+        return f"stopped early, {reason}: estimates from {measured.get('step')} slices"
+    if source := measured.get("reused_from"):
         return f"as {source}"
     return ""

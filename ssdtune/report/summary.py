@@ -10,6 +10,7 @@ from typing import Any
 
 from ssdtune.files import atomic_path
 from ssdtune.report.view import StudyView
+from ssdtune.search.recorded import recorded
 from ssdtune.search.records import ScoredTrial
 
 FORMAT = 1
@@ -69,16 +70,16 @@ def _measures(view: StudyView, label: str) -> dict[str, float | None]:
 
 
 def _trial(item: ScoredTrial) -> dict[str, Any]:
-    recorded = item.trial.user_attrs
+    measured = recorded(item.trial)
     return {
         "trial": item.number,
         "alpha": item.setting.alpha,
         "lambda": item.setting.lam,
         "exponent": item.setting.exponent,
-        "rho": recorded.get("rho"),
-        "kappa": recorded.get("kappa"),
+        "rho": measured.get("rho"),
+        "kappa": measured.get("kappa"),
         "score": item.score.value,
-        "raw_score": _finite(recorded.get("raw_score")),
+        "raw_score": _finite(measured.get("raw_score")),
         "retained": item.score.retained,
         "remembered": item.score.remembered,
         "feasible": item.score.feasible,

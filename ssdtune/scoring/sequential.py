@@ -9,7 +9,8 @@ level of 1e-3 a look keeps the chance to lose a true best under 1 % over all loo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -27,10 +28,14 @@ Reason = Literal["infeasible", "worse"]
 
 @dataclass(frozen=True)
 class Standing:
-    """The best trial so far, fully evaluated; ``columns[set]`` (n,) its qualities in scoring order, where known."""
+    """The best trial so far, fully evaluated.
+
+    columns : by set, (n,) its qualities in scoring order, where known. label : which trial it is.
+    """
 
     score: Score
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    label: Hashable = None
 
     def beaten_by(self, other: Score) -> bool:
         """Whether ``other`` is the better trial: feasible before infeasible, then by score or by violation."""
@@ -50,10 +55,21 @@ class Verdict:
     reason: Reason | None
 
 
-def look(found: Measured, controls: dict[str, np.ndarray], rule: ScoreRule, best: Standing | None) -> Verdict:
-    """Judge a trial from the slices measured so far; ``controls[set]`` is (k, N) in scoring order."""
+def look(
+    found: Measured,
+    controls: dict[str, np.ndarray],
+    rule: ScoreRule,
+    best: Standing | None,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> Verdict:
+    """Judge a trial from the slices measured so far.
+
+    controls : by set, (k, N) in scoring order. shift : added to the means of retain and forget quality.
+    """
     retain, forget = (
-        estimate_mean(found.quality(name), controls[name], slice(0, found.done[name])) for name in (RETAIN, FORGET)
+        replace(estimate, mean=estimate.mean + moved)
+        for name, moved in zip((RETAIN, FORGET), shift, strict=True)
+        for estimate in [estimate_mean(found.quality(name), controls[name], slice(0, found.done[name]))]
     )
     return Verdict(retain, forget, None if best is None else stop_reason(retain, forget, rule, best.score))
 

@@ -15,6 +15,7 @@ import optuna
 from ssdtune.errors import ConfigError, StorageError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.progress import Track, silent
+from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.search.facts import StudyFacts, read_facts
 from ssdtune.search.objective import Memo, memo_of
 from ssdtune.search.prior import StudyPrior, fix_prior, keep_prior, read_prior
@@ -154,8 +155,19 @@ def run_competition(
     left = sum(max(trials - count_trials(study).finished, 0) for study in studies.values())
     ticks = iter(track(range(left), "trials", left))
     next(ticks, None)  # draws the bar
+    evaluator = Evaluator(task, batch_size=batch_size)
     for entry, study in studies.items():
-        run_study(study, task, analysis, trials=trials, memo=memo, batch_size=batch_size, track=_advancing(ticks))
+        run_study(
+            study,
+            task,
+            analysis,
+            trials=trials,
+            memo=memo,
+            batch_size=batch_size,
+            stop_early=False,  # every sampler's trials are compared, and its measures serve the others
+            evaluator=evaluator,
+            track=_advancing(ticks),
+        )
         if on_study is not None:
             on_study(entry, study)
     for _ in ticks:  # trials that other processes have run

@@ -14,6 +14,7 @@ from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
 from ssdtune.search.facts import read_facts
 from ssdtune.search.prior import read_prior
+from ssdtune.search.recorded import recorded
 
 _FIRST = ("retained", "remembered", "feasible", "raw_score", "rho", "kappa")
 
@@ -46,8 +47,8 @@ def study_document(study: optuna.Study) -> dict[str, Any]:
 def trial_row(trial: FrozenTrial) -> dict[str, Any]:
     """One trial, finished or not, flat: number, state, times, parameters, score, constraint, everything recorded."""
     times = {"started": trial.datetime_start, "finished": trial.datetime_complete}
-    recorded = trial.user_attrs
-    first = {name: recorded[name] for name in _FIRST if name in recorded}
+    values = recorded(trial)
+    first = {name: values[name] for name in _FIRST if name in values}
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
@@ -56,7 +57,7 @@ def trial_row(trial: FrozenTrial) -> dict[str, Any]:
         "score": trial.value,
         **{f"violation_{name}": value for name, value in trial.constraints.items()},
         **first,
-        **recorded,
+        **values,
     }
 
 

@@ -14,6 +14,7 @@ from ssdtune.prior.experience import Experience
 from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
 from ssdtune.search.facts import StudyFacts, as_number, is_ours, read_facts
 from ssdtune.search.packed import read_packed, write_packed
+from ssdtune.search.recorded import recorded
 from ssdtune.search.space import Analysis
 
 Array = NDArray[np.float64]
@@ -57,11 +58,11 @@ def lesson_of(study: optuna.Study) -> Experience | None:
     facts, view = read_facts(study), TaskView.from_json(raw)
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    full = [trial for trial in finished if trial.state == TrialState.COMPLETE and trial.user_attrs.get("rho", 0) > 0]
+    full = [trial for trial in finished if trial.state == TrialState.COMPLETE and recorded(trial).get("rho", 0) > 0]
     if len(finished) < facts.search.trials or len(full) < _FEWEST or not facts.rule.q_forget > facts.rule.floor:
         return None
-    rho, kappa = (np.array([float(trial.user_attrs[name]) for trial in full]) for name in ("rho", "kappa"))
-    alpha = np.array([float(trial.user_attrs["effective_alpha"]) for trial in full])
+    rho, kappa = (np.array([float(recorded(trial)[name]) for trial in full]) for name in ("rho", "kappa"))
+    alpha = np.array([float(recorded(trial)["effective_alpha"]) for trial in full])
     retain, forget = (f"{name}_{facts.quality}" for name in ("retain", "forget"))
     return Experience(
         key=study.study_name,
@@ -100,4 +101,4 @@ def terms_at(view: TaskView, rho: Array, kappa: Array) -> dict[str, Array]:
 
 
 def _column(trials: list[FrozenTrial], facts: StudyFacts, which: int) -> Array:
-    return np.array([as_number(facts.qualities(trial.user_attrs)[which]) for trial in trials])
+    return np.array([as_number(facts.qualities(recorded(trial))[which]) for trial in trials])

@@ -1,8 +1,7 @@
-"""One trial: dampen, reconstruct every scored set, score; everything measured is recorded as plain values."""
+"""One trial: dampen, reconstruct, score; everything measured is recorded as plain values."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,31 +11,35 @@ import optuna
 from optuna.trial import TrialState
 
 from ssdtune.errors import TrialError
-from ssdtune.evaluation import DEFAULT_BATCH_SIZE, evaluate
-from ssdtune.search.facts import Measured, StudyFacts, as_recorded
+from ssdtune.evaluation import DEFAULT_BATCH_SIZE
+from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
-from ssdtune.search.records import NON_FINITE, recorded_qualities
+from ssdtune.search.measuring import Fast, Measurement, Plain
+from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, REUSED, STOPPED, recorded
+from ssdtune.search.records import FINISHED, best_of, recorded_qualities, scored_trials
+from ssdtune.search.sampler import UNCLIPPED
 from ssdtune.search.samplers import ERROR, SEED_NUMBER, ReproducibleSampler
 from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
-from ssdtune.task import Task, move
+from ssdtune.task import Task
 
 CONSTRAINT = "min_retained"
 UNTOUCHED = "untouched model"
 
-Memo = dict[Setting, tuple[Measured, str]]
-"""Measures already taken, and the trial they come from, by effective setting."""
+Dampening = tuple[float, float, float]
+"""What a setting does: (rho, lambda, exponent). Equal ones select the same parameters and shrink them alike."""
+
+Memo = dict[Dampening, tuple[Measured, str]]
+"""Measures already taken in full, and the trial they come from."""
 
 
 def memo_of(study: optuna.Study, facts: StudyFacts) -> Memo:
     """The measures that a study has recorded; may be merged with those of other studies on the same inputs."""
     memo: Memo = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        recorded = trial.user_attrs
-        if "effective_alpha" in recorded:
-            key = Setting(recorded["effective_alpha"], trial.params["lambda"], facts.search.exponent)
-            names = [*facts.baseline, NON_FINITE]
-            measured = {name: recorded[name] for name in names if name in recorded}
-            memo.setdefault(key, (measured, f"trial {trial.number} of {study.study_name}"))
+        values = recorded(trial)
+        if "rho" in values:
+            key = (values["rho"], trial.params["lambda"], facts.search.exponent)
+            memo.setdefault(key, (_measures(facts, values), f"trial {trial.number} of {study.study_name}"))
     return memo
 
 
@@ -47,9 +50,11 @@ class OverBudget(Exception):
 class Objective:
     """The objective of a study, called by Optuna with each trial.
 
-    ``memo`` is shared and grows: settings that dampen alike are evaluated once. A trial whose output is not finite is
-    finished, infeasible and worst-scored, with the sets concerned in ``non_finite``. ``budget`` is the number of
-    finished trials that the study is to have in all.
+    ``memo`` is shared and grows: settings that dampen alike are evaluated once. A trial that is clearly not the best is
+    stopped early, and is recorded as pruned with its estimate. A trial whose output is not finite is finished,
+    infeasible and worst-scored, with the sets concerned in ``non_finite``. ``budget`` is the number of finished trials
+    that the study is to have in all. ``fast`` does the evaluations; without it every trial is evaluated the plain way,
+    in full, whatever was measured before.
 
     Raises
     ------
@@ -69,12 +74,16 @@ class Objective:
         worker: str = "",
         interrupts: Interrupts | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
+        fast: Fast | None = None,
     ) -> None:
         self.task, self.analysis, self.facts, self.memo = task, analysis, facts, memo
         self.space = SearchSpace.of(facts.search)
-        self.sampler, self.worker, self.batch_size = sampler, worker, batch_size
+        self.sampler, self.worker, self.fast = sampler, worker, fast
         self.budget, self.interrupts = budget, interrupts or Interrupts()
         self.current = -1  # number of the trial under way or last run
+        self._plain = Plain(task, batch_size)
+        self._stopped: dict[Dampening, dict[str, Any]] = {}  # trials stopped early, by what they do
+        self._idle_since = time.perf_counter()
 
     def __call__(self, trial: optuna.Trial) -> float:
         self.current = trial.number
@@ -84,61 +93,92 @@ class Objective:
         if self.budget is not None and _earlier(trial) >= self.budget:
             raise OverBudget
         setting = self.space.suggest(trial)
+        searching = time.perf_counter() - self._idle_since
         try:
             with self.interrupts.welcome():
-                recorded = self.measure(setting)
+                self._know_the_best(trial.study)
+                measured = self.measure(setting)
         except Exception as reason:
             what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
             trial.set_user_attr(ERROR, f"{type(reason).__name__}: {what}")
             todo = "finished trials are kept; mend the cause and run again"
             raise TrialError(f"trial {trial.number} failed ({what})", _where(trial, setting), todo) from reason
-        return self.record(trial, setting, recorded)
+        self._idle_since = time.perf_counter()
+        return self.record(trial, setting, {**measured, "seconds_search": searching})
 
     def measure(self, setting: Setting) -> dict[str, Any]:
-        """Measures and seconds of one setting, from the memo where it dampens like one already measured."""
+        """Measures, slices and seconds of one setting, from the memo where it dampens like one already measured."""
         rho, kappa = coordinates(self.analysis, setting)
         effective = setting.effective
-        recorded: dict[str, Any] = {"effective_alpha": effective.alpha, "rho": rho, "kappa": kappa}
-        known = (self.facts.baseline, UNTOUCHED) if rho == 0 else self.memo.get(effective)
+        where = {"effective_alpha": effective.alpha, "rho": rho, "kappa": kappa}
+        key = (rho, setting.lam, setting.exponent)
+        if self.fast is None:
+            return {**where, **self._plain(self.analysis, setting).values, EXACT: True}
+        known = (self.facts.baseline, UNTOUCHED) if rho == 0 else self.memo.get(key)
         if known is not None:
-            return recorded | dict(known[0]) | {"reused_from": known[1]}
-        start = time.perf_counter()
-        params = move(self.analysis.dampen(setting.alpha, setting.lam, setting.exponent), self.task.device)
-        dampened = time.perf_counter()
-        measures = evaluate(self.task, params, batch_size=self.batch_size)
-        done = time.perf_counter()
-        recorded |= as_recorded(measures.summary())
-        broken = [name for name in measures.values if not math.isfinite(measures.quality(name))]
-        if broken:
-            recorded[NON_FINITE] = broken
-        return recorded | {"seconds_dampen": dampened - start, "seconds_evaluate": done - dampened}
+            return {**where, **known[0], REUSED: known[1]}
+        if key in self._stopped:
+            return {**where, **self._stopped[key]}
+        return {**where, **self.fast(self.analysis, setting).values}
 
-    def record(self, trial: optuna.Trial, setting: Setting, recorded: Mapping[str, Any]) -> float:
-        """Score the measures and store them with the trial; returns the objective's value."""
-        qualities = recorded_qualities(self.facts, recorded)
-        score = self.facts.rule(*qualities)
-        raw = replace(self.facts.rule, kind="raw")(*qualities)
+    def record(self, trial: optuna.Trial, setting: Setting, measured: Mapping[str, Any]) -> float:
+        """Score the measures and store them with the trial; returns the objective's value.
+
+        Raises
+        ------
+        optuna.TrialPruned : the trial was stopped early; its estimate is then its last reported value.
+        """
+        facts, name = self.facts, f"trial {trial.number} of {trial.study.study_name}"
+        qualities = recorded_qualities(facts, measured)
+        score = facts.rule(*qualities)
         attributes = {
             "feasible": score.feasible,
             "retained": score.retained,
             "remembered": score.remembered,
-            "raw_score": raw.value,
-            **recorded,
+            "raw_score": replace(facts.rule, kind="raw")(*qualities).value,
+            **self._unclipped(qualities),
+            **measured,
         }
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
+        trial.set_user_attr(MEASURES, attributes)
         trial.set_constraint(CONSTRAINT, score.violation)
-        names = [*self.facts.baseline, NON_FINITE]
-        measured = {name: recorded[name] for name in names if name in recorded}
-        self.memo.setdefault(setting.effective, (measured, f"trial {trial.number} of {trial.study.study_name}"))
+        key = (measured["rho"], setting.lam, setting.exponent)
+        if STOPPED in measured:
+            kept = {value: measured[value] for value in measured if not value.startswith("seconds_")}
+            self._stopped.setdefault(key, {**kept, "slices": 0, REUSED: name})
+            trial.report(score.value, int(measured["step"]))
+            raise optuna.TrialPruned(measured[STOPPED])
+        self.memo.setdefault(key, (_measures(facts, measured), name))
+        if self.fast is not None:
+            self.fast.keep(setting, score)
         return score.value
+
+    def _unclipped(self, qualities: tuple[float, float]) -> dict[str, float]:
+        """retained and remembered without the clipping to [0, 1], for samplers that model them."""
+        rule, (retain, forget) = self.facts.rule, qualities
+        if retain != retain or forget != forget or rule.q_forget <= rule.floor:
+            return {}
+        unclipped = (retain / rule.q_retain, (forget - rule.floor) / (rule.q_forget - rule.floor))
+        return {f"{name}{UNCLIPPED}": value for name, value in zip(("retained", "remembered"), unclipped, strict=True)}
+
+    def _know_the_best(self, study: optuna.Study) -> None:
+        if self.fast is not None:
+            best = best_of(scored_trials(study, self.facts.rule, self.facts))
+            if best is not None:
+                self.fast.stand_against(self.analysis, best.setting, best.score)
+
+
+def _measures(facts: StudyFacts, values: Mapping[str, Any]) -> Measured:
+    return {name: values[name] for name in [*facts.baseline, NON_FINITE] if name in values}
 
 
 def _earlier(trial: optuna.Trial) -> int:
     """Trials of lower numbers that are finished or under way."""
-    counted = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+    counted = trial.study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
     return sum(other.number < trial.number for other in counted)
 
 
 def _where(trial: optuna.Trial, setting: Setting) -> str:
     return f"study '{trial.study.study_name}', alpha {setting.alpha:.6g}, lambda {setting.lam:.6g}"
+
+
+__all__ = ["CONSTRAINT", "UNTOUCHED", "Measurement", "Memo", "Objective", "OverBudget", "memo_of"]

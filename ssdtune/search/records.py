@@ -13,15 +13,17 @@ from optuna.trial import FrozenTrial, TrialState
 from ssdtune.errors import ConfigError
 from ssdtune.score import Score, ScoreRule
 from ssdtune.search.facts import StudyFacts, as_number, read_facts
+from ssdtune.search.recorded import NON_FINITE, recorded
 from ssdtune.search.samplers import interrupted
 from ssdtune.search.space import ALPHA, LAMBDA, Setting
 
-NON_FINITE = "non_finite"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of trials that count towards the budget: evaluated in full, or stopped early with an estimate."""
 
 
 @dataclass(frozen=True)
 class ScoredTrial:
-    """A finished trial under some score rule."""
+    """A finished trial under some score rule; ``estimated`` if it was stopped early and its score is an estimate."""
 
     trial: FrozenTrial
     score: Score
@@ -30,6 +32,10 @@ class ScoredTrial:
     @property
     def number(self) -> int:
         return self.trial.number
+
+    @property
+    def estimated(self) -> bool:
+        return self.trial.state == TrialState.PRUNED
 
 
 @dataclass(frozen=True)
@@ -47,39 +53,45 @@ def count_trials(study: optuna.Study) -> Counts:
     stopped = sum(interrupted(trial) for trial in trials)
     states = [trial.state for trial in trials]
     return Counts(
-        finished=states.count(TrialState.COMPLETE),
+        finished=sum(state in FINISHED for state in states),
         running=states.count(TrialState.RUNNING),
         failed=states.count(TrialState.FAIL) - stopped,
         interrupted=stopped,
     )
 
 
-def scored_trials(study: optuna.Study, rule: ScoreRule | None = None) -> list[ScoredTrial]:
-    """All finished trials in order, scored from their recorded measures under ``rule`` (None: the study's own)."""
-    facts = read_facts(study)
+def scored_trials(
+    study: optuna.Study, rule: ScoreRule | None = None, facts: StudyFacts | None = None
+) -> list[ScoredTrial]:
+    """All finished trials in order, scored from their recorded measures under ``rule`` (None: the study's own).
+
+    ``facts`` are the study's, if they have been read already.
+    """
+    facts = facts or read_facts(study)
     rule = rule or facts.rule
     return [
         ScoredTrial(
             trial=trial,
-            score=rule(*recorded_qualities(facts, trial.user_attrs)),
+            score=rule(*recorded_qualities(facts, recorded(trial))),
             setting=Setting(trial.params[ALPHA], trial.params[LAMBDA], facts.search.exponent),
         )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial in study.get_trials(deepcopy=False, states=FINISHED)
     ]
 
 
-def recorded_qualities(facts: StudyFacts, recorded: Mapping[str, Any]) -> tuple[float, float]:
-    """(q_retain, q_forget) of a trial; NaN where any of its output was not finite."""
-    if recorded.get(NON_FINITE):
+def recorded_qualities(facts: StudyFacts, measured: Mapping[str, Any]) -> tuple[float, float]:
+    """(q_retain, q_forget) of a trial's measures; NaN where any of its output was not finite."""
+    if measured.get(NON_FINITE):
         return math.nan, math.nan
-    return facts.qualities(recorded)
+    return facts.qualities(measured)
 
 
 def best_of(scored: list[ScoredTrial]) -> ScoredTrial | None:
     """The best feasible trial; without one, the trial that violates the constraint least; None of no trials.
 
-    Equals ``study.best_trial`` wherever that is defined.
+    Always one that was evaluated in full. Equals ``study.best_trial`` wherever that is defined.
     """
+    scored = [item for item in scored if not item.estimated]
     feasible = [item for item in scored if item.score.feasible]
     if feasible:
         return max(feasible, key=lambda item: item.score.value)
@@ -112,10 +124,11 @@ def trial_record(item: ScoredTrial) -> dict[str, Any]:
         "remembered": item.score.remembered,
         "feasible": item.score.feasible,
         "violation": item.score.violation,
-        "recorded": dict(trial.user_attrs),
+        "recorded": recorded(trial),
     }
 
 
 def measures_of(item: ScoredTrial, facts: StudyFacts) -> dict[str, float]:
     """The recorded measures of a trial under the names of the baseline; NaN where not finite."""
-    return {name: as_number(item.trial.user_attrs.get(name)) for name in facts.baseline}
+    measured = recorded(item.trial)
+    return {name: as_number(measured.get(name)) for name in facts.baseline}

@@ -17,15 +17,22 @@ from ssdtune.errors import DataError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.prior.improvement import Goal
 from ssdtune.progress import Track, silent
+from ssdtune.scoring.evaluator import Evaluator, Say
+from ssdtune.scoring.precision import Precision
 from ssdtune.search.facts import StudyFacts, read_facts
 from ssdtune.search.interrupts import Interrupts
+from ssdtune.search.measuring import Fast
 from ssdtune.search.objective import Memo, Objective, OverBudget, memo_of
 from ssdtune.search.prior import fix_prior
+from ssdtune.search.recorded import EXACT
 from ssdtune.search.records import count_trials
 from ssdtune.search.samplers import ReproducibleSampler, build_sampler, choose_sampler, interrupted
 from ssdtune.search.space import Analysis
 from ssdtune.search.storage import GRACE, storage_errors
 from ssdtune.task import Task
+
+EVALUATION = "evaluation"
+"""The study's user attribute that says how its last run evaluated."""
 
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 
@@ -38,7 +45,12 @@ def run_study(
     trials: int | None = None,
     memo: Memo | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    exact: bool = False,
+    stop_early: bool = True,
+    precision: Precision = "auto",
+    evaluator: Evaluator | None = None,
     on_trial: OnTrial | None = None,
+    say: Say = lambda words: None,
     track: Track = silent,
 ) -> None:
     """Run the study until it has ``trials`` finished trials (None: as many as it was made for).
@@ -46,6 +58,11 @@ def run_study(
     Several processes may run one study on one storage; each counts the trials of all. Ctrl-C keeps every finished
     trial and gives the one under way back to the budget. ``on_trial`` is called after every finished trial; ``memo``
     shares measures between studies on the same inputs.
+
+    exact : evaluate every slice of every trial, one by one, the plain way; nothing is reused. stop_early : whether
+    trials that are clearly not the best may end before their last slice (not for samplers that learn nothing of them).
+    precision : see ``scoring.precision``. evaluator : data prepared for another study on the same inputs; prepared
+    anew, which ``say`` is told, if model or data are not those.
 
     Raises
     ------
@@ -64,6 +81,11 @@ def run_study(
     total = trials or facts.search.trials
     worker = f"{_machine()}-{os.getpid()}"
     interrupts = Interrupts()
+    if evaluator is None or not evaluator.fits(task):
+        if evaluator is not None:
+            say("model or data changed: preparing them anew")
+        evaluator = Evaluator(task, batch_size=batch_size, say=say)
+    stop_early = stop_early and choose_sampler(facts.search.sampler).sees_stopped
     objective = Objective(
         task,
         analysis,
@@ -73,8 +95,11 @@ def run_study(
         sampler=sampler,
         worker=worker,
         interrupts=interrupts,
-        batch_size=batch_size,
+        batch_size=1 if exact else batch_size,  # alone, so that a slice's number does not depend on its neighbours
+        fast=None if exact else Fast(evaluator, facts, stop_early=stop_early, precision=precision),
     )
+    with storage_errors():
+        study.set_user_attr(EVALUATION, {EXACT: exact, "stop_early": stop_early and not exact})
     with storage_errors(), _stopping_cleanly(study, objective, sampler), interrupts.taken():
         for _ in track(_turns(study, total), "trials", max(total - count_trials(study).finished, 0)):
             if _run_one(study, objective) and on_trial is not None:

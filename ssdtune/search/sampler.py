@@ -22,6 +22,7 @@ from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.improvement import Goal
 from ssdtune.prior.plane import Box, Settings
 from ssdtune.search.acquisition import ScoreSearch, Search, UnderWay, ValueSearch
+from ssdtune.search.recorded import flat
 from ssdtune.search.space import ALPHA, LAMBDA
 
 RETAINED, REMEMBERED = "retained", "remembered"
@@ -42,10 +43,10 @@ class SpectrumSampler(BaseSampler):
     left. Every proposal depends only on (seed, study name, how many earlier trials have not failed) and on what the
     storage holds: a resumed study continues as it would have, and processes that share a storage keep apart.
 
-    Trials are read through their user attributes ``retained`` and ``remembered``; ``*_unclipped`` replace them where
-    present, ``*_se`` are standard errors of estimates (pruned trials count with them). Where the trials' values are not
-    this score, the sampler falls back to a Gaussian process on the values. Parameters other than ``alpha`` and
-    ``lambda`` go to ``independent_sampler``.
+    Trials are read through their user attributes ``retained`` and ``remembered``, which may also be items of one named
+    ``measures``; ``*_unclipped`` replace them where present, ``*_se`` are standard errors of estimates (pruned trials
+    count with them). Where the trials' values are not this score, the sampler falls back to a Gaussian process on the
+    values. Parameters other than ``alpha`` and ``lambda`` go to ``independent_sampler``.
 
     Parameters
     ----------
@@ -201,14 +202,15 @@ def _outputs(trial: FrozenTrial) -> list[list[float]] | None:
     An output that is not finite is recorded as the worst score; its remembered says nothing of the forget set.
     """
     values, errors = [], []
+    recorded = flat(trial.user_attrs)
     for name in (RETAINED, REMEMBERED):
-        value = trial.user_attrs.get(name + UNCLIPPED, trial.user_attrs.get(name))
+        value = recorded.get(name + UNCLIPPED, recorded.get(name))
         if not isinstance(value, int | float) or not math.isfinite(value):
             return None
         values.append(float(value))
-        error = trial.user_attrs.get(name + STANDARD_ERROR)
+        error = recorded.get(name + STANDARD_ERROR)
         errors.append(float(error) if isinstance(error, int | float) and math.isfinite(error) else 0.0)
-    if trial.user_attrs.get("non_finite"):
+    if recorded.get("non_finite"):
         errors[1] = _UNKNOWN
     return [values, errors]
 

@@ -41,12 +41,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class SamplerChoice:
-    """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior."""
+    """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior,
+    whether it learns from trials that were stopped early (for others no trial is)."""
 
     make: Callable[[Inputs], BaseSampler]
     settings: str
     sees_constraint: bool
     uses_prior: bool = False
+    sees_stopped: bool = True
 
 
 def _spectrum(given: Inputs) -> BaseSampler:
@@ -65,7 +67,8 @@ def _rival(name: str, rival: Rival) -> SamplerChoice:
             raise ConfigError(f"sampler '{name}' needs {what}", "search.sampler", "choose another")
         return rival.make(given.trial_seed, known)
 
-    return SamplerChoice(make, rival.settings, rival.sees_constraint, uses_prior=rival.needs == "mode")
+    needs_mode, is_gp = rival.needs == "mode", name.startswith("gp")
+    return SamplerChoice(make, rival.settings, rival.sees_constraint, needs_mode, sees_stopped=not is_gp)
 
 
 SAMPLERS: dict[str, SamplerChoice] = {
@@ -86,6 +89,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         "GPSampler, Optuna 5 defaults: Matern 5/2, log constrained expected improvement, 10 start-up trials; "
         "kernel refitted from scratch at every trial",
         sees_constraint=True,
+        sees_stopped=False,
     ),
     "cmaes": SamplerChoice(
         # Its own seed formula adds the trial number, so one seed a study serves the relative part.
@@ -97,6 +101,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         "CmaEsSampler, Optuna 5 defaults: 1 start-up trial, sigma0 a sixth of the box; blind to min_retained; "
         "its seed adds the trial number, so an interrupted trial shifts its draws",
         sees_constraint=False,
+        sees_stopped=False,
     ),
     "qmc": SamplerChoice(
         lambda given: QMCSampler(

@@ -10,6 +10,7 @@ from ssdtune.report.competition import competition_page
 from ssdtune.report.competition_studies import competition_of, points_of
 from ssdtune.report.page import render
 from ssdtune.report.view import read_view
+from ssdtune.search.recorded import recorded
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_points_are_the_trials_in_order(view, study):
     points = points_of(view)
     assert points.alpha.tolist() == [trial.params["alpha"] for trial in study.trials]
     assert points.lam.tolist() == [trial.params["lambda"] for trial in study.trials]
-    assert points.feasible.tolist() == [trial.user_attrs["feasible"] for trial in study.trials]
+    assert points.feasible.tolist() == [recorded(trial)["feasible"] for trial in study.trials]
     assert len(points_of(replace(view, trials=[])).alpha) == 0
 
 

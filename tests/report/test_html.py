@@ -16,6 +16,7 @@ from ssdtune.report.pictures import write_pictures
 from ssdtune.report.statement import fact_rows, finding, next_commands
 from ssdtune.report.summary import summary_of, write_summary
 from ssdtune.report.view import read_view
+from ssdtune.search.recorded import recorded
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_summary_is_the_study_in_plain_json(view, tmp_path):
     assert summary["best"]["score"] == best.score.value
     assert summary["score"]["floor"] == 0.5
     assert summary["measures"]["original"]["forget_ssim"] == view.facts.baseline["forget_ssim"]
-    assert summary["measures"]["best"]["forget_ssim"] == best.trial.user_attrs["forget_ssim"]
+    assert summary["measures"]["best"]["forget_ssim"] == recorded(best.trial)["forget_ssim"]
     assert summary["samples"] == {"fisher.retain": 5, "fisher.forget": 3, "retain": 5, "forget": 3}
     assert summary["files"]["checkpoint"].endswith("unlearned.pt")
 

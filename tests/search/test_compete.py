@@ -9,6 +9,7 @@ from ssdtune.fisher.analysis import analyse
 from ssdtune.search.compete import Entry, entries_of, open_competition, run_competition, share_prior
 from ssdtune.search.facts import read_facts
 from ssdtune.search.prior import fix_prior, read_prior
+from ssdtune.search.recorded import recorded
 from ssdtune.search.study import measure_facts
 from ssdtune.studyfile import ScoreSection, SearchSection
 
@@ -63,7 +64,7 @@ def test_a_setting_is_evaluated_once_for_all(opened, task, analysis):
     second.enqueue_trial(setting)
     run_competition(studies, task, analysis, 3)
     assert second.trials[2].params == setting
-    assert second.trials[2].user_attrs["reused_from"] == "trial 0 of cup-tpe-s0"
+    assert recorded(second.trials[2])["reused_from"] == "trial 0 of cup-tpe-s0"
 
 
 def test_a_stopped_competition_goes_on_and_may_grow(opened, task, analysis):

@@ -22,14 +22,15 @@ from ssdtune.evaluation import evaluate
 from ssdtune.score import ScoreRule
 from ssdtune.search.facts import read_facts
 from ssdtune.search.objective import UNTOUCHED, Objective, OverBudget
-from ssdtune.search.records import best_of, count_trials, scored_trials
+from ssdtune.search.recorded import recorded
+from ssdtune.search.records import FINISHED, best_of, count_trials, scored_trials
 from ssdtune.search.run import release_lost_trials, run_study
 from ssdtune.search.samplers import interrupted
 from ssdtune.search.storage import load_study
 
 
 def outcomes(study):
-    return [(trial.params, trial.value) for trial in study.trials if trial.state == TrialState.COMPLETE]
+    return [(trial.params, trial.value) for trial in study.trials if trial.state in FINISHED]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -106,18 +107,18 @@ def test_running_again_adds_nothing(task, analysis, new_study):
 
 def test_every_trial_records_its_measures(task, analysis, new_study):
     study = new_study(trials=4)
-    run_study(study, task, analysis)
+    run_study(study, task, analysis, stop_early=False)
     rule = read_facts(study).rule
     for trial in study.trials:
         params = analysis.dampen(trial.params["alpha"], trial.params["lambda"])
         measured = evaluate(task, params)
-        assert {name: trial.user_attrs[name] for name in measured.summary()} == pytest.approx(measured.summary())
+        assert {name: recorded(trial)[name] for name in measured.summary()} == pytest.approx(measured.summary())
         score = rule(measured.quality("retain"), measured.quality("forget"))
         assert trial.value == pytest.approx(score.value)
         assert trial.constraints == {"min_retained": pytest.approx(score.violation)}
-        assert trial.user_attrs["feasible"] == score.feasible
-        assert trial.user_attrs["kappa"] <= 1
-        types = {type(value) for value in trial.user_attrs.values()}
+        assert recorded(trial)["feasible"] == score.feasible
+        assert recorded(trial)["kappa"] <= 1
+        types = {type(value) for value in recorded(trial).values()}
         assert types <= {int, float, str, bool}
 
 
@@ -137,11 +138,11 @@ def test_settings_that_dampen_alike_are_evaluated_once(task, analysis, new_study
     twin.enqueue_trial({"alpha": 299.0, "lambda": 0.1})
     run_study(twin, task, analysis, trials=3, memo=memo)
     first, second, third = twin.trials
-    assert "reused_from" not in first.user_attrs
-    assert second.user_attrs["reused_from"] == "trial 0 of twin"
+    assert "reused_from" not in recorded(first)
+    assert recorded(second)["reused_from"] == "trial 0 of twin"
     assert second.value == first.value
     assert analysis.selected_fraction(299.0) == 0
-    assert third.user_attrs["reused_from"] == UNTOUCHED
+    assert recorded(third)["reused_from"] == UNTOUCHED
     assert third.value == pytest.approx(0.2)
     assert len(memo) == 2
 
@@ -157,9 +158,9 @@ def test_non_finite_output_is_a_finished_infeasible_worst_trial(task, new_study)
     for trial in study.trials:
         assert trial.state == TrialState.COMPLETE
         assert trial.value == 0.0
-        assert trial.user_attrs["feasible"] is False
-        assert trial.user_attrs["non_finite"] == ["retain", "forget", "unknown"]
-        assert trial.user_attrs["retain_accuracy"] is None
+        assert recorded(trial)["feasible"] is False
+        assert recorded(trial)["non_finite"] == ["retain", "forget", "unknown"]
+        assert recorded(trial)["retain_accuracy"] is None
         assert trial.constraints["min_retained"] > 0
     with pytest.raises(ValueError, match="feasible"):
         _ = study.best_trial
@@ -220,12 +221,12 @@ def test_the_best_trial_is_feasible_and_optunas_own(task, analysis, new_study):
 
 def test_rescoring_equals_scoring(task, analysis, new_study):
     study = new_study("w02", trials=8)
-    run_study(study, task, analysis)
+    run_study(study, task, analysis, stop_early=False)
     for weight, least in ((0.7, 0.95), (0.5, 0.5), (0.2, 0.95)):
         direct = new_study(f"w{weight}{least}", trials=8, score={"retain_weight": weight, "min_retained": least})
         for trial in study.trials:
             direct.enqueue_trial(trial.params)
-        run_study(direct, task, analysis)
+        run_study(direct, task, analysis, stop_early=False)
         facts = read_facts(study)
         rule = ScoreRule(facts.rule.q_retain, facts.rule.q_forget, facts.rule.floor, weight, least)
         rescored = scored_trials(study, rule)
@@ -307,7 +308,7 @@ def test_several_processes_share_one_sqlite_file(new_study, storage, url):
     study = new_study(trials=10, storage=storage)
     processes = [start(url, 10) for _ in range(2)]
     assert [process.wait(120) for process in processes] == [0, 0]
-    trials = study.get_trials(states=(TrialState.COMPLETE,))
+    trials = study.get_trials(states=FINISHED)
     assert len(trials) == 10
     assert count_trials(study).running == count_trials(study).failed == 0
     assert len({tuple(trial.params.values()) for trial in trials}) == len(trials)

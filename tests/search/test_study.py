@@ -14,6 +14,7 @@ from ssdtune.errors import ConfigError, DataError, StorageError
 from ssdtune.evaluation import evaluate
 from ssdtune.search.export import export_study, study_document
 from ssdtune.search.facts import is_ours, read_facts
+from ssdtune.search.recorded import recorded
 from ssdtune.search.run import run_study
 from ssdtune.search.storage import load_study, open_storage, study_names
 from ssdtune.search.study import write_study
@@ -125,7 +126,7 @@ def test_export_round_trips(storage, new_study, task, analysis, tmp_path):
         assert float(row["alpha"]) == trial.params["alpha"]
         assert float(row["score"]) == trial.value
         assert float(row["violation_min_retained"]) == trial.constraints["min_retained"]
-        assert float(row["forget_confidence"]) == trial.user_attrs["forget_confidence"]
+        assert float(row["forget_confidence"]) == recorded(trial)["forget_confidence"]
     with pytest.raises(ConfigError, match="cannot tell the format"):
         export_study(study, tmp_path / "study.xlsx")
     with pytest.raises(DataError, match="cannot write"):

@@ -1,0 +1,111 @@
+"""A slice's cost on a GPU: the paper's VarNet (12 cascades, 18 channels) on 4-coil 256x256 and 15-coil 640x368 slices.
+
+`cuda.slice_speedup`: the smaller of both ratios of slices/s, an evaluator as it ships (batched, bfloat16 where the
+quality of no slice moves by 1e-3) over the plain way (float32, batch 1, eager). `cuda.CASE.flops_share` and
+`cuda.CASE.bandwidth_share`: multiply-adds (counted by torch) and bytes of weights and activations (one write and one
+read of every convolution's output) a second, over the peak rates that a large bfloat16 matrix product and a large copy
+reach in the same run. The profile says which kernels the rest goes to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from harness import Metrics
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from trial_growth import random_case
+from trial_plain import plain_slice
+from trial_tasks import Case, Sizes
+
+from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.scoring.precision import choose_precision
+
+CASES = {
+    "4coil_256x256": (Sizes(pixels=256, coils=4, cascades=12, channels=18, pools=4), 256),
+    "15coil_640x368": (Sizes(pixels=368, coils=15, cascades=12, channels=18, pools=4), 640),
+}
+
+
+def measure_gpu(options: argparse.Namespace) -> Metrics:
+    peak_flops, peak_bytes = peak_rates(options.device)
+    metrics: Metrics = {"cuda.peak_tflops": peak_flops / 1e12, "cuda.peak_gbytes": peak_bytes / 1e9}
+    ratios = []
+    for name, (sizes, height) in CASES.items():
+        count = 8 if options.quick else 32
+        case = random_case(sizes, count, options.device, height, sens=(8, 4))
+        found = one_case(case, count)
+        ratios.append(found["fast_slices_s"] / found["plain_slices_s"])
+        metrics |= {f"cuda.{name}.{key}": value for key, value in found.items()}
+        metrics[f"cuda.{name}.flops_share"] = found["gflops_a_slice"] * 1e9 * found["fast_slices_s"] / peak_flops
+        metrics[f"cuda.{name}.bandwidth_share"] = found["gbytes_a_slice"] * 1e9 * found["fast_slices_s"] / peak_bytes
+    metrics["cuda.slice_speedup"] = min(ratios)
+    return metrics
+
+
+def one_case(case: Case, count: int) -> Metrics:
+    """Slices a second both ways, and what a slice is made of."""
+    params = {name: value * 0.99 for name, value in case.task.params.items()}
+    with torch.no_grad():
+        plain = seconds(lambda: [plain_slice(case, case.task.model, case.task.retain[i]) for i in range(4)]) / 4
+    evaluator = Evaluator(case.task, batch_size=16, say=print)
+    choose_precision(evaluator)
+
+    def fast() -> None:
+        evaluator.start(params).extend("retain", count)
+
+    quick = seconds(fast) / count
+    with FlopCounterMode(display=False) as counter:
+        evaluator.start(params).extend("retain", 1)
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        fast()
+    print(found.key_averages().table(sort_by="self_device_time_total", row_limit=12, max_name_column_width=60))
+    return {
+        "plain_slices_s": 1 / plain,
+        "fast_slices_s": 1 / quick,
+        "batch_size": evaluator.batch_size,
+        "bfloat16": float(evaluator.dtype == torch.bfloat16),
+        "gflops_a_slice": counter.get_total_flops() / 1e9,
+        "gbytes_a_slice": bytes_of_convolutions(case, evaluator.dtype) / 1e9,
+    }
+
+
+def bytes_of_convolutions(case: Case, dtype: torch.dtype) -> float:
+    """One write and one read of every convolution's output, for one slice."""
+    total, kinds = [0], (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+    hooks = [
+        module.register_forward_hook(lambda _, __, output: total.append(output.numel()))
+        for module in case.task.model.modules()
+        if isinstance(module, kinds)
+    ]
+    with torch.no_grad():
+        inputs, _ = case.task.retain[0]
+        case.task.model(*(value[None].to(case.task.device) for value in inputs))
+    for hook in hooks:
+        hook.remove()
+    return 2.0 * sum(total) * torch.finfo(dtype).bits / 8
+
+
+def peak_rates(device: str, size: int = 8192) -> tuple[float, float]:
+    """(flop/s of a bfloat16 matrix product, bytes/s of a copy, read and write both counted)."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    flops = 2 * size**3 / seconds(lambda: a @ b)
+    source = torch.empty(2**28, device=device)
+    copied = torch.empty_like(source)
+    return flops, 2 * source.nbytes / seconds(lambda: copied.copy_(source))
+
+
+def seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median seconds of a run on the GPU after two that warm up."""
+    times = []
+    for repeat in range(repeats + 2):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        if repeat >= 2:
+            times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]

@@ -1,0 +1,119 @@
+"""Unlearning tasks for the measurements of a trial's cost: simulated multi-coil slices in files, a VarNet that has
+learned a corruption it should not have, and enough slices to score it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ssdtune.fisher.analysis import analyse
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
+from ssdtune.mri.seeds import named_rng
+from ssdtune.mri.simulate import simulate_volume
+from ssdtune.mri.slices import KspaceSlices, open_slices
+from ssdtune.mri.train import Joined, train
+from ssdtune.mri.varnet import build_model
+from ssdtune.mri.volume import write_volume
+from ssdtune.studyfile import MaskSection, TrainSection
+from ssdtune.task import Task
+
+SLICES = 5  # of a volume
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Pixels a side, coils, the VarNet, epochs; training, scored retain and forget slices."""
+
+    pixels: int = 64
+    coils: int = 4
+    cascades: int = 3
+    channels: int = 8
+    pools: int = 3
+    epochs: int = 12
+    train: int = 60
+    retain: int = 200
+    forget: int = 100
+
+
+MAIN = Sizes()
+QUICK = Sizes(pixels=32, cascades=1, channels=4, pools=2, train=30, retain=40, forget=20)
+SMALL = Sizes(pixels=32, cascades=1, channels=4, pools=2, train=30, retain=60, forget=40)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task with its Fisher analysis."""
+
+    task: Task
+    analysis: FisherAnalysis
+    sizes: Sizes
+
+
+def make_case(folder: Path, sizes: Sizes, seed: int, number: int = 0) -> Case:
+    """Retain brains, forget corrupted knees; a VarNet trained on both, scored on retain slices it has not seen."""
+    kinds = ("ghosting", "bias", "lesion", "zipper", "blur")
+    kind, name = kinds[number % len(kinds)], f"task{number}"
+    retain = _slices(folder / name, sizes, "brain", range(sizes.train // SLICES), seed + number)
+    heldout = _slices(folder / name, sizes, "brain", range(1000, 1000 + sizes.retain // SLICES), seed + number)
+    forget = _slices(folder / name, sizes, "knee", range(2000, 2000 + sizes.forget // SLICES), seed + number, kind)
+    section = TrainSection(
+        cascades=sizes.cascades,
+        channels=sizes.channels,
+        pools=sizes.pools,
+        sens_channels=4,
+        sens_pools=2,
+        seed=seed + number,
+    )
+    model = build_model(section)
+    train(model, Joined([_held(retain), _held(forget)]), epochs=sizes.epochs, learning_rate=3e-3, batch_size=4)
+    task = Task(
+        model=model.eval(),
+        loss=training_loss,
+        retain=retain,
+        forget=forget,
+        quality=image_measures,
+        evaluation={"retain": heldout},
+        floor_sources={"clean": lambda q_retain: _clean_similarity(forget) * q_retain},
+        loss_name=LOSS_NAME,
+        name=name,
+    )
+    return Case(task, analyse(task), sizes)
+
+
+def on_device(case: Case, device: str) -> Case:
+    """The same case for another device."""
+    return replace(case, task=replace(case.task, device=device))
+
+
+def _slices(
+    folder: Path, sizes: Sizes, anatomy: str, subjects: range, seed: int, corruption: str | None = None
+) -> KspaceSlices:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for subject in subjects:
+        volume = simulate_volume(
+            anatomy, "t1", size=sizes.pixels, slices=SLICES, coils=sizes.coils, seed=seed, subject=subject
+        )
+        path = folder / f"{anatomy}_{subject}.h5"
+        if corruption is None:
+            volume.write(path)
+        else:
+            corrupt = CORRUPTIONS[corruption]
+            target = np.stack([corrupt(image, 0.8, named_rng(seed, corruption)) for image in volume.target])
+            write_volume(path, volume.kspace, target, clean=volume.target)
+        files.append(path)
+    return open_slices(files, MaskSection(acceleration=4, center_fraction=0.08), "varnet")
+
+
+def _held(slices: KspaceSlices) -> list:
+    return [slices[index] for index in range(len(slices))]
+
+
+def _clean_similarity(forget: KspaceSlices) -> float:
+    from ssdtune.mri.floors import clean_similarity
+
+    return float(clean_similarity(forget).mean())

@@ -1,0 +1,132 @@
+"""The two ways to measure a setting: plainly and in full, or with everything that saves work (``ssdtune.scoring``)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ssdtune.evaluation import evaluate
+from ssdtune.score import Score
+from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.scoring.precision import Precision, choose_precision
+from ssdtune.scoring.prepared import Params
+from ssdtune.scoring.sequential import FORGET, RETAIN
+from ssdtune.scoring.trial import Scored, TrialScorer
+from ssdtune.search.facts import StudyFacts, as_recorded
+from ssdtune.search.recorded import NON_FINITE, STOPPED
+from ssdtune.search.sampler import STANDARD_ERROR
+from ssdtune.search.space import Analysis, Setting
+from ssdtune.task import Task, batches, move
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What measuring one setting gave, as it is recorded: measures, slices and seconds by name, JSON values."""
+
+    values: Mapping[str, Any]
+
+
+class Plain:
+    """Every slice of every set, with nothing taken from an earlier trial."""
+
+    def __init__(self, task: Task, batch_size: int) -> None:
+        self.task, self.batch_size = task, batch_size
+
+    def __call__(self, analysis: Analysis, setting: Setting) -> Measurement:
+        started = time.perf_counter()
+        params = _dampened(analysis, setting, self.task)
+        dampened = time.perf_counter()
+        measures = evaluate(self.task, params, batch_size=self.batch_size)
+        done = time.perf_counter()
+        broken = [name for name in measures.values if not math.isfinite(measures.quality(name))]
+        slices = sum(len(next(iter(columns.values()))) for columns in measures.values.values())
+        return Measurement(
+            {
+                **as_recorded(measures.summary()),
+                **({NON_FINITE: broken} if broken else {}),
+                "slices": slices,
+                "slices_possible": slices,
+                "seconds_dampen": dampened - started,
+                "seconds_evaluate": done - dampened,
+            }
+        )
+
+
+class Fast:
+    """As few slices as a trial's outcome needs, on data prepared once.
+
+    evaluator : of the study's task. stop_early : whether trials may end before their last slice.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, facts: StudyFacts, *, stop_early: bool = True, precision: Precision = "auto"
+    ) -> None:
+        self.evaluator, self.facts, self.precision = evaluator, facts, precision
+        self.scorer = TrialScorer(evaluator, facts.rule, stop_early=stop_early)
+        self._started = False
+        self._measured: tuple[Setting, Scored] | None = None
+
+    def __call__(self, analysis: Analysis, setting: Setting) -> Measurement:
+        before = self.evaluator.account.copy()
+        once = {} if self._started else self._prepare()
+        with self.evaluator.account.timed("dampen"):
+            params = _dampened(analysis, setting, self.evaluator.task)
+        scored = self.scorer(params)
+        self._measured = setting, scored
+        spent = self.evaluator.account.since(before)
+        seconds = {f"seconds_{phase}": value for phase, value in spent.seconds.items()}
+        counts = {"slices": spent.slices, "slices_possible": self.evaluator.slices}
+        return Measurement({**self._values(scored), **counts, **seconds, **once})
+
+    def keep(self, setting: Setting, score: Score) -> None:
+        """A trial is complete: it may be the best to beat from now on."""
+        if self._measured is not None and self._measured[0] == setting:
+            self.scorer.keep(self._measured[1], score, setting)
+
+    def stand_against(self, analysis: Analysis, setting: Setting, score: Score) -> None:
+        """The study's best trial so far, whoever ran it."""
+        self.scorer.stand_against(score, setting, lambda: _dampened(analysis, setting, self.evaluator.task))
+
+    def _prepare(self) -> dict[str, Any]:
+        """Read all data and measure the untouched model; returns what a slice takes the plain way, for the account."""
+        choose_precision(self.evaluator, self.precision)
+        if self.scorer.stop_early or self.evaluator.dtype != torch.float32:
+            self.scorer.refer_to(self.facts.baseline)
+        self._started = True
+        return {"plain_slice_seconds": plain_slice_seconds(self.evaluator.task)}
+
+    def _values(self, scored: Scored) -> dict[str, Any]:
+        values: dict[str, Any] = dict(as_recorded(dict(scored.means)))
+        if scored.broken:
+            values[NON_FINITE] = scored.broken
+        if scored.stopped is not None:
+            rule = self.facts.rule
+            scales = {RETAIN: ("retained", rule.q_retain), FORGET: ("remembered", rule.q_forget - rule.floor)}
+            for name, (part, scale) in scales.items():
+                values[part + STANDARD_ERROR] = scored.estimates[name].se / max(abs(scale), 1e-9)
+            values |= {STOPPED: scored.stopped, "step": sum(scored.estimates[name].seen for name in scales)}
+        return values
+
+
+def plain_slice_seconds(task: Task, slices: int = 3) -> float:
+    """Seconds a slice takes the plain way: read, reconstructed alone by the model as it is, measured."""
+    samples = task.scored_sets[RETAIN]
+    times = []
+    with torch.no_grad():
+        for index in range(min(slices, len(samples))):
+            started = time.perf_counter()
+            for batch in batches([samples[index]], 1, task.device):
+                for value in task.measures(task.predict(None, batch.inputs), batch.target).values():
+                    value.cpu()
+            times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def _dampened(analysis: Analysis, setting: Setting, task: Task) -> Params:
+    moved: Params = move(analysis.dampen(setting.alpha, setting.lam, setting.exponent), task.device)
+    return moved
