@@ -117,7 +117,7 @@ def tail_index(x: FeatureInputs) -> float:
 def ceiling_share(x: FeatureInputs) -> float:
     largest = float(x.ratios.values[0]) if x.ratios.size else 0.0
     if x.denominator == "full":
-        return min(x.phi * largest, 10.0**LOG_BOUND)
+        return min(x.phi * largest, 1.0)  # above 1 by rounding alone
     # what r would be over the full set's diagonal, phi f + (1 - phi) o
     return 1.0 if math.isinf(largest) else x.phi * largest / (x.phi * largest + 1 - x.phi)
 
