@@ -15,6 +15,7 @@ from ssdtune.cli.storage import next_line
 from ssdtune.errors import ConfigError
 
 MARKER = "summary.json"
+STUDY, RIVAL = "demo-spectrum-s0", "demo-tpe-s0"
 
 SCAN = "--size 48 --coils 4 --slices 4 --noise 0.01"
 
@@ -36,13 +37,13 @@ STEPS = [
     ("Read the Fisher information of the forget set", [
         "spectrum {out}/study.toml --html {out}/spectrum.html --png {out}/spectrum.png",
     ]),
-    ("Search alpha and lambda on real reconstructions", [
-        "study create {out}/study.toml --storage {storage}",
-        "study run demo --storage {storage}",
+    ("Search alpha and lambda on real reconstructions: from what the Fisher information foretells, and blindly", [
+        "study compete {out}/study.toml --samplers spectrum,tpe --seeds 1 --out {out}/competition.html"
+        " --storage {storage}",
     ]),
     ("Write the unlearned checkpoint and the evidence", [
-        "study apply demo --out {out}/unlearned.pt --storage {storage}",
-        "report demo --out {out}/report.html --storage {storage}",
+        f"study apply {STUDY} --out {{out}}/unlearned.pt --storage {{storage}}",
+        f"report {STUDY} --out {{out}}/report.html --storage {{storage}}",
     ]),
 ]  # fmt: skip
 
@@ -90,8 +91,7 @@ def run_command(line: str, device: str) -> None:
     click.secho(f"$ ssdtune {line}", fg="cyan")
     words = shlex.split(line)
     takes_device = words[0] in ("train", "spectrum", "report") or words[:2] in (
-        ["study", "create"],
-        ["study", "run"],
+        ["study", "compete"],
         ["study", "apply"],
     )
     cli.main([*words, *(["--device", device] if takes_device and device != "cpu" else [])], standalone_mode=False)
@@ -105,9 +105,9 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
     from ssdtune.report.view import read_view
     from ssdtune.search.storage import load_study, open_storage
 
-    view = read_view(load_study("demo", open_storage(storage), storage))
+    view = read_view(load_study(STUDY, open_storage(storage), storage))
     assert view.best is not None
-    task, analysis = load_inputs("demo", view.facts, device)
+    task, analysis = load_inputs(STUDY, view.facts, device)
     params = analysis.dampen(*view.best.setting)
     pictures = write_pictures(task, params, out / "pictures")
     hero = write_hero(task, params, out / "before_after.png", "Before and after unlearning")
@@ -115,6 +115,7 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
         "checkpoint": out / "unlearned.pt",
         "storage": out / "study.db",
         "report": out / "report.html",
+        "competition": out / "competition.html",
         "spectrum": out / "spectrum.html",
         "before_after": hero,
         **{f"pictures.{name}": path for name, path in pictures.items()},
@@ -134,10 +135,23 @@ def tell(out: Path, storage: str, seconds: float) -> None:
     for name, label in (("retain", "brains to keep"), ("forget", "known bad knees"), ("unknown", "unknown bad knees")):
         key = f"{name}_ssim"
         click.echo(f"  {label:<20} SSIM {before[key]:.3f} -> {after[key]:.3f}")
-    click.echo(f"\nLook at   {out}/before_after.png and {out}/report.html")
+    click.echo(_against_tpe(storage))
+    click.echo(f"\nLook at   {out}/before_after.png, {out}/report.html and {out}/competition.html")
     click.echo(f"Compare   {next_line('dashboard', storage)}")
-    click.echo(f"Go on     {next_line('study run demo --trials 50', storage)}")
+    click.echo(f"Go on     {next_line(f'study run {STUDY} --trials 50', storage)}")
     click.echo("Your own  copy studies/real_anatomy.toml, name your checkpoint and files, ssdtune study create")
+
+
+def _against_tpe(storage: str) -> str:
+    """How soon the two searches came near the best setting that either found."""
+    from ssdtune.report.competition import verdict
+    from ssdtune.report.competition_studies import competition_of
+    from ssdtune.report.view import read_view
+    from ssdtune.search.storage import load_study, open_storage
+
+    opened = open_storage(storage)
+    views = {name: [read_view(load_study(study, opened))] for name, study in (("spectrum", STUDY), ("tpe", RIVAL))}
+    return verdict(competition_of(views))
 
 
 def _study_file() -> str:

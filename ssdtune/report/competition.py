@@ -226,7 +226,8 @@ def _band_note(competition: Competition) -> str:
 
 
 def _regret(values: np.ndarray) -> str:
-    return f"{values.mean():.4f} ({np.median(values):.4f})"
+    """Mean and median, where they can differ."""
+    return f"{values.mean():.4f}" + (f" ({np.median(values):.4f})" if len(values) > 1 else "")
 
 
 def _plot(name: str, chart: go.Figure, caption: str) -> Plot:

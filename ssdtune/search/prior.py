@@ -6,9 +6,6 @@ A resumed study and every other process go on with the kept one, whatever mapper
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +15,7 @@ from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.plane import Box
 from ssdtune.search.facts import StudyFacts
+from ssdtune.search.packed import read_packed, write_packed
 from ssdtune.search.space import Analysis
 
 PRIOR = "prior"
@@ -26,8 +24,6 @@ PIECE = "prior:"
 
 UNLIKE = 0.5
 """Below this trust a task counts as unlike the mapper's experience."""
-
-_PIECE_LENGTH = 2**15  # MySQL's text ends at 65535 bytes
 
 
 class Mapper(Protocol):
@@ -119,11 +115,7 @@ def fix_prior(
 
 def keep_prior(study: optuna.Study, fixed: StudyPrior) -> None:
     """Write the prior into the study."""
-    packed = base64.b85encode(zlib.compress(json.dumps(fixed.prior.to_json()).encode(), 9)).decode()
-    pieces = [packed[at : at + _PIECE_LENGTH] for at in range(0, len(packed), _PIECE_LENGTH)]
-    for number, piece in enumerate(pieces):
-        study.set_user_attr(f"{PIECE}{number}", piece)
-    study.set_user_attr(PRIOR, {**fixed.summary(), "pieces": len(pieces)})  # last: it marks the prior as whole
+    write_packed(study, PRIOR, fixed.prior.to_json(), fixed.summary())
 
 
 def read_prior(study: optuna.Study) -> StudyPrior | None:
@@ -134,8 +126,5 @@ def read_prior(study: optuna.Study) -> StudyPrior | None:
     ConfigError : it was written in another format.
     """
     stored = study.user_attrs
-    if PRIOR not in stored:
-        return None
-    packed = "".join(stored[f"{PIECE}{number}"] for number in range(stored[PRIOR]["pieces"]))
-    raw = json.loads(zlib.decompress(base64.b85decode(packed)))
-    return StudyPrior(HyperparameterPrior.from_json(raw), str(stored[PRIOR]["mapper"]))
+    raw = read_packed(stored, PRIOR)
+    return None if raw is None else StudyPrior(HyperparameterPrior.from_json(raw), str(stored[PRIOR]["mapper"]))

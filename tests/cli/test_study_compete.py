@@ -49,20 +49,22 @@ def run(capsys):
 
 
 def test_a_competition_from_study_file_to_page(study_file, run, tmp_path):
-    code, out, err = run(study_file, "--samplers", "random,tpe", "--seeds", 2)
+    code, out, err = run(study_file, "--samplers", "spectrum,tpe", "--seeds", 2)
     assert code == 0, err
-    assert "random" in out
+    assert "spectrum" in out
+    assert "prior: mode alpha" in err
     assert "Median trials to within 0.01" in out
     assert "compare-studies?ids=1,2" in out
     assert "4/4  tpe seed 1: " in err
     page = (tmp_path / "cup-competition.html").read_text()
     assert "Where each sampler looked" in page
     assert "TPESampler, Optuna 5 defaults" in page
-    code, out, err = run(study_file, "--samplers", "random,tpe", "--seeds", 2, "--trials", 3, "--json")
+    assert "The prior against what was measured" in page
+    code, out, err = run(study_file, "--samplers", "spectrum,tpe", "--seeds", 2, "--trials", 3, "--json")
     again = json.loads(out)
     assert again["trials"] == 3
-    assert again["studies"] == {"random": ["cup-random-s0", "cup-random-s1"], "tpe": ["cup-tpe-s0", "cup-tpe-s1"]}
-    assert set(again["settings"]) == {"random", "tpe"}
+    assert again["studies"] == {"spectrum": ["cup-spectrum-s0", "cup-spectrum-s1"], "tpe": ["cup-tpe-s0", "cup-tpe-s1"]}
+    assert set(again["settings"]) == {"spectrum", "tpe"}
     assert "regret.tpe.3" in again["metrics"]
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import optuna
 import pytest
 
+from ssdtune.errors import DataError
 from ssdtune.fisher.analysis import analyse
 from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.surface import ResponseSurface
 from ssdtune.report.dashboard_storage import DashboardStorage
 from ssdtune.search.export import study_document
@@ -71,6 +73,21 @@ def test_a_resumed_study_goes_on_with_the_prior_it_began_with(new_study, storage
         run_study(study, task, analysis, trials=trials)
     assert [trial.params for trial in study.trials] == [trial.params for trial in whole.trials]
     assert whole.trials[0].params == pytest.approx(read_prior(whole).prior.mode)
+
+
+def test_the_bundled_mapper_serves_a_study_by_itself(new_study, task, analysis, tmp_path):
+    study = new_study(sampler="spectrum", trials=2)
+    run_study(study, task, analysis)
+    kept = read_prior(study)
+    assert kept.mapper == SpectrumMapper.load().version
+    assert kept.leans_on_data or study.trials[0].params == pytest.approx(kept.prior.mode)
+    own = tmp_path / "own.npz"
+    SpectrumMapper.load().save(own)
+    other = new_study(name="other", sampler="spectrum", mapper=own, trials=1)
+    assert fix_prior(other, read_facts(other), analysis).mapper == kept.mapper
+    with pytest.raises(DataError, match="cannot read the mapper"):
+        missing = new_study(name="missing", sampler="spectrum", mapper=tmp_path / "missing.npz")
+        run_study(missing, task, analysis)
 
 
 @pytest.mark.parametrize("changed", [{"score": {"kind": "raw"}}, {"exponent": 2.0}])
