@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ssdtune.errors import ConfigError
 
+_BLOCK = 1 << 16  # values: six vectors of them fit in a core's cache
+
 
 def dampening_factors(f: Tensor, o: Tensor, alpha: float, lam: float, exponent: float = 1.0) -> Tensor:
     """Factor in [0, 1] for every parameter; 1 where the parameter is not selected.
@@ -43,6 +45,20 @@ def dampen(
         name: value.detach() * dampening_factors(f[name], o[name], alpha, lam, exponent).to(value.dtype)
         for name, value in params.items()
     }
+
+
+def dampen_flat(theta: Tensor, f: Tensor, o: Tensor, alpha: float, lam: float, exponent: float = 1.0) -> Tensor:
+    """``dampen`` of all parameters at once, as one flat vector: (P,) tensors in, a new (P,) tensor out.
+
+    On a CPU it goes over the vectors in blocks that stay in the cache, so that each is read from memory once.
+    """
+    block = _BLOCK if theta.device.type == "cpu" else max(theta.numel(), 1)
+    dampened = torch.empty_like(theta)
+    for start in range(0, theta.numel(), block):
+        part = slice(start, start + block)
+        factors = dampening_factors(f[part], o[part], alpha, lam, exponent)
+        torch.mul(theta[part], factors.to(theta.dtype), out=dampened[part])
+    return dampened
 
 
 def check_hyperparameters(alpha: float, lam: float, exponent: float = 1.0) -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdtune.dampening import dampen, dampening_factors
+from ssdtune.dampening import dampen, dampen_flat, dampening_factors
 from ssdtune.errors import ConfigError
 
 
@@ -85,3 +85,15 @@ def test_non_positive_hyperparameters_are_refused(alpha, lam, exponent):
     f, o = ratios(1.0)
     with pytest.raises(ConfigError, match="must be positive"):
         dampening_factors(f, o, alpha, lam, exponent)
+
+
+@pytest.mark.parametrize("size", [5, 200_000])
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_the_flat_pass_is_the_same_dampening(size, exponent):
+    generator = torch.Generator().manual_seed(size)
+    theta, f, o = (torch.randn(size, generator=generator).abs() for _ in range(3))
+    o[::7] = 0
+    flat = dampen_flat(theta, f, o, 1.5, 0.4, exponent)
+    named = dampen({"w": theta}, {"w": f}, {"w": o}, 1.5, 0.4, exponent)["w"]
+    assert torch.equal(flat, named)
+    assert not torch.equal(flat, theta)

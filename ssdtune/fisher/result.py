@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ssdtune.dampening import dampen
+from ssdtune.dampening import dampen_flat
 from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.fisher.bootstrap import Interval
 from ssdtune.fisher.damage import LOW_RANK, DamageSurfaces, DamageTerms
@@ -152,8 +152,7 @@ class FisherAnalysis:
 
     def dampen(self, alpha: float, lam: float, exponent: float = 1.0) -> dict[str, Tensor]:
         """The dampened parameters by name, in the model's dtypes, on ``device``; see ``ssdtune.dampen``."""
-        params, f, o = self._tensors
-        dampened = dampen(params, f, o, alpha, lam, exponent)
+        dampened = self.unflatten(dampen_flat(*self._tensors, alpha, lam, exponent))
         dtypes = zip(dampened.items(), self.layout.dtypes, strict=True)
         return {name: value.to(getattr(torch, dtype)) for (name, value), dtype in dtypes}
 
@@ -272,10 +271,10 @@ class FisherAnalysis:
         return {}
 
     @cached_property
-    def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         flat = (self.theta, self.forget.diagonal, self.denominator_diagonal)
-        params, f, o = (self.unflatten(torch.from_numpy(vector).to(self.device)) for vector in flat)
-        return params, f, o
+        theta, f, o = (torch.from_numpy(vector).to(self.device) for vector in flat)
+        return theta, f, o
 
 
 def _tree(value: Any) -> Tree:

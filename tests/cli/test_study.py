@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -282,3 +283,25 @@ def test_the_next_command_is_to_search_on_where_nothing_good_was_found(study, ru
     study.write_text(study.read_text().replace("alpha = [0.5, 20.0]", "alpha = [1e8, 1e9]"))  # selects nothing
     run("create", study, "--trials", 2)
     assert run("run", "small").out.splitlines()[-1] == "next: ssdtune study run small --trials 4"
+
+
+def test_the_account_is_printed_at_the_end_and_by_show(study, run):
+    run("create", study, "--name", "counted")
+    done = run("run", "counted")
+    assert done.code == 0, done.err
+    for text in (done.out, run("show", "counted").out):
+        assert re.search(r"slices evaluated +\d+ of 36", text)  # 9 slices, 4 trials
+        for word in ("dampen", "reconstruct", "search", "stopped early", "the plain way"):
+            assert word in text
+    cost = json.loads(run("show", "counted", "--json").out)["cost"]
+    assert (cost["trials"], cost["possible"]) == (4, 36)
+
+
+def test_exact_evaluates_every_slice_of_every_trial(study, run):
+    run("create", study, "--name", "whole")
+    done = run("run", "whole", "--exact", "--json")
+    assert done.code == 0, done.err
+    cost = json.loads(done.out)["cost"]
+    assert (cost["slices"], cost["possible"], cost["exact"]) == (36, 36, 4)
+    assert not cost["stopped"]
+    assert "4 of 4 trials, without shortcuts" in run("show", "whole").out

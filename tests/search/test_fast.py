@@ -118,13 +118,13 @@ def test_the_account_adds_up(pair):
 
 
 def test_what_dampens_like_a_stopped_trial_is_stopped_without_a_slice(wide, new_study):
-    task, analysis = wide
+    task, _ = wide
     study = new_study("again", task=task, trials=3, alpha=(0.01, 300.0), **{"lambda": (0.001, 300.0)})
     for setting in ({"alpha": 8.0, "lambda": 6.0}, {"alpha": 0.02, "lambda": 0.01}, {"alpha": 0.02, "lambda": 0.01}):
         study.enqueue_trial(setting)
     counting = Counting(task)
     run_study(study, task, counting)
-    first, second, third = study.trials
+    _, second, third = study.trials
     assert [second.state, third.state] == [TrialState.PRUNED] * 2
     assert recorded(third)["reused_from"] == "trial 1 of again"
     assert recorded(third)["slices"] == 0
@@ -142,7 +142,7 @@ def test_prepared_data_of_other_inputs_are_not_used(wide, new_study):
     task, analysis = wide
     other = small_task.make_task()
     said, evaluator = [], Evaluator(other)
-    study = new_study("other", task=task, trials=2)
+    study = new_study("other", task=task, trials=2, alpha=(0.1, 3.0))
     run_study(study, task, analysis, evaluator=evaluator, stop_early=False, say=said.append)
     assert said == ["model or data changed: preparing them anew"]
     assert recorded(study.trials[0])["slices_possible"] == 228
