@@ -6,8 +6,9 @@ from networks that each leave one fold out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,18 +83,34 @@ def _learnable(experiences: Sequence[Experience], without: Collection[str]) -> l
     return data
 
 
+Predictor = Callable[[Points], Array]
+"""A task's squashed (retained, remembered) by every member, (M, n, 2)."""
+
+
+def predict_held_out(
+    data: Sequence[Points], learn: Callable[[Sequence[Points]], Predictor], track: Track = silent
+) -> list[tuple[Points, HeldOut]]:
+    """Every task as foreseen by a predictor that has not seen its family; ``learn`` makes one from the others."""
+    found: list[tuple[Points, HeldOut]] = []
+    fold_of = folds([each.family for each in data])
+    for fold in track(range(max(fold_of) + 1), "held-out families", max(fold_of) + 1):
+        predictor = learn([each for each, own in zip(data, fold_of, strict=True) if own != fold])
+        for each, own in zip(data, fold_of, strict=True):
+            if own == fold:
+                found.append((each, HeldOut(predictor(each), squash(each.y), each.u)))
+    return found
+
+
 def _held_out(
     data: Sequence[Points], without: Collection[str], recipe: Recipe, seed: int, track: Track
 ) -> list[tuple[Points, HeldOut]]:
-    found: list[tuple[Points, HeldOut]] = []
-    fold_of = folds([each.family for each in data])
     small = replace(recipe, networks=min(recipe.networks, _CALIBRATION_NETWORKS))
-    for fold in track(range(max(fold_of) + 1), "held-out families", max(fold_of) + 1):
-        mapper = _networks([d for d, f in zip(data, fold_of, strict=True) if f != fold], without, small, seed)
-        for each, own in zip(data, fold_of, strict=True):
-            if own == fold:
-                found.append((each, HeldOut(squash_outputs(mapper, each), squash(each.y), each.u)))
-    return found
+    return predict_held_out(data, partial(learn_networks, recipe=small, seed=seed, without=without), track)
+
+
+def learn_networks(seen: Sequence[Points], *, recipe: Recipe, seed: int, without: Collection[str] = ()) -> Predictor:
+    """A predictor from some tasks: the mapper's networks."""
+    return partial(squash_outputs, _networks(seen, without, recipe, seed))
 
 
 def squash_outputs(mapper: SpectrumMapper, task: Points) -> Array:

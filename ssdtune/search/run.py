@@ -21,6 +21,7 @@ from ssdtune.scoring.evaluator import Evaluator, Say
 from ssdtune.scoring.precision import Precision
 from ssdtune.search.facts import StudyFacts, read_facts
 from ssdtune.search.interrupts import Interrupts
+from ssdtune.search.lessons import keep_view
 from ssdtune.search.measuring import Fast
 from ssdtune.search.objective import Memo, Objective, OverBudget, memo_of
 from ssdtune.search.prior import fix_prior
@@ -100,6 +101,7 @@ def run_study(
     )
     with storage_errors():
         study.set_user_attr(EVALUATION, {EXACT: exact, "stop_early": stop_early and not exact})
+        keep_view(study, facts, analysis)
     with storage_errors(), _stopping_cleanly(study, objective, sampler), interrupts.taken():
         for _ in track(_turns(study, total), "trials", max(total - count_trials(study).finished, 0)):
             if _run_one(study, objective) and on_trial is not None:

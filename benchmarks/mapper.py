@@ -1,0 +1,146 @@
+"""The mapper: what was tried, by held-out log-likelihood and regret of the first trial, and how fast it is.
+
+Every kind of predictor gets the same inputs and folds (whole families held out), and the same calibration of its
+residual. `NAME.log_likelihood`: of held-out (retained, remembered), per independent setting; `NAME.SETTING`: mean
+regret of the first trial, chosen among the task's recorded settings; `coverage90_*`: share of settings inside the
+shipped kind's stated 90 % interval. Kinds: `latent` (shipped): networks with a latent vector a task; `bootstrap`: the
+same networks without it, each on its own bootstrap of the tasks; `single`: one network, no ensemble; `trees`: extremely
+randomised trees, one member a tree; `gp`: a Gaussian process on a subset of the settings; `mean`: the mean response of
+the other tasks at the same (rho, kappa). `load_s`, `plane_s`: seconds to load the bundled mapper and to predict a 64 x
+64 plane, median of 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from harness import Metrics, main, median_seconds, show, table
+from numpy.typing import NDArray
+
+from ssdtune.prior.assess import SETTINGS, Assessment, assess
+from ssdtune.prior.belief import squash
+from ssdtune.prior.calibration import calibrate
+from ssdtune.prior.experience import BUNDLED, Experience, load_collection
+from ssdtune.prior.fit import Predictor, learn_networks, predict_held_out
+from ssdtune.prior.mapper import SpectrumMapper
+from ssdtune.prior.points import Points, points
+from ssdtune.prior.training import Recipe
+from ssdtune.prior.view import TaskView
+
+Array = NDArray[np.float64]
+Learn = Callable[[Sequence[Points]], Predictor]
+
+NETWORKS = 2
+_GP_POINTS = 1000
+
+
+def rows(task: Points) -> Array:
+    """Local and global inputs side by side, (n, L + U)."""
+    return np.concatenate([task.local, np.broadcast_to(task.global_, (len(task.gate), task.global_.size))], axis=1)
+
+
+def remembered(ratio: Array, task: Points) -> Array:
+    return 1 - (1 - ratio) / (1 - task.floor_ratio)
+
+
+def ratios(task: Points) -> Array:
+    """(n, 2): squashed retained, and the forget quality ratio that goes with the squashed remembered."""
+    y = squash(task.y)
+    return np.stack([y[:, 0], 1 - (1 - y[:, 1]) * (1 - task.floor_ratio)], axis=1)
+
+
+def learn_trees(seed: int, seen: Sequence[Points]) -> Predictor:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    forest = ExtraTreesRegressor(100, min_samples_leaf=3, max_features=0.5, bootstrap=True, random_state=seed)
+    forest.fit(np.concatenate([rows(task) for task in seen]), np.concatenate([ratios(task) for task in seen]))
+
+    def predict(task: Points) -> Array:
+        members = np.stack([tree.predict(rows(task)) for tree in forest.estimators_])
+        members[..., 1] = remembered(members[..., 1], task)
+        return squash(members)
+
+    return predict
+
+
+def learn_gp(seed: int, seen: Sequence[Points]) -> Predictor:
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+    from sklearn.preprocessing import StandardScaler
+
+    x, y = np.concatenate([rows(task) for task in seen]), np.concatenate([ratios(task) for task in seen])
+    chosen = np.random.default_rng(seed).choice(len(x), min(_GP_POINTS, len(x)), replace=False)
+    scale = StandardScaler().fit(x)
+    kernel = RBF(np.full(x.shape[1], 5.0), (0.5, 1e3)) + WhiteKernel(0.01)
+    process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
+    process.fit(scale.transform(x[chosen]), y[chosen])
+
+    def predict(task: Points) -> Array:
+        mean = process.predict(scale.transform(rows(task)))
+        mean[:, 1] = remembered(mean[:, 1], task)
+        return squash(mean[None])
+
+    return predict
+
+
+def learn_mean(seen: Sequence[Points]) -> Predictor:
+    u, y = np.concatenate([task.u for task in seen]), np.concatenate([squash(task.y) for task in seen])
+
+    def predict(task: Points) -> Array:
+        near = np.exp(-0.5 * (((task.u[:, None] - u[None]) / 0.15) ** 2).sum(axis=2)) + 1e-12
+        return (near @ y / near.sum(axis=1, keepdims=True))[None]
+
+    return predict
+
+
+def kinds(seed: int) -> dict[str, Learn]:
+    shipped = Recipe(networks=NETWORKS)
+    plain = replace(shipped, latent_penalty=1e3)  # holds every latent vector at 0
+    return {
+        "latent": partial(learn_networks, recipe=shipped, seed=seed),
+        "bootstrap": partial(learn_bootstrap, recipe=replace(plain, networks=1), seed=seed),
+        "single": partial(learn_networks, recipe=replace(plain, networks=1), seed=seed),
+        "trees": partial(learn_trees, seed),
+        "gp": partial(learn_gp, seed),
+        "mean": learn_mean,
+    }
+
+
+def learn_bootstrap(seen: Sequence[Points], recipe: Recipe, seed: int, members: int = 8) -> Predictor:
+    rng = np.random.default_rng(seed)
+    drawn = [[seen[i] for i in rng.choice(len(seen), len(seen))] for _ in range(members)]
+    predictors = [learn_networks(each, recipe=recipe, seed=seed + number) for number, each in enumerate(drawn)]
+    return lambda task: np.concatenate([predictor(task)[:1] for predictor in predictors])
+
+
+def measure(options: argparse.Namespace) -> Metrics:
+    records = [record for record in load_collection(BUNDLED) if isinstance(record, Experience)]
+    data = [points(record) for record in records][:: 4 if options.quick else 1]
+    metrics: Metrics = {"tasks": len(data), "families": len({task.family for task in data})}
+    lines = []
+    for name, learn in kinds(options.seed).items():
+        predicted = predict_held_out(data, learn)
+        found: Assessment = assess(predicted, calibrate([task for _, task in predicted]))
+        summary = found.summary()
+        shown = {"log_likelihood": summary["log_likelihood"]} | {s: summary[f"{s}.regret"] for s in SETTINGS}
+        metrics |= {f"{name}.{what}": value for what, value in shown.items()}
+        if name == "latent":
+            metrics |= {what: value for what, value in summary.items() if what.startswith("coverage")}
+        lines.append((name, *map(show, shown.values())))
+        print(lines[-1], flush=True)
+    print("\n".join(table(("kind", "log-likelihood", *SETTINGS), lines)))
+    view = TaskView.of_experience(records[0])
+    mapper = SpectrumMapper.load()
+    alpha, lam = (axis.ravel() for axis in np.meshgrid(np.geomspace(0.1, 300, 64), np.geomspace(0.03, 300, 64)))
+    return metrics | {
+        "load_s": median_seconds(SpectrumMapper.load),
+        "plane_s": median_seconds(lambda: mapper.respond(view).at(alpha, lam)),
+    }
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure)

@@ -1,0 +1,74 @@
+"""ssdtune prior: collect, fit, show, evaluate, from the command line."""
+
+import json
+
+import pytest
+
+from ssdtune.cli import main
+from ssdtune.prior.experience import BUNDLED, Experience, load_collection, save_collection
+from ssdtune.prior.mapper import SpectrumMapper
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """Eight of the tasks that ship with ssdtune, of at least two families."""
+    chosen = {}
+    for record in load_collection(BUNDLED):
+        if isinstance(record, Experience) and sum(each.family == record.family for each in chosen.values()) < 2:
+            chosen[record.key] = record
+        if len(chosen) == 8:
+            break
+    path = tmp_path_factory.mktemp("prior") / "collection.h5"
+    save_collection(path, chosen.values())
+    return path
+
+
+def test_fit_show_and_evaluate(collection, tmp_path, capsys):
+    out = tmp_path / "mapper.npz"
+    main_ok(["prior", "fit", "--collection", str(collection), "--out", str(out), "--json"])
+    fitted = json.loads(capsys.readouterr().out)
+    assert fitted["tasks"] == 8
+    assert fitted["version"] == SpectrumMapper.load(out).version
+
+    page = tmp_path / "show.html"
+    main_ok(["prior", "show", "--mapper", str(out), "--html", str(page), "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["held_out"]["tasks"] == 8
+    assert "prior-calibration" in page.read_text()
+
+    main_ok(["prior", "evaluate", "--collection", str(collection), "--json"])
+    assert json.loads(capsys.readouterr().out) == shown["held_out"]
+
+
+def test_show_prints_the_bundled_mapper(capsys):
+    main_ok(["prior", "show"])
+    out = capsys.readouterr().out
+    assert SpectrumMapper.load().version in out
+    assert "coverage90_retained" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "--collection", "absent.h5", "--out", "m.npz"], "error: cannot read the collection"),
+        (["show", "--mapper", "absent.npz"], "error: cannot read the mapper"),
+        (["evaluate", "--collection", "absent.h5"], "error: cannot read the collection"),
+        (["collect", "--out", "c.h5", "--sites", "0", "--vision", "1"], "error: no images of mnist"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["prior", *arguments])
+    assert stopped.value.code == 3
+    err = capsys.readouterr().err
+    assert err.startswith(message)
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def main_ok(arguments):
+    try:
+        main(arguments)
+    except SystemExit as stopped:
+        assert not stopped.code
