@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ssdtune.search.prior import PIECE
+from ssdtune.search.packed import is_piece
 from ssdtune.search.recorded import recorded
 
 _OLD_KEY = "constraints"
@@ -33,9 +33,9 @@ class DashboardStorage(RDBStorage):
         return (max if rising else min)(feasible, key=lambda trial: trial.values[0])
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """All but the packed surfaces of the prior, which say nothing to a reader."""
+        """All but the pieces of what is packed."""
         stored = super().get_study_user_attrs(study_id)
-        return {name: value for name, value in stored.items() if not name.startswith(PIECE)}
+        return {name: value for name, value in stored.items() if not is_piece(name)}
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

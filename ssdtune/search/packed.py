@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,11 @@ def write_packed(study: optuna.Study, name: str, value: Mapping[str, Any], facts
     for number, piece in enumerate(pieces):
         study.set_user_attr(f"{name}:{number}", piece)
     study.set_user_attr(name, {**facts, "pieces": len(pieces)})
+
+
+def is_piece(name: str) -> bool:
+    """Whether an attribute of this name is a piece of a packed value, which says nothing to a reader."""
+    return re.fullmatch(r"\w+:\d+", name) is not None
 
 
 def read_packed(study_attributes: Mapping[str, Any], name: str) -> dict[str, Any] | None:

@@ -19,8 +19,6 @@ from ssdtune.search.packed import read_packed, write_packed
 from ssdtune.search.space import Analysis
 
 PRIOR = "prior"
-PIECE = "prior:"
-"""Keys of the packed surfaces begin with this."""
 
 UNLIKE = 0.5
 """Below this trust a task counts as unlike the mapper's experience."""

@@ -138,15 +138,16 @@ class SpectrumSampler(BaseSampler):
 
     def _search(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> Search:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and _placed(trial)]
+        pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and _placed(trial)]
         maximise = study.direction == StudyDirection.MAXIMIZE
         scored = [trial for trial in complete if maximise and self._is_score(trial)]
         if complete and not scored:
             sign = 1 if maximise else -1
-            values = _finite([sign * trial.value for trial in complete if trial.value is not None])
-            blocked = np.array([any(bound > 0 for bound in trial.constraints.values()) for trial in complete])
-            return ValueSearch(_settings(complete), np.where(blocked, values.min(), values))
-        seen = [t for t in trials if t.state == TrialState.PRUNED and _placed(t) and _outputs(t) is not None]
-        seen = [*scored, *seen]
+            valued = [trial for trial in [*complete, *pruned] if _value(trial) is not None]
+            values = _finite([sign * (_value(trial) or 0.0) for trial in valued])
+            blocked = np.array([any(bound > 0 for bound in trial.constraints.values()) for trial in valued])
+            return ValueSearch(_settings(valued), np.where(blocked, values.min(), values))
+        seen = [*scored, *(trial for trial in pruned if _outputs(trial) is not None)]
         outputs = np.array([_outputs(trial) for trial in seen]).reshape(-1, 2, 2)
         data = Observations(_settings(seen), outputs[:, 0].T, outputs[:, 1].T)
         y = data.y[:, : len(scored)]
@@ -233,11 +234,18 @@ def _into(distribution: BaseDistribution, value: float) -> float:
     return float(min(max(value, low), high))
 
 
+def _value(trial: FrozenTrial) -> float | None:
+    """A trial's value; of a pruned one the last it has reported, if any."""
+    reported = trial.intermediate_values
+    return reported[max(reported)] if trial.state == TrialState.PRUNED and reported else trial.value
+
+
 def _finite(values: Sequence[float]) -> NDArray[np.float64]:
     """Values with infinite ones, which Optuna admits, drawn in to the worst and the best of the others."""
     raw = np.array(values)
     finite = raw[np.isfinite(raw)]
-    return np.clip(raw, *((finite.min(), finite.max()) if finite.size else (-1.0, 1.0)))
+    low, high = (finite.min(), finite.max()) if finite.size else (-1.0, 1.0)
+    return np.clip(np.nan_to_num(raw, nan=low, posinf=high, neginf=low), low, high)
 
 
 def _check_single(study: optuna.Study) -> None:

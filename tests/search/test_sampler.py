@@ -219,6 +219,21 @@ def test_a_foreign_objective_is_searched_by_its_values(direction):
     assert abs(study.best_value) < 0.05
 
 
+def test_pruned_trials_of_a_foreign_objective_count_with_what_they_reported_last():
+    study = new_study(SpectrumSampler(PRIOR, seed=0))
+    study.optimize(lambda trial: trial.suggest_float("alpha", 1, 10) + trial.suggest_float("lambda", 1, 10), n_trials=2)
+    for reported in ([0.5, 3.0], [float("nan")], []):
+        trial = study.ask({"alpha": FloatDistribution(1, 10), "lambda": FloatDistribution(1, 10)})
+        for step, value in enumerate(reported):
+            trial.report(value, step)
+        study.tell(trial, state=TrialState.PRUNED)
+    search = study.sampler._search(study, study.trials)
+    first, second = (trial.value for trial in study.trials[:2])
+    worst = min(first, second, 3.0)
+    np.testing.assert_allclose(search.values, [first, second, 3.0, worst])
+    study.optimize(lambda trial: trial.suggest_float("alpha", 1, 10) + trial.suggest_float("lambda", 1, 10), n_trials=1)
+
+
 def test_estimates_of_pruned_trials_count_with_their_error_but_are_no_incumbent():
     study = new_study(SpectrumSampler(PRIOR, seed=0), study_name="s")
     study.optimize(objective, n_trials=1)
