@@ -32,7 +32,7 @@ from ssdtune.search.cost import cost_of, cost_of_trials
 from ssdtune.search.facts import StudyFacts, read_facts
 from ssdtune.search.records import FINISHED, best_of, scored_trials
 from ssdtune.search.run import run_study, study_sampler
-from ssdtune.search.storage import open_storage, quiet_optuna
+from ssdtune.search.storage import open_storage, quick_commits, quiet_optuna
 from ssdtune.search.study import create_study
 from ssdtune.studyfile import SearchSection
 
@@ -69,12 +69,15 @@ def whole_study(
     plain = plain_study(case, facts, study_sampler(study, facts, case.analysis), trials)
     plain_seconds = time.perf_counter() - started
     started = time.perf_counter()
-    run_study(study, case.task, case.analysis)
+    with quick_commits(storage):
+        run_study(study, case.task, case.analysis)
     fast_seconds = time.perf_counter() - started
     cost, best = cost_of(study), best_of(scored_trials(study))
     assert best is not None
+    print(f"plain {plain_seconds:.0f} s, fast {fast_seconds:.0f} s: {cost.rows()}")
     hundred = 20 if options.quick else 100
-    run_study(study, case.task, case.analysis, trials=hundred)
+    with quick_commits(storage):
+        run_study(study, case.task, case.analysis, trials=hundred)
     late = cost_of_trials(study.get_trials(deepcopy=False, states=FINISHED)[int(0.7 * hundred) :])
     return (
         {

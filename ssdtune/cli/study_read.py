@@ -119,13 +119,17 @@ def rescore(name: str, retain_weight: float, min_retained: float | None, storage
     help="A .json or .csv file.",
 )
 @storage_option
-def export(name: str, out: Path, storage: str | None) -> None:
+@json_option
+def export(name: str, out: Path, storage: str | None, as_json: bool) -> None:
     """Write a study as JSON (everything) or CSV (one row a trial)."""
     from ssdtune.search.export import export_study
 
     study = open_study(name, storage)
-    path = export_study(study, out)
-    click.echo(f"{path}: {len(study.get_trials(deepcopy=False))} trials of {name}")
+    path, trials = export_study(study, out), len(study.get_trials(deepcopy=False))
+    if as_json:
+        print_json({"study": name, "file": str(path), "trials": trials})
+    else:
+        click.echo(f"{path}: {trials} trials of {name}")
 
 
 def best_document(study: optuna.Study) -> dict[str, Any]:
@@ -210,11 +214,15 @@ def _score_row(item: ScoredTrial) -> dict[str, Any]:
         "retained": score.retained,
         "remembered": score.remembered,
         "feasible": score.feasible,
+        "estimated": item.estimated,
     }
 
 
 def _print_top(scored: list[ScoredTrial], title: str) -> None:
+    scored = [item for item in scored if not item.estimated]
     ranked = sorted(scored, key=lambda item: (not item.score.feasible, max(item.score.violation, 0), -item.score.value))
     rows = [_score_row(item) for item in ranked[:TOP]]
+    for row in rows:
+        del row["estimated"]
     if rows:
         print_table(list(rows[0]), [list(row.values()) for row in rows], title=title)

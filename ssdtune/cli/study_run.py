@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.console import json_option, print_json, print_table, track
-from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
+from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_inputs import load_inputs, print_warnings
 from ssdtune.cli.study_read import best_document, print_best
 
@@ -39,8 +39,11 @@ def run(name: str, trials: int | None, exact: bool, storage: str | None, device:
     """
     from ssdtune.search.facts import read_facts
     from ssdtune.search.records import count_trials
+    from ssdtune.search.storage import load_study, open_storage, quick_commits, quiet_optuna
 
-    study = open_study(name, storage)
+    quiet_optuna()
+    opened = open_storage(storage)
+    study = load_study(name, opened, storage)
     facts = read_facts(study)
     # imported once the study is known to be there: these take seconds
     from ssdtune.report.dashboard import attach
@@ -63,7 +66,8 @@ def run(name: str, trials: int | None, exact: bool, storage: str | None, device:
         )
     try:
         report = Report(facts, started, total)
-        run_study(study, task, analysis, trials=total, exact=exact, on_trial=report, say=_say, track=track)
+        with quick_commits(opened):
+            run_study(study, task, analysis, trials=total, exact=exact, on_trial=report, say=_say, track=track)
     except KeyboardInterrupt:
         finished = count_trials(study).finished
         click.echo(f"stopped: {finished} of {total} trials are finished and kept; go on with: {again}", err=True)

@@ -34,13 +34,13 @@ class PreparedKspace(NamedTuple):
     """Slices ready for ``QuickVarNet``; columns are rolled so that no FFT along W needs centring.
 
     rows : (B, C, H, W) complex64, masked k-space after the inverse FFT over rows.
-    centre : the same of the centre lines alone.
-    mask : (B, 1, 1, W, 2) float32, 1 where a column is sampled; twice, for real and imaginary part.
+    mask, centre : (B, 1, 1, W, 2) float32, 1 where a column is sampled, and where it is a centre line; twice, for real
+    and imaginary part.
     """
 
     rows: Tensor
-    centre: Tensor
     mask: Tensor
+    centre: Tensor
 
 
 class QuickVarNet:
@@ -67,13 +67,18 @@ class QuickVarNet:
         kspace = torch.view_as_complex(masked_kspace.contiguous())
         rows = torch.fft.fftshift(torch.fft.ifft(torch.fft.ifftshift(kspace, -2), dim=-2, norm="ortho"), -2)
         rows = torch.fft.ifftshift(rows, -1).contiguous()
-        columns, lines = (torch.fft.ifftshift(m[..., 0], -1).to(rows.real.dtype) for m in (mask, acs))
-        centre = rows * lines if self.mask_center else rows
-        return PreparedKspace(rows, centre, columns[..., None].expand(*columns.shape, 2).contiguous())
+        columns, lines = (
+            torch.fft.ifftshift(chosen[..., 0], -1).to(rows.real.dtype)[..., None].repeat(1, 1, 1, 1, 2)
+            for chosen in (mask, acs)
+        )
+        return PreparedKspace(rows, columns, lines)
 
     def maps(self, params: Params, sample: PreparedKspace) -> Tensor:
         """(B, C, H, W) complex64, columns rolled; depends on the parameters under ``map_params`` only."""
-        images = torch.fft.ifft(sample.centre, norm="ortho")
+        rows = sample.rows
+        if self.mask_center:
+            rows = torch.view_as_complex(torch.view_as_real(rows) * sample.centre)
+        images = torch.fft.ifft(rows, norm="ortho")
         batch, coils, height, width = images.shape
         maps = self._network(params, "net.sens_net.norm_unet.unet.", images.reshape(-1, height, width))
         maps = maps.reshape(batch, coils, height, width)

@@ -119,6 +119,9 @@ class TrialScorer:
         for name, columns in found.columns.items():
             seen = found.done[name]
             for measure, column in columns.items():
+                if found.broken and seen < len(column):
+                    means[f"{name}_{measure}"] = np.nan
+                    continue
                 if stopped is None:
                     means[f"{name}_{measure}"] = mean(column[:seen]) + self._shift.get(f"{name}_{measure}", 0.0)
                     continue

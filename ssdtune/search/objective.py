@@ -93,10 +93,10 @@ class Objective:
         if self.budget is not None and _earlier(trial) >= self.budget:
             raise OverBudget
         setting = self.space.suggest(trial)
+        self._know_the_best(trial.study)
         searching = time.perf_counter() - self._idle_since
         try:
             with self.interrupts.welcome():
-                self._know_the_best(trial.study)
                 measured = self.measure(setting)
         except Exception as reason:
             what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__

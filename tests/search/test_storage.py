@@ -1,16 +1,20 @@
 """Storages that are not there, cannot be opened or written, or hold something else: one line, nothing made."""
 
 import os
+import shutil
 import sqlite3
 from importlib.util import find_spec
 
+import optuna
 import pytest
 
 from ssdtune.errors import StorageError
 from ssdtune.search.storage import (
     check_new_name,
+    is_local,
     load_study,
     open_storage,
+    quick_commits,
     shown,
     storage_exists,
     storage_url,
@@ -129,3 +133,31 @@ def test_a_full_disk_leaves_no_new_database(tmp_path, small_disk):
     with small_disk(20_000), pytest.raises(StorageError, match="disk"):
         open_storage(f"sqlite:///{tmp_path}/new.db", create=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_ahead_log_is_kept_only_meanwhile(tmp_path):
+    path = tmp_path / "quick.db"
+    storage = open_storage(f"sqlite:///{path}", create=True)
+    with quick_commits(storage):
+        study = optuna.create_study(storage=storage, study_name="quick")
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+        assert path.with_name("quick.db-wal").exists() == is_local(path)
+    assert not path.with_name("quick.db-wal").exists()
+    alone = shutil.copy(path, tmp_path / "copy.db")
+    assert len(load_study("quick", open_storage(f"sqlite:///{alone}")).trials) == 2
+
+
+def test_a_file_that_another_process_has_open_is_left_as_it_is(tmp_path):
+    path = tmp_path / "shared.db"
+    storage = open_storage(f"sqlite:///{path}", create=True)
+    with sqlite3.connect(path) as other:
+        with quick_commits(storage):
+            optuna.create_study(storage=storage, study_name="shared")
+            assert other.execute("select count(*) from studies").fetchone() == (1,)
+        assert other.execute("select count(*) from studies").fetchone() == (1,)
+    assert study_names(open_storage(f"sqlite:///{path}")) == ["shared"]
+
+
+def test_a_database_in_memory_has_no_journal_to_change():
+    with quick_commits(optuna.storages.RDBStorage("sqlite:///:memory:")) as nothing:
+        assert nothing is None
