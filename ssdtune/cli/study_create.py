@@ -81,7 +81,8 @@ def create(
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @storage_option
-def delete(name: str, yes: bool, storage: str | None) -> None:
+@json_option
+def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
     """Delete a study with all its trials. Asks first."""
     from ssdtune.search.records import count_trials
     from ssdtune.search.storage import open_storage
@@ -89,11 +90,14 @@ def delete(name: str, yes: bool, storage: str | None) -> None:
 
     study = open_study(name, storage)
     finished = count_trials(study).finished
-    if not yes and not click.confirm(f"delete study {name} with its {finished} finished trials?"):
-        click.echo("kept")
-        return
-    delete_study(name, open_storage(storage))
-    click.echo(f"deleted study {name}")
+    # the question goes to standard error, out of the way of JSON
+    wanted = yes or click.confirm(f"delete study {name} with its {finished} finished trials?", err=as_json)
+    if wanted:
+        delete_study(name, open_storage(storage))
+    if as_json:
+        print_json({"study": name, "deleted": wanted, "trials": finished})
+    else:
+        click.echo(f"deleted study {name}" if wanted else "kept")
 
 
 def _print_facts(facts: StudyFacts) -> None:

@@ -229,20 +229,21 @@ def test_rescore_at_the_studys_own_weight_changes_nothing(small, run):
 
 def test_export(small, run, tmp_path):
     assert run("export", small, "--out", tmp_path / "s.json").code == 0
-    assert run("export", small, "--out", tmp_path / "s.csv").code == 0
+    told = json.loads(run("export", small, "--out", tmp_path / "s.csv", "--json").out)
     document = json.loads((tmp_path / "s.json").read_text())
     with (tmp_path / "s.csv").open() as file:
         scores = [float(row["score"]) for row in csv.DictReader(file)]
     assert scores == [trial["score"] for trial in document["trials"]]
+    assert told == {"study": small, "file": str(tmp_path / "s.csv"), "trials": len(scores)}
     assert run("export", small, "--out", tmp_path / "s.txt").code == 2
     assert run("export", small, "--out", tmp_path / "s.csv" / "x.csv").code == 3
 
 
 def test_delete_asks(small, run, monkeypatch):
-    monkeypatch.setattr("click.confirm", lambda text: False)
+    monkeypatch.setattr("click.confirm", lambda text, err: False)
     assert "kept" in run("delete", small).out
     assert small in run("list").out
-    assert run("delete", small, "--yes").code == 0
+    assert json.loads(run("delete", small, "--yes", "--json").out)["deleted"] is True
     assert run("list", "--json").out.strip() == "[]"
     assert run("delete", small, "--yes").code == 4
 
