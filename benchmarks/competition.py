@@ -35,22 +35,22 @@ from competition_priors import (
 from competition_replay import Replay
 from competition_runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, run_all
 from competition_tables import Ledger, rank_metrics, sampler_metrics, sampler_table, win_metrics, wrong_metrics
-from harness import ROOT, Metrics, main
+from harness import Metrics, main
 
-from ssdtune.prior.experience import Rejected, load_collection
+from ssdtune.prior.experience import BUNDLED, Rejected, load_collection
 from ssdtune.search.samplers import SAMPLERS
 
-COLLECTION = ROOT / "ssdtune" / "prior" / "data" / "experience.h5"
-BUDGET, LONG, SHORT = 40, 100, 15
+BUDGET, LONG, SHORT = 40, 100, 10
 RIVAL_NAMES = ("tpe", "tpe-4", "tpe-plane", "tpe-mode", "gp", "gp-plane", "cmaes", "random")
 SLOW = ("gp", "gp-plane")  # one seed, and none in a quick run
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--collection", type=Path, default=COLLECTION, metavar="FILE", help="or a folder of parts")
+    parser.add_argument("--collection", type=Path, default=BUNDLED, metavar="FILE", help="or a folder of parts")
     parser.add_argument("--only", choices=("replay", "fresh"), help="one of the two parts")
     parser.add_argument("--mapper", type=Path, metavar="FILE", help="of the fresh part (default: the bundled one)")
-    parser.add_argument("--tasks", type=int, default=36, help="tasks that every sampler runs on (default 36)")
+    parser.add_argument("--tasks", type=int, default=24, help="tasks that every sampler runs on (default 24)")
+    parser.add_argument("--wide", type=int, default=48, help="tasks of the spectrum sampler and TPE (default 48)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kept", type=Path, metavar="FILE", help="finished runs of rivals, read and added to")
 
@@ -85,8 +85,8 @@ def stratified(replays: Sequence[Replay], count: int) -> list[str]:
 def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     replays, rejected = read_replays(chosen.collection)
     by_key = {replay.key: replay for replay in replays}
-    some = stratified(replays, 8 if chosen.quick else chosen.tasks)
-    every = some if chosen.quick else list(by_key)
+    some = stratified(replays, 6 if chosen.quick else chosen.tasks)
+    every = some if chosen.quick else stratified(replays, max(chosen.wide, chosen.tasks))
     ablations = {} if chosen.quick else ABLATIONS
     variants = {FAMILY_OUT: QUICK} if chosen.quick else {**HELD_OUT, **ABLATIONS}
     predicted = predict_all(variants, replays, chosen.seed, chosen.workers)
@@ -124,7 +124,7 @@ def rivals(chosen: argparse.Namespace) -> list[str]:
 
 
 def seeds(chosen: argparse.Namespace, sampler: str) -> int:
-    return 1 if chosen.quick or sampler in SLOW else 3
+    return 1 if chosen.quick or sampler in SLOW else 2
 
 
 def plan(

@@ -60,16 +60,24 @@ def main(
     if options.json:
         options.json.write_text(json.dumps({**metrics, **facts}, indent=2) + "\n")
     if options.publish:
-        publish(Path(sys.argv[0]).stem, description, facts, lines, seconds)
+        publish(Path(sys.argv[0]).stem, description, facts, lines, seconds, getattr(options, "only", None))
 
 
-def publish(name: str, description: str, facts: dict[str, object], lines: Sequence[str], seconds: float) -> None:
-    """Put this output into RESULTS.md in place of the script's last one."""
-    quick = " --quick" if facts["quick"] else ""
+def publish(
+    script: str,
+    description: str,
+    facts: dict[str, object],
+    lines: Sequence[str],
+    seconds: float,
+    part: str | None = None,
+) -> None:
+    """Put this output into RESULTS.md in place of the script's last one; a ``part`` has a section of its own."""
+    flags = (f" --only {part}" if part else "") + (" --quick" if facts["quick"] else "")
+    name = f"{script}_{part}" if part else script
     body = (
-        f"<!-- {name} -->\n## {description.strip().splitlines()[0]}\n\n"
-        f"`python benchmarks/{name}.py{quick}`, {datetime.date.today()}, commit {facts['commit']}, {facts['machine']}, "
-        f"{seconds:.0f} s.\n\n" + "\n".join(lines) + f"\n<!-- /{name} -->\n"
+        f"<!-- {name} -->\n## {description.strip().splitlines()[0]}{f' ({part})' if part else ''}\n\n"
+        f"`python benchmarks/{script}.py{flags}`, {datetime.date.today()}, commit {facts['commit']}, "
+        f"{facts['machine']}, {seconds:.0f} s.\n\n" + "\n".join(lines) + f"\n<!-- /{name} -->\n"
     )
     text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\nEach section is the last output of its script.\n"
     section = re.compile(rf"<!-- {name} -->.*?<!-- /{name} -->\n", re.DOTALL)

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from competition import BUDGET, LONG, plan, stratified
+from competition import BUDGET, LONG, plan, report, stratified
 from competition_priors import HELD_OUT, Predicted, calibration_metrics, wrong_priors
 from competition_runs import SETTINGS, Job
 from competition_tables import Ledger, rank_metrics, wrong_metrics
@@ -116,3 +116,25 @@ def test_a_wrong_prior_is_judged_against_none_and_ranks_against_rivals():
     ranks = rank_metrics(ledger, "w0.2", ["no-prior", "tpe"], lines)
     assert (ranks["w0.2.mean_rank.no-prior"], ranks["w0.2.mean_rank_10.tpe"]) == (1, 2)
     assert "Nemenyi" in lines[0]
+
+
+def test_the_report_has_every_number_of_the_issue():
+    own = predicted()
+    chosen = argparse.Namespace(quick=False, seed=0)
+    keys = list(own)
+    variants = {"spectrum": own, "kind-out": own, "no-damage": own}
+    jobs = plan(chosen, variants, wrong_priors(own, TASKS), keys[:3], keys)
+    ledger = Ledger({(setting, key): 1.0 for setting in SETTINGS for key in keys})
+    rng = np.random.default_rng(0)
+    for job in jobs:
+        ledger.add(job, rng.uniform(size=job.trials))
+    setting, lines = "w0.5_min0.95", []
+    metrics = report(ledger, setting, ["wrong-task", "mirrored", "constant"], ["no-damage"], lines)
+    for sampler in ("spectrum", "tpe", "gp-plane", "random"):
+        assert f"{setting}.median_trials.{sampler}" in metrics
+        assert f"{setting}.mean_rank.{sampler}" in metrics
+        assert all(f"{setting}.regret.{sampler}.{n}" in metrics for n in (1, 3, 5, 10, 15, 30, 40))
+    assert f"{setting}.win_rate_vs_tpe" in metrics
+    assert f"{setting}.wrong_prior_aur_ratio" in metrics
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert any("ablation" in line for line in lines)
