@@ -22,7 +22,7 @@ from ssdtune.prior.calibration import Calibration, HeldOut, calibrate, log_likel
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.fit import fit, folds, points, squash_outputs
 from ssdtune.prior.inputs import GROUPS
-from ssdtune.prior.mapper import SpectrumMapper
+from ssdtune.prior.mapper import Familiarity, SpectrumMapper
 from ssdtune.prior.surface import ResponseSurface
 from ssdtune.prior.training import Recipe
 from ssdtune.prior.view import TaskView
@@ -116,11 +116,20 @@ def predict(variant: Variant, replays: Sequence[Replay], seed: int, workers: int
     for fold, mapper in enumerate(mappers):
         calibration = calibrate([each for each, own in zip(found, fold_of, strict=True) if own != fold])
         mapper = replace(mapper, calibration=calibration)
+        if not mapper.familiarity.known.shape[1]:
+            mapper = replace(mapper, familiarity=_AlwaysUsual(mapper.familiarity.known, 1.0))
         for replay, own, held_out in zip(replays, fold_of, found, strict=True):
             if own == fold:
                 response = mapper.respond(TaskView.of_experience(replay.experience))
                 predicted[replay.key] = Predicted(response.to_json(), held_out, calibration)
     return predicted
+
+
+class _AlwaysUsual(Familiarity):
+    """Without global inputs nothing tells a strange task from a usual one."""
+
+    def strangeness(self, task: np.ndarray) -> float:
+        return 1.0
 
 
 def _fit(work: tuple[Sequence[Experience], tuple[str, ...], Recipe, int]) -> SpectrumMapper:
