@@ -26,9 +26,6 @@ from ssdtune.prior.surface import ResponseSurface
 
 Array = NDArray[np.float64]
 
-NOISE = 0.004
-"""Sd of the roughness that no length scale explains (held-out slices, a few samples changing sides)."""
-
 _TRUSTED = 0.9  # the mapper's share before any data, times its own trust
 _BASIS = 8
 _SQUASH = 1.0
@@ -38,15 +35,24 @@ _UNTOUCHED_SD = 0.05
 
 
 class Variant(NamedTuple):
-    """One reading of an expert's residual: amplitudes times ``scale``, length scales times ``stretch``."""
+    """One reading of an expert's residual: amplitudes times ``scale``, length scales times ``stretch``, and ``noise``,
+    the sd of the roughness that no length scale explains (few samples, some of them changing sides)."""
 
     scale: float
     stretch: float
+    noise: float
     probability: float
 
 
-_VARIANTS = (Variant(0.5, 1, 0.25), Variant(1, 1, 0.4), Variant(2, 1, 0.15), Variant(2, 0.4, 0.2))
-_GENERIC_VARIANTS = (Variant(0.5, 1, 0.3), Variant(1, 1, 0.4), Variant(2, 1, 0.3))
+# A mean over slices is smooth to less than 0.001, and at the bound of min_retained that much of it decides.
+_SMOOTH, _ROUGH = 0.001, 0.004
+_VARIANTS = (
+    Variant(0.5, 1, _SMOOTH, 0.25),
+    Variant(1, 1, _SMOOTH, 0.4),
+    Variant(2, 1, _SMOOTH, 0.15),
+    Variant(2, 0.4, _ROUGH, 0.2),
+)
+_GENERIC_VARIANTS = (Variant(0.5, 1, _SMOOTH, 0.3), Variant(1, 1, _SMOOTH, 0.4), Variant(2, 1, _ROUGH, 0.3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +152,13 @@ class Belief:
         data = data or Observations()
         self.goal = goal
         base = goal.untouched if incumbent is None else incumbent
-        noise = np.hypot(data.noise, NOISE)
         fitted: list[tuple[Expert, Variant, GaussianProcess, Array]] = []
         for expert in experts:
             known, under_way = expert.foresee(data.settings), expert.foresee(pending)
             seen = _uncensored(squash(data.y), known.mean)
             for variant in expert.variants:
                 kernel = Kernel(expert.surface.length_scales * variant.stretch, variant.scale)
+                noise = np.hypot(data.noise, variant.noise)
                 process = GaussianProcess.fit(known, seen, noise, kernel, under_way)
                 prior = np.log(expert.probability * variant.probability / len(known.mean)) + expert.credit
                 fitted.append((expert, variant, process, prior + process.log_evidence))
