@@ -15,6 +15,7 @@ With `--device cuda`: trial_cost_gpu.py, the paper's VarNet; every metric with t
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -50,10 +51,14 @@ def measure(options: argparse.Namespace) -> Metrics:
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(Path(folder), QUICK if options.quick else MAIN, options.seed)
         metrics, plain, facts = whole_study(case, Path(folder), options, trials)
+        metrics["threads"] = torch.get_num_threads()
         metrics |= slices(case)
         metrics |= estimates(case, plain, facts, options)
+        _say(metrics)
         metrics |= agreement(Path(folder), options, trials)
+        _say(metrics)
     metrics |= growth(options)
+    _say(metrics)
     return metrics
 
 
@@ -74,7 +79,7 @@ def whole_study(
     fast_seconds = time.perf_counter() - started
     cost, best = cost_of(study), best_of(scored_trials(study))
     assert best is not None
-    print(f"plain {plain_seconds:.0f} s, fast {fast_seconds:.0f} s: {cost.rows()}")
+    print(f"plain {plain_seconds:.0f} s, fast {fast_seconds:.0f} s: {cost.rows()}", file=sys.stderr, flush=True)
     hundred = 20 if options.quick else 100
     with quick_commits(storage):
         run_study(study, case.task, case.analysis, trials=hundred)
@@ -161,6 +166,7 @@ def agreement(folder: Path, options: argparse.Namespace, trials: int) -> Metrics
             assert best is not None
             values.append(chosen(case, read_facts(study), best.setting.alpha, best.setting.lam))
         differences.append(values[0] - values[1])
+        print(f"{case.task.name}: {values}", file=sys.stderr, flush=True)
     near = np.abs(differences) <= CLOSE
     worse = np.array(differences) < -CLOSE
     return {
@@ -176,6 +182,11 @@ def _with(case: Case, params: dict[str, torch.Tensor]) -> torch.nn.Module:
     model = copy.deepcopy(case.task.model)
     model.load_state_dict({**model.state_dict(), **params})
     return model
+
+
+def _say(metrics: Metrics) -> None:
+    """What is known so far: the whole takes minutes."""
+    print({name: round(float(value), 4) for name, value in metrics.items()}, file=sys.stderr, flush=True)
 
 
 def _extend(parser: argparse.ArgumentParser) -> None:

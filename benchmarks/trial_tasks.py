@@ -30,10 +30,10 @@ class Sizes:
 
     pixels: int = 64
     coils: int = 4
-    cascades: int = 3
+    cascades: int = 2
     channels: int = 8
     pools: int = 3
-    epochs: int = 12
+    epochs: int = 8
     train: int = 60
     retain: int = 200
     forget: int = 100
@@ -41,7 +41,7 @@ class Sizes:
 
 MAIN = Sizes()
 QUICK = Sizes(pixels=32, cascades=1, channels=4, pools=2, train=30, retain=40, forget=20)
-SMALL = Sizes(pixels=32, cascades=1, channels=4, pools=2, train=30, retain=60, forget=40)
+SMALL = Sizes(pixels=32, cascades=1, channels=4, pools=2, train=30, retain=40, forget=30)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import optuna
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ Array = NDArray[np.float64]
 VIEW = "spectrum"
 
 _FEWEST = 5
+_WIDEST = 0.03  # standard error of an estimate that is learned from
 _LEAST = 1e-30
 
 
@@ -36,8 +40,8 @@ def keep_view(study: optuna.Study, facts: StudyFacts, analysis: Analysis) -> Non
 def lessons(storage: optuna.storages.BaseStorage) -> list[Experience]:
     """What every finished study of a storage taught, in order of their names.
 
-    Studies with too few fully evaluated settings, with an exponent other than 1, or made before views were kept teach
-    nothing and are left out.
+    Studies with too few settings that are known well enough, with an exponent other than 1, or made before views were
+    kept teach nothing and are left out.
     """
     found = []
     for name in sorted(optuna.get_all_study_names(storage)):
@@ -45,6 +49,12 @@ def lessons(storage: optuna.storages.BaseStorage) -> list[Experience]:
         if lesson is not None:
             found.append(lesson)
     return found
+
+
+def _teaches(values: Mapping[str, Any]) -> bool:
+    """Whether a trial's outcome is known well enough: in full, or by a narrow estimate; nothing selected is no news."""
+    errors = [values.get(f"{name}_se", 0.0) for name in ("retained", "remembered")]
+    return bool(values.get("rho", 0) > 0 and max(errors) <= _WIDEST)
 
 
 def lesson_of(study: optuna.Study) -> Experience | None:
@@ -58,7 +68,7 @@ def lesson_of(study: optuna.Study) -> Experience | None:
     facts, view = read_facts(study), TaskView.from_json(raw)
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    full = [trial for trial in finished if trial.state == TrialState.COMPLETE and recorded(trial).get("rho", 0) > 0]
+    full = [trial for trial in finished if _teaches(recorded(trial))]
     if len(finished) < facts.search.trials or len(full) < _FEWEST or not facts.rule.q_forget > facts.rule.floor:
         return None
     rho, kappa = (np.array([float(recorded(trial)[name]) for trial in full]) for name in ("rho", "kappa"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.errors import TrialError
 from ssdtune.evaluation import DEFAULT_BATCH_SIZE
@@ -16,7 +16,7 @@ from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.measuring import Fast, Measurement, Plain
 from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, REUSED, STOPPED, recorded
-from ssdtune.search.records import FINISHED, best_of, recorded_qualities, scored_trials
+from ssdtune.search.records import FINISHED, best_of, recorded_qualities, score_trials
 from ssdtune.search.sampler import UNCLIPPED
 from ssdtune.search.samplers import ERROR, SEED_NUMBER, ReproducibleSampler
 from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
@@ -90,10 +90,11 @@ class Objective:
         trial.set_user_attr("worker", self.worker)
         if self.sampler is not None and trial.number in self.sampler.seed_numbers:
             trial.set_user_attr(SEED_NUMBER, self.sampler.seed_numbers[trial.number])
-        if self.budget is not None and _earlier(trial) >= self.budget:
+        trials = trial.study.get_trials(deepcopy=False)
+        if self.budget is not None and _earlier(trial, trials) >= self.budget:
             raise OverBudget
         setting = self.space.suggest(trial)
-        self._know_the_best(trial.study)
+        self._know_the_best(trials)
         searching = time.perf_counter() - self._idle_since
         try:
             with self.interrupts.welcome():
@@ -160,9 +161,9 @@ class Objective:
         unclipped = (retain / rule.q_retain, (forget - rule.floor) / (rule.q_forget - rule.floor))
         return {f"{name}{UNCLIPPED}": value for name, value in zip(("retained", "remembered"), unclipped, strict=True)}
 
-    def _know_the_best(self, study: optuna.Study) -> None:
+    def _know_the_best(self, trials: Sequence[FrozenTrial]) -> None:
         if self.fast is not None:
-            best = best_of(scored_trials(study, self.facts.rule, self.facts))
+            best = best_of(score_trials(trials, self.facts, self.facts.rule))
             if best is not None:
                 self.fast.stand_against(self.analysis, best.setting, best.score)
 
@@ -171,10 +172,10 @@ def _measures(facts: StudyFacts, values: Mapping[str, Any]) -> Measured:
     return {name: values[name] for name in [*facts.baseline, NON_FINITE] if name in values}
 
 
-def _earlier(trial: optuna.Trial) -> int:
+def _earlier(trial: optuna.Trial, trials: Sequence[FrozenTrial]) -> int:
     """Trials of lower numbers that are finished or under way."""
-    counted = trial.study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
-    return sum(other.number < trial.number for other in counted)
+    counted = (*FINISHED, TrialState.RUNNING)
+    return sum(other.number < trial.number and other.state in counted for other in trials)
 
 
 def _where(trial: optuna.Trial, setting: Setting) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,14 +68,19 @@ def scored_trials(
     ``facts`` are the study's, if they have been read already.
     """
     facts = facts or read_facts(study)
-    rule = rule or facts.rule
+    return score_trials(study.get_trials(deepcopy=False, states=FINISHED), facts, rule or facts.rule)
+
+
+def score_trials(trials: Iterable[FrozenTrial], facts: StudyFacts, rule: ScoreRule) -> list[ScoredTrial]:
+    """The finished ones among some trials of a study, scored from their recorded measures."""
     return [
         ScoredTrial(
             trial=trial,
             score=rule(*recorded_qualities(facts, recorded(trial))),
             setting=Setting(trial.params[ALPHA], trial.params[LAMBDA], facts.search.exponent),
         )
-        for trial in study.get_trials(deepcopy=False, states=FINISHED)
+        for trial in trials
+        if trial.state in FINISHED
     ]
 
 

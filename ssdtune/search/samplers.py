@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ssdtune.errors import ConfigError
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.improvement import Goal
+from ssdtune.search.estimates import with_estimates
 from ssdtune.search.rivals import RIVALS, Given, Plane, Rival
 from ssdtune.search.sampler import SpectrumSampler
 
@@ -42,13 +43,15 @@ class Inputs:
 @dataclass(frozen=True)
 class SamplerChoice:
     """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior,
-    whether it learns from trials that were stopped early (for others no trial is)."""
+    whether it learns from trials that were stopped early (for others no trial is), and whether it is shown them as
+    complete ones with their estimates (``search.estimates``)."""
 
     make: Callable[[Inputs], BaseSampler]
     settings: str
     sees_constraint: bool
     uses_prior: bool = False
     sees_stopped: bool = True
+    shown_estimates: bool = False
 
 
 def _spectrum(given: Inputs) -> BaseSampler:
@@ -67,8 +70,7 @@ def _rival(name: str, rival: Rival) -> SamplerChoice:
             raise ConfigError(f"sampler '{name}' needs {what}", "search.sampler", "choose another")
         return rival.make(given.trial_seed, known)
 
-    needs_mode, is_gp = rival.needs == "mode", name.startswith("gp")
-    return SamplerChoice(make, rival.settings, rival.sees_constraint, needs_mode, sees_stopped=not is_gp)
+    return SamplerChoice(make, rival.settings, rival.sees_constraint, rival.needs == "mode", sees_stopped=False)
 
 
 SAMPLERS: dict[str, SamplerChoice] = {
@@ -83,6 +85,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         lambda given: TPESampler(seed=given.trial_seed),
         "TPESampler, Optuna 5 defaults: multivariate, constant_liar, 10 start-up trials, 24 candidates",
         sees_constraint=True,
+        shown_estimates=True,
     ),
     "gp": SamplerChoice(
         lambda given: GPSampler(seed=given.trial_seed, warn_independent_sampling=False),
@@ -159,7 +162,7 @@ def build_sampler(
     def make(number: int) -> BaseSampler:
         return choice.make(Inputs(seed_of(seed, study_name, f"trial {number}"), study_seed, goal, prior, plane))
 
-    return ReproducibleSampler(make)
+    return ReproducibleSampler(make, show_estimates=choice.shown_estimates)
 
 
 def seed_of(seed: int, study_name: str, what: str) -> int:
@@ -191,36 +194,46 @@ class ReproducibleSampler(BaseSampler):
     """Asks a freshly made sampler, ``make(seed_number)``, for every trial.
 
     ``seed_numbers`` holds the numbers of trials under way; whoever runs the trial stores it as ``seed_number``.
+    ``show_estimates`` : see ``search.estimates``.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[int], BaseSampler], *, show_estimates: bool = False) -> None:
+        self._make, self._show_estimates = make, show_estimates
         self._samplers: dict[int, BaseSampler] = {}
+        self._shown: dict[int, optuna.Study] = {}
         self.seed_numbers: dict[int, int] = {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         number = seed_number(trial, study.get_trials(deepcopy=False))
         self.seed_numbers[trial.number] = number
         self._samplers[trial.number] = self._make(number)
-        self._samplers[trial.number].before_trial(study, trial)
+        if self._show_estimates:
+            self._shown[trial.number] = with_estimates(study)
+        self._samplers[trial.number].before_trial(self._seen(study, trial), trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._samplers[trial.number].infer_relative_search_space(study, trial)
+        return self._samplers[trial.number].infer_relative_search_space(self._seen(study, trial), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._samplers[trial.number].sample_relative(study, trial, search_space)
+        return self._samplers[trial.number].sample_relative(self._seen(study, trial), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
+        return self._samplers[trial.number].sample_independent(
+            self._seen(study, trial), trial, param_name, param_distribution
+        )
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         self.seed_numbers.pop(trial.number, None)
+        self._shown.pop(trial.number, None)
         sampler = self._samplers.pop(trial.number, None)
         if sampler is not None:
             sampler.after_trial(study, trial, state, values)
+
+    def _seen(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
+        return self._shown.get(trial.number, study)

@@ -91,6 +91,7 @@ def test_a_run_shows_the_best_so_far_and_the_time_left(study, run):
     assert [line.split("/")[0] for line in lines] == ["1", "2", "3", "4"]
     assert all("best" in line and "eta" in line and "retained" in line for line in lines)
     found = json.loads(done.out)
+    assert found.pop("cost")["trials"] == 4
     assert found["feasible"]
     assert found == json.loads(run("best", "small", "--json").out)
     again = run("run", "small")

@@ -142,7 +142,7 @@ def test_prepared_data_of_other_inputs_are_not_used(wide, new_study):
     task, analysis = wide
     other = small_task.make_task()
     said, evaluator = [], Evaluator(other)
-    study = new_study("other", task=task, trials=2, alpha=(0.1, 3.0))
+    study = new_study("other", task=task, trials=2, alpha=(0.1, 3.0), **{"lambda": (0.03, 0.3)})
     run_study(study, task, analysis, evaluator=evaluator, stop_early=False, say=said.append)
     assert said == ["model or data changed: preparing them anew"]
     assert recorded(study.trials[0])["slices_possible"] == 228
