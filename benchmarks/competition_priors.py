@@ -99,37 +99,39 @@ class Predicted:
     calibration: Calibration
 
 
-def predict(variant: Variant, replays: Sequence[Replay], seed: int, workers: int) -> dict[str, Predicted]:
-    """Every task, predicted by a mapper that has not seen its fold."""
-    fold_of = variant.fold_of(replays)
-    recipe = Recipe() if variant.networks is None else replace(Recipe(), networks=variant.networks)
-    work = []
-    for fold in sorted(set(fold_of)):
-        train = [replay.experience for replay, own in zip(replays, fold_of, strict=True) if own != fold]
-        work.append((train, variant.without, recipe, seed))
-    mappers = list(in_processes(_fit, work, workers, start_process, chunk=1))
-    found = [
-        HeldOut(squash_outputs(mappers[fold], own), squash(own.y), own.u)
-        for fold, own in zip(fold_of, (points(replay.experience, variant.without) for replay in replays), strict=True)
-    ]
-    predicted = {}
-    for fold, mapper in enumerate(mappers):
-        calibration = calibrate([each for each, own in zip(found, fold_of, strict=True) if own != fold])
-        mapper = replace(mapper, calibration=calibration)
-        if not mapper.familiarity.known.shape[1]:
-            mapper = replace(mapper, familiarity=_AlwaysUsual(mapper.familiarity.known, 1.0))
-        for replay, own, held_out in zip(replays, fold_of, found, strict=True):
-            if own == fold:
-                response = mapper.respond(TaskView.of_experience(replay.experience))
-                predicted[replay.key] = Predicted(response.to_json(), held_out, calibration)
+def predict_all(
+    variants: Mapping[str, Variant], replays: Sequence[Replay], seed: int, workers: int
+) -> dict[str, dict[str, Predicted]]:
+    """``{variant: {task: Predicted}}``, every task by a mapper that has not seen its fold."""
+    fold_of = {name: variant.fold_of(replays) for name, variant in variants.items()}
+    folds_ = [(name, fold) for name in variants for fold in sorted(set(fold_of[name]))]
+    progress(f"mappers: {len(folds_)} folds of {', '.join(variants)}")
+    training = (_training(variants[name], fold, fold_of[name], replays, seed) for name, fold in folds_)
+    mappers = dict(zip(folds_, in_processes(_fit, training, workers, start_process, chunk=1), strict=True))
+    finish = []
+    for name, variant in variants.items():
+        rows = [points(replay.experience, variant.without) for replay in replays]
+        found = [
+            HeldOut(squash_outputs(mappers[name, fold], own), squash(own.y), own.z)
+            for fold, own in zip(fold_of[name], rows, strict=True)
+        ]
+        for fold in sorted(set(fold_of[name])):
+            others = [each for each, own in zip(found, fold_of[name], strict=True) if own != fold]
+            own_tasks = [(r, each) for r, each, own in zip(replays, found, fold_of[name], strict=True) if own == fold]
+            finish.append((mappers[name, fold], others, own_tasks))
+    predicted: dict[str, dict[str, Predicted]] = {name: {} for name in variants}
+    parts = in_processes(_respond, finish, workers, start_process, chunk=1)
+    for (name, _), part in zip(folds_, parts, strict=True):
+        predicted[name] |= part
     return predicted
 
 
-class _AlwaysUsual(Familiarity):
-    """Without global inputs nothing tells a strange task from a usual one."""
-
-    def strangeness(self, task: np.ndarray) -> float:
-        return 1.0
+def _training(
+    variant: Variant, fold: int, fold_of: Sequence[int], replays: Sequence[Replay], seed: int
+) -> tuple[Sequence[Experience], tuple[str, ...], Recipe, int]:
+    recipe = Recipe() if variant.networks is None else replace(Recipe(), networks=variant.networks)
+    train = [replay.experience for replay, own in zip(replays, fold_of, strict=True) if own != fold]
+    return train, variant.without, recipe, seed
 
 
 def _fit(work: tuple[Sequence[Experience], tuple[str, ...], Recipe, int]) -> SpectrumMapper:
@@ -137,13 +139,23 @@ def _fit(work: tuple[Sequence[Experience], tuple[str, ...], Recipe, int]) -> Spe
     return fit(train, seed=seed, without=without, recipe=recipe, calibration=_UNCALIBRATED)
 
 
-def predict_all(variants: Mapping[str, Variant], replays: Sequence[Replay], seed: int, workers: int) -> dict[str, Any]:
-    """``{variant: {task: Predicted}}``."""
-    found = {}
-    for name, variant in variants.items():
-        progress(f"mappers: {name}")
-        found[name] = predict(variant, replays, seed, workers)
-    return found
+def _respond(work: tuple[SpectrumMapper, list[HeldOut], list[tuple[Replay, HeldOut]]]) -> dict[str, Predicted]:
+    mapper, others, own_tasks = work
+    calibration = calibrate(others)
+    mapper = replace(mapper, calibration=calibration)
+    if not mapper.familiarity.known.shape[1]:
+        mapper = replace(mapper, familiarity=_AlwaysUsual(mapper.familiarity.known, 1.0))
+    return {
+        replay.key: Predicted(mapper.respond(TaskView.of_experience(replay.experience)).to_json(), each, calibration)
+        for replay, each in own_tasks
+    }
+
+
+class _AlwaysUsual(Familiarity):
+    """Without global inputs nothing tells a strange task from a usual one."""
+
+    def strangeness(self, task: np.ndarray) -> float:
+        return 1.0
 
 
 def wrong_priors(predicted: Mapping[str, Predicted], replays: Sequence[Replay]) -> dict[str, dict[str, Json]]:

@@ -98,7 +98,7 @@ class Expert:
         u = self.surface.coordinates(settings.alpha, settings.lam)
         means, basis = self._surfaces
         look_up = self.surface.interpolate
-        return Field(u, look_up(means, u), look_up(basis, u), look_up(self.surface.residual_sd, u))
+        return Field(self.surface.alike(u), look_up(means, u), look_up(basis, u), look_up(self.surface.residual_sd, u))
 
     @cached_property
     def credit(self) -> float:

@@ -22,25 +22,27 @@ Array = NDArray[np.float64]
 LEVELS: Array = np.array([-0.5, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0, 1.1])
 """Predicted levels at which the residual's sd is kept."""
 
-_LENGTHS = (0.15, 0.3, 0.6, 1.0, 1.8)
+_LENGTHS = (0.08, 0.15, 0.3, 0.6, 1.2, 2.5)
 _LEAST_SD = np.array([0.004, 0.01])
 _INDEPENDENT = 12  # settings of a design that count as independent, as its residuals are smooth
-_NUGGET = 0.05
+_ROUGHNESS = 0.05  # variance of what no length scale explains, over the residual's
+_USUAL = 0.9
+_LITTLE = 1e-3
 _OUTLIER = 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """One task predicted by a mapper that has not seen its family: u (n, 2) = (log10 rho, log10 kappa)."""
+    """One task predicted without its family: z (n, 2) = (log10 |delta| / |theta|, log10 kappa)."""
 
     members: Array
     y: Array
-    u: Array
+    z: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """residual_sd (2, levels) at ``LEVELS`` of the predicted output; length_scales (2, 2) in decades of (rho, kappa);
+    """residual_sd (2, levels) at ``LEVELS`` of the predicted output; length_scales (2, 2) in decades of z;
     log_likelihood : mean per held-out task and independent setting, of both outputs together."""
 
     residual_sd: Array
@@ -87,19 +89,22 @@ def _member_weights(task: HeldOut, calibration: Calibration) -> Array:
 
 
 def _residual_sd(tasks: Sequence[HeldOut], weights: Sequence[Array]) -> Array:
-    """Root of the mean squared residual near each level, every task counting alike; smooth over levels."""
+    """Root of the mean squared residual near each level, smooth over levels, every task counting alike; the worst tenth
+    of the tasks is left out, as the sampler meets the exceptional with components of their own."""
     width = np.gradient(LEVELS)
     found = np.empty((2, LEVELS.size))
     for j in range(2):
-        square, mass = np.zeros(LEVELS.size), np.zeros(LEVELS.size)
-        for task, weight in zip(tasks, weights, strict=True):
+        square, mass = np.zeros((2, len(tasks), LEVELS.size))
+        for number, (task, weight) in enumerate(zip(tasks, weights, strict=True)):
             p, error = task.members[:, :, j], (task.y[None, :, j] - task.members[:, :, j]) ** 2
             near = np.exp(-0.5 * ((p[..., None] - LEVELS) / width) ** 2) * weight[:, None, None]
-            square += np.einsum("mnl,mn->l", near, error) / p.shape[1]
-            mass += near.sum(axis=(0, 1)) / p.shape[1]
-        typical = square.sum() / mass.sum()
-        # a level that is hardly ever predicted takes the typical residual
-        found[j] = np.sqrt((square + 0.02 * len(tasks) * 0.05 * typical) / (mass + 0.02 * len(tasks) * 0.05))
+            square[number] = np.einsum("mnl,mn->l", near, error) / p.shape[1]
+            mass[number] = near.sum(axis=(0, 1)) / p.shape[1]
+        own = square.sum(axis=1) / mass.sum(axis=1)
+        usual = own <= np.quantile(own, _USUAL)
+        typical = square[usual].sum() / mass[usual].sum()
+        little = _LITTLE * usual.sum()  # a level that is hardly ever predicted takes the typical residual
+        found[j] = np.sqrt((square[usual].sum(axis=0) + little * typical) / (mass[usual].sum(axis=0) + little))
     return np.maximum(found, _LEAST_SD[:, None])
 
 
@@ -111,9 +116,9 @@ def _length_scales(tasks: Sequence[HeldOut], weights: Sequence[Array], calibrati
         for task, weight in zip(tasks, weights, strict=True):
             mean = weight @ task.members[:, :, j]
             sd = np.interp(mean, LEVELS, calibration.residual_sd[j])
-            residuals.append((task.u, (task.y[:, j] - mean) / sd))
+            residuals.append((task.z, (task.y[:, j] - mean) / sd))
         scores = {
-            (a, b): sum(_evidence(u, residual, np.array([a, b])) for u, residual in residuals)
+            (a, b): sum(_evidence(z, residual, np.array([a, b])) for z, residual in residuals)
             for a in _LENGTHS
             for b in _LENGTHS
         }
@@ -121,10 +126,10 @@ def _length_scales(tasks: Sequence[HeldOut], weights: Sequence[Array], calibrati
     return found
 
 
-def _evidence(u: Array, residual: Array, lengths: Array) -> float:
-    """Log marginal likelihood of a unit Matern-5/2 process with a little noise, up to a constant; every other setting
+def _evidence(z: Array, residual: Array, lengths: Array) -> float:
+    """Log marginal likelihood of a unit residual process with its roughness, up to a constant; every other setting
     is enough, and outliers are drawn in as they would decide alone."""
     every = slice(None, None, 2)
-    z, r = u[every], np.clip(residual[every], -_OUTLIER, _OUTLIER)
-    factor = cholesky(matern52(z, z, lengths) + _NUGGET * np.eye(len(z)), lower=True)
+    z, r = z[every], np.clip(residual[every], -_OUTLIER, _OUTLIER)
+    factor = cholesky(matern52(z, z, lengths) + _ROUGHNESS * np.eye(len(z)), lower=True)
     return -0.5 * float(r @ cho_solve((factor, True), r)) - float(np.log(np.diag(factor)).sum())

@@ -97,7 +97,7 @@ def predict_held_out(
         predictor = learn([each for each, own in zip(data, fold_of, strict=True) if own != fold])
         for each, own in zip(data, fold_of, strict=True):
             if own == fold:
-                found.append((each, HeldOut(predictor(each), squash(each.y), each.u)))
+                found.append((each, HeldOut(predictor(each), squash(each.y), each.z)))
     return found
 
 

@@ -21,6 +21,9 @@ GROUPS = ("coordinates", "diagonal", "full", "first_order", "size", "eigenvalues
 Fisher matrix and its leading eigenvectors; first-order terms; |delta| / |theta| and mean dampening; features of the
 eigenvalues; all other features of the task."""
 
+LEAST_CHANGE = 1e-6
+"""|delta| / |theta| below this counts as this."""
+
 _LEAST = 1e-8
 _FIRST_ORDER_UNIT = 0.01
 
@@ -71,7 +74,7 @@ LOCAL: dict[str, LocalInput] = {
     "difference_full": _difference("full"),
     "forget_first": _first("forget"),
     "retain_first": _first("retain"),
-    "relative_change": LocalInput("size", lambda t, _, __: _log10(t["relative_change"], 1e-6)),
+    "relative_change": LocalInput("size", lambda t, _, __: _log10(t["relative_change"], LEAST_CHANGE)),
     "mean_dampening": LocalInput("size", lambda t, _, __: _log10(t["mean_dampening"], 1e-6)),
 }
 """Inputs that differ from setting to setting."""

@@ -29,6 +29,7 @@ _SHAPES = {
     "remembered": "MRK",
     "residual_sd": "2RK",
     "length_scales": "22",
+    "log_change": "RK",
 }
 
 
@@ -45,7 +46,9 @@ class ResponseSurface:
         values above 1 or below 0 are kept, because a score has kinks where they are clipped.
     residual_sd : (2, R, K) or (2,), sd of truth - ensemble mean that the members' spread does not explain, as measured
         on held-out tasks.
-    length_scales : (2, 2), correlation length of that residual per output and axis of u, in decades.
+    length_scales : (2, 2), correlation length of that residual per output and axis of z, in decades.
+    log_change : (R, K), log10 of |delta| / |theta|. z = (log_change, log_kappa): along a line of equal change a task's
+        response hardly moves, so that is where its residual is alike. None takes log_rho in its place.
     trust : in (0, 1], how likely the task is one of the kind the mapper has learned from.
 
     Arrays are kept at float32 precision, so that ``to_json`` loses nothing. Outside the grid the nearest node holds.
@@ -63,8 +66,12 @@ class ResponseSurface:
     residual_sd: Array
     length_scales: Array
     trust: float = 1.0
+    log_change: Array | None = None
 
     def __post_init__(self) -> None:
+        if self.log_change is None:
+            shape = (np.size(self.log_rho), np.size(self.log_kappa))
+            object.__setattr__(self, "log_change", np.broadcast_to(np.reshape(self.log_rho, (-1, 1)), shape))
         arrays = {name: np.asarray(getattr(self, name), np.float32).astype(float) for name in _SHAPES}
         sizes = {"R": arrays["log_rho"].size, "K": arrays["log_kappa"].size, "M": len(arrays["retained"]), "2": 2}
         arrays["residual_sd"] = np.broadcast_to(
@@ -105,6 +112,11 @@ class ResponseSurface:
         slope = (self.log_rho[-1] - self.log_rho[0]) / (self.log_alpha[0] - self.log_alpha[-1])
         beyond = np.clip(log_alpha, falling[0], falling[-1]) - log_alpha
         return np.stack([log_rho + slope * beyond, log_kappa], axis=-1)
+
+    def alike(self, u: Array) -> Array:
+        """z of settings at u (n, 2): the coordinates of the residual process, (n, 2)."""
+        assert self.log_change is not None
+        return np.stack([self.interpolate(self.log_change, u), u[:, 1]], axis=-1)
 
     def alpha_at(self, log_rho: ArrayLike) -> Array:
         """The threshold that selects ``10 ** log_rho`` of the parameters (inverse of the map, clipped to its ends)."""
