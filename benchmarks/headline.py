@@ -37,7 +37,7 @@ def measure(options: argparse.Namespace) -> Metrics:
     quiet_optuna()
     found: list[Metrics] = []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(2 if options.quick else 5):
+        for number in range(2 if options.quick else 3):
             started = time.perf_counter()
             case = make_case(Path(folder), QUICK if options.quick else SIZES, options.seed + 500, number)
             found.append({**one_task(case, options), "made_s": time.perf_counter() - started})

@@ -209,21 +209,21 @@ class ReproducibleSampler(BaseSampler):
         self._samplers[trial.number] = self._make(number)
         if self._show_estimates:
             self._shown[trial.number] = with_estimates(study)
-        self._samplers[trial.number].before_trial(self._seen(study, trial), trial)
+        self._samplers[trial.number].before_trial(*self._seen(study, trial))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._samplers[trial.number].infer_relative_search_space(self._seen(study, trial), trial)
+        return self._samplers[trial.number].infer_relative_search_space(*self._seen(study, trial))
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._samplers[trial.number].sample_relative(self._seen(study, trial), trial, search_space)
+        return self._samplers[trial.number].sample_relative(*self._seen(study, trial), search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._samplers[trial.number].sample_independent(
-            self._seen(study, trial), trial, param_name, param_distribution
+            *self._seen(study, trial), param_name, param_distribution
         )
 
     def after_trial(
@@ -235,5 +235,7 @@ class ReproducibleSampler(BaseSampler):
         if sampler is not None:
             sampler.after_trial(study, trial, state, values)
 
-    def _seen(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
-        return self._shown.get(trial.number, study)
+    def _seen(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
+        """Study and trial as the sampler is to see them: TPE writes to the trial, so a copied study needs its own."""
+        shown = self._shown.get(trial.number)
+        return (study, trial) if shown is None else (shown, shown.get_trials(deepcopy=False)[trial.number])
