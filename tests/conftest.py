@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,12 @@ HEADER = """<?xml version="1.0" encoding="utf-8"?>
 <reconSpace><matrixSize><x>{h}</x><y>{w}</y><z>1</z></matrixSize></reconSpace>
 <encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{last}</maximum><center>{center}</center>
 </kspace_encoding_step_1></encodingLimits><trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"""
+
+
+def pytest_configure():
+    """A shell that runs the tests in its background has them ignore Ctrl-C, and all they start; some tests need it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,11 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
-import textwrap
-import time
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import optuna
 import pytest
@@ -263,53 +259,3 @@ def test_a_trial_over_the_budget_gives_way_unevaluated(task, analysis, new_study
     objective = Objective(task, Racing(task), read_facts(study), {}, budget=3)
     study.optimize(objective, n_trials=1, catch=(OverBudget,))
     assert interrupted(study.trials[3])
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {folder!r})
-import small_task
-from ssdtune.search.run import run_study
-from ssdtune.search.storage import load_study, open_storage
-
-task = {task}
-study = load_study("demo", open_storage({url!r}))
-print("ready", flush=True)
-try:
-    run_study(study, task, small_task.Diagonals(task), trials={trials})
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
-
-
-def start(url, trials, task="small_task.make_task()"):
-    script = SCRIPT.format(folder=str(Path(__file__).parent), url=url, trials=trials, task=task)
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
-
-
-def test_ctrl_c_in_a_process_of_its_own_keeps_finished_trials(task, analysis, new_study, storage, url):
-    study = new_study(trials=40, storage=storage)
-    process = start(url, 40, "small_task.make_task(kind=small_task.SlowTask)")
-    while count_trials(study).finished < 2:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    counts = count_trials(study)
-    assert counts.running == 0
-    assert counts.finished >= 2
-    kept = outcomes(study)
-    run_study(study, task, analysis, trials=counts.finished + 3)
-    assert outcomes(study)[: counts.finished] == kept
-    assert count_trials(study).finished == counts.finished + 3
-
-
-def test_several_processes_share_one_sqlite_file(new_study, storage, url):
-    study = new_study(trials=10, storage=storage)
-    processes = [start(url, 10) for _ in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
-    trials = study.get_trials(states=FINISHED)
-    assert len(trials) == 10
-    assert count_trials(study).running == count_trials(study).failed == 0
-    assert len({tuple(trial.params.values()) for trial in trials}) == len(trials)
-    assert len({trial.user_attrs["worker"] for trial in trials}) > 1
