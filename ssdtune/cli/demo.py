@@ -63,7 +63,10 @@ def demo(out: Path, device: str) -> None:
 
     Needs no data. Each step is shown as the command that does it.
     """
+    import torch
+
     started = time.monotonic()
+    torch.set_num_threads(1)  # the models are tiny: two threads on two busy cores would wait for each other
     prepare(out)
     storage = f"sqlite:///{out.resolve()}/study.db"
     for number, (what, commands) in enumerate(STEPS, 1):
