@@ -5,9 +5,9 @@ residual. `NAME.log_likelihood`: of held-out (retained, remembered), per indepen
 regret of the first trial, chosen among the task's recorded settings; `coverage90_*`: share of settings inside the
 shipped kind's stated 90 % interval. Kinds: `latent` (shipped): networks with a latent vector a task; `bootstrap`: the
 same networks without it, each on its own bootstrap of the tasks; `single`: one network, no ensemble; `trees`: extremely
-randomised trees, one member a tree; `gp`: a Gaussian process on a subset of the settings; `mean`: the mean response of
-the other tasks at the same (rho, kappa). `load_s`, `plane_s`: seconds to load the bundled mapper and to predict a 64 x
-64 plane, median of 5.
+randomised trees, one member a tree; `gp`: a Gaussian process of one length scale on a subset of the settings;
+`mean`: the mean response of the other tasks at the same (rho, kappa). `load_s`, `plane_s`: seconds to load the bundled
+mapper and to predict a 64 x 64 plane, median of 5.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def learn_gp(seed: int, seen: Sequence[Points]) -> Predictor:
     x, y = np.concatenate([rows(task) for task in seen]), np.concatenate([ratios(task) for task in seen])
     chosen = np.random.default_rng(seed).choice(len(x), min(_GP_POINTS, len(x)), replace=False)
     scale = StandardScaler().fit(x)
-    kernel = RBF(np.full(x.shape[1], 5.0), (0.5, 1e3)) + WhiteKernel(0.01)
+    kernel = RBF(5.0) + WhiteKernel(0.01)
     process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
     process.fit(scale.transform(x[chosen]), y[chosen])
 
