@@ -126,18 +126,17 @@ class SortedRatios:
         share = np.asarray(rho, np.float64)
         if not np.all((share >= 0) & (share <= 1)):
             raise ConfigError(f"the selected fraction must lie in [0, 1], got {rho!r}", todo="choose a share")
-        wanted = np.rint(share * self.size).astype(np.int64)
-        return self._between(self._nearest(np.clip(wanted, self.infinite, self.positive)))
+        return self._between(self._nearest(np.clip(share * self.size, self.infinite, self.positive)))
 
-    def _nearest(self, count: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The count nearest to ``count`` that does not part equal ratios."""
+    def _nearest(self, wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The count nearest to ``wanted``, which need not be whole, that does not part equal ratios."""
         if not self.positive:
-            return count
-        edge = self.values[np.clip(count, 1, self.positive) - 1]
+            return np.zeros(wanted.shape, np.int64)
+        # the run of equal ratios that ``wanted`` ends in lies between the two counts that can be had
+        edge = self.values[np.maximum(np.ceil(wanted).astype(np.int64), 1) - 1]
         upper = self.size - np.searchsorted(self._rising, edge, side="left")
         lower = np.maximum(self.size - np.searchsorted(self._rising, edge, side="right"), self.infinite)
-        nearest = np.where(upper - count <= count - lower, upper, lower)
-        return np.where(count == 0, 0, nearest)
+        return np.where(upper - wanted <= wanted - lower, upper, lower)
 
     def _between(self, count: NDArray[np.int64]) -> NDArray[np.float64]:
         if not self.positive:
