@@ -90,7 +90,7 @@ class Objective:
         trial.set_user_attr("worker", self.worker)
         if self.sampler is not None and trial.number in self.sampler.seed_numbers:
             trial.set_user_attr(SEED_NUMBER, self.sampler.seed_numbers[trial.number])
-        trials = trial.study.get_trials(deepcopy=False)
+        trials = self._trials(trial)
         if self.budget is not None and _earlier(trial, trials) >= self.budget:
             raise OverBudget
         setting = self.space.suggest(trial)
@@ -160,6 +160,11 @@ class Objective:
             return {}
         unclipped = (retain / rule.q_retain, (forget - rule.floor) / (rule.q_forget - rule.floor))
         return {f"{name}{UNCLIPPED}": value for name, value in zip(("retained", "remembered"), unclipped, strict=True)}
+
+    def _trials(self, trial: optuna.Trial) -> Sequence[FrozenTrial]:
+        """The study's trials when this one began."""
+        known = self.sampler.trials.get(trial.number) if self.sampler is not None else None
+        return trial.study.get_trials(deepcopy=False) if known is None else known
 
     def _know_the_best(self, trials: Sequence[FrozenTrial]) -> None:
         if self.fast is not None:

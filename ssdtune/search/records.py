@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,10 @@ class Counts:
 
 
 def count_trials(study: optuna.Study) -> Counts:
-    trials = study.get_trials(deepcopy=False)
+    return counts_of(study.get_trials(deepcopy=False))
+
+
+def counts_of(trials: Sequence[FrozenTrial]) -> Counts:
     stopped = sum(interrupted(trial) for trial in trials)
     states = [trial.state for trial in trials]
     return Counts(

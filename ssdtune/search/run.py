@@ -26,7 +26,7 @@ from ssdtune.search.measuring import Fast
 from ssdtune.search.objective import Memo, Objective, OverBudget, memo_of
 from ssdtune.search.prior import fix_prior
 from ssdtune.search.recorded import EXACT
-from ssdtune.search.records import count_trials
+from ssdtune.search.records import counts_of
 from ssdtune.search.samplers import ReproducibleSampler, build_sampler, choose_sampler, interrupted
 from ssdtune.search.space import Analysis
 from ssdtune.search.storage import GRACE, storage_errors
@@ -103,9 +103,12 @@ def run_study(
         study.set_user_attr(EVALUATION, {EXACT: exact, "stop_early": stop_early and not exact})
         keep_view(study, facts, analysis)
     with storage_errors(), _stopping_cleanly(study, objective, sampler), interrupts.taken():
-        for _ in track(_turns(study, total), "trials", max(total - count_trials(study).finished, 0)):
-            if _run_one(study, objective) and on_trial is not None:
-                on_trial(study, study.get_trials(deepcopy=False)[objective.current])
+        trials = sampler.read(study)
+        for _ in track(_turns(sampler, total), "trials", max(total - counts_of(trials).finished, 0)):
+            _run_one(study, objective)
+            done = sampler.read(study)[objective.current]
+            if on_trial is not None and not interrupted(done):
+                on_trial(study, done)
             interrupts.check()
 
 
@@ -167,17 +170,17 @@ def release_lost_trials(study: optuna.Study) -> list[int]:
     return lost
 
 
-def _turns(study: optuna.Study, total: int) -> Iterator[None]:
+def _turns(sampler: ReproducibleSampler, total: int) -> Iterator[None]:
     """One item for each trial to run here, until those finished and under way make up the budget."""
     while True:
-        counts = count_trials(study)
+        counts = counts_of(sampler.last_read)
         if counts.finished + counts.running >= total:
             return
         yield None
 
 
-def _run_one(study: optuna.Study, objective: Objective) -> bool:
-    """Run one trial; False if it gave way to another process, or was taken for lost by one (after long suspension)."""
+def _run_one(study: optuna.Study, objective: Objective) -> None:
+    """Run one trial, which may give way to another process, or be taken for lost by one (after long suspension)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -186,7 +189,6 @@ def _run_one(study: optuna.Study, objective: Objective) -> bool:
     except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
         if not interrupted(study.get_trials(deepcopy=False)[objective.current]):
             raise
-    return not interrupted(study.get_trials(deepcopy=False)[objective.current])
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ssdtune.errors import ConfigError
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.improvement import Goal
-from ssdtune.search.estimates import with_estimates
+from ssdtune.search.estimates import Shown, View, as_it_is, completed
 from ssdtune.search.rivals import RIVALS, Given, Plane, Rival
 from ssdtune.search.sampler import SpectrumSampler
 
@@ -43,15 +43,15 @@ class Inputs:
 @dataclass(frozen=True)
 class SamplerChoice:
     """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior,
-    whether it learns from trials that were stopped early (for others no trial is), and whether it is shown them as
-    complete ones with their estimates (``search.estimates``)."""
+    whether it learns from trials that were stopped early (for others no trial is), and how it is shown trials, if they
+    are all it reads of a study (``search.estimates``)."""
 
     make: Callable[[Inputs], BaseSampler]
     settings: str
     sees_constraint: bool
     uses_prior: bool = False
     sees_stopped: bool = True
-    shown_estimates: bool = False
+    view: View | None = None
 
 
 def _spectrum(given: Inputs) -> BaseSampler:
@@ -80,12 +80,13 @@ SAMPLERS: dict[str, SamplerChoice] = {
         "Gaussian processes on retained and remembered around the prior's surfaces, beside a generic ensemble",
         sees_constraint=True,
         uses_prior=True,
+        view=as_it_is,
     ),
     "tpe": SamplerChoice(
         lambda given: TPESampler(seed=given.trial_seed),
         "TPESampler, Optuna 5 defaults: multivariate, constant_liar, 10 start-up trials, 24 candidates",
         sees_constraint=True,
-        shown_estimates=True,
+        view=completed,
     ),
     "gp": SamplerChoice(
         lambda given: GPSampler(seed=given.trial_seed, warn_independent_sampling=False),
@@ -162,7 +163,7 @@ def build_sampler(
     def make(number: int) -> BaseSampler:
         return choice.make(Inputs(seed_of(seed, study_name, f"trial {number}"), study_seed, goal, prior, plane))
 
-    return ReproducibleSampler(make, show_estimates=choice.shown_estimates)
+    return ReproducibleSampler(make, view=choice.view)
 
 
 def seed_of(seed: int, study_name: str, what: str) -> int:
@@ -194,48 +195,66 @@ class ReproducibleSampler(BaseSampler):
     """Asks a freshly made sampler, ``make(seed_number)``, for every trial.
 
     ``seed_numbers`` holds the numbers of trials under way; whoever runs the trial stores it as ``seed_number``.
-    ``show_estimates`` : see ``search.estimates``.
+    ``trials`` holds what the study had when a trial under way began, that trial among it. ``view`` : see
+    ``search.estimates``; None shows the study itself.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], *, show_estimates: bool = False) -> None:
-        self._make, self._show_estimates = make, show_estimates
+    def __init__(self, make: Callable[[int], BaseSampler], *, view: View | None = None) -> None:
+        self._make, self._view = make, view
         self._samplers: dict[int, BaseSampler] = {}
+        self._memory: Shown | None = None
         self._shown: dict[int, optuna.Study] = {}
+        self.last_read: list[FrozenTrial] = []
         self.seed_numbers: dict[int, int] = {}
+        self.trials: dict[int, list[FrozenTrial]] = {}
+
+    def read(self, study: optuna.Study) -> list[FrozenTrial]:
+        """All trials of the study; the next trial need not read them again where they cannot have changed."""
+        self.last_read = study.get_trials(deepcopy=False)
+        return self.last_read
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        number = seed_number(trial, study.get_trials(deepcopy=False))
-        self.seed_numbers[trial.number] = number
+        trials = self._trials_of(study, trial)
+        number = seed_number(trial, trials)
+        self.trials[trial.number], self.seed_numbers[trial.number] = trials, number
         self._samplers[trial.number] = self._make(number)
-        if self._show_estimates:
-            self._shown[trial.number] = with_estimates(study)
-        self._samplers[trial.number].before_trial(*self._seen(study, trial))
+        if self._view is not None:
+            if self._memory is None:
+                self._memory = Shown(study, self._view)
+            self._shown[trial.number] = self._memory.show(trials)
+        self._samplers[trial.number].before_trial(self._seen(study, trial), trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._samplers[trial.number].infer_relative_search_space(*self._seen(study, trial))
+        return self._samplers[trial.number].infer_relative_search_space(self._seen(study, trial), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._samplers[trial.number].sample_relative(*self._seen(study, trial), search_space)
+        return self._samplers[trial.number].sample_relative(self._seen(study, trial), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._samplers[trial.number].sample_independent(
-            *self._seen(study, trial), param_name, param_distribution
+            self._seen(study, trial), trial, param_name, param_distribution
         )
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         self.seed_numbers.pop(trial.number, None)
+        self.trials.pop(trial.number, None)
         self._shown.pop(trial.number, None)
         sampler = self._samplers.pop(trial.number, None)
         if sampler is not None:
             sampler.after_trial(study, trial, state, values)
 
-    def _seen(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
-        """Study and trial as the sampler is to see them: TPE writes to the trial, so a copied study needs its own."""
-        shown = self._shown.get(trial.number)
-        return (study, trial) if shown is None else (shown, shown.get_trials(deepcopy=False)[trial.number])
+    def _seen(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
+        """The study as the sampler is to see it."""
+        return self._shown.get(trial.number, study)
+
+    def _trials_of(self, study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
+        known = self.last_read
+        if len(known) == trial.number and all(other.state.is_finished() for other in known):
+            return [*known, trial]  # finished trials stay as they are, and none has come between
+        return study.get_trials(deepcopy=False)

@@ -1,10 +1,10 @@
-"""What TPE is shown of stopped trials: complete ones with their estimates, and the rest as it is."""
+"""What samplers are shown from memory: to TPE stopped trials are complete ones with their estimates."""
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ssdtune.search.estimates import with_estimates
+from ssdtune.search.estimates import Shown, completed
 from ssdtune.search.run import run_study
 
 
@@ -25,8 +25,12 @@ def study():
     return study
 
 
+def show(study):
+    return Shown(study, completed).show(study.get_trials())
+
+
 def test_stopped_trials_are_complete_with_their_last_value(study):
-    shown = with_estimates(study)
+    shown = show(study)
     assert [trial.number for trial in shown.trials] == list(range(7))
     assert [trial.state for trial in shown.trials[:6]] == [TrialState.COMPLETE] * 6
     assert shown.trials[6].state == TrialState.RUNNING
@@ -43,10 +47,22 @@ def test_stopped_trials_are_complete_with_their_last_value(study):
 def test_it_is_made_without_a_word(study, capfd):
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.INFO)
-    with_estimates(study)
+    show(study)
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
     optuna.logging.set_verbosity(before)
     assert "created" not in capfd.readouterr().err
+
+
+def test_what_a_sampler_writes_is_not_kept_and_finished_trials_are_not_made_again(study):
+    memory = Shown(study, completed)
+    shown = memory.show(study.get_trials()[:4])
+    earlier = shown.get_trials(deepcopy=False)
+    memory.set_trial_system_attr(3, "note", "value")
+    again = memory.show(study.get_trials())
+    assert len(again.trials) == 7
+    assert all(before is after for before, after in zip(earlier, again.get_trials(deepcopy=False), strict=False))
+    assert all("note" not in trial.system_attrs for trial in again.trials)
+    assert [trial.number for trial in again.get_trials(states=(TrialState.RUNNING,))] == [6]
 
 
 def test_tpe_proposes_with_early_stopping_what_it_would_without(task, analysis, new_study, storage):
