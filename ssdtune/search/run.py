@@ -103,8 +103,8 @@ def run_study(
         study.set_user_attr(EVALUATION, {EXACT: exact, "stop_early": stop_early and not exact})
         keep_view(study, facts, analysis)
     with storage_errors(), _stopping_cleanly(study, objective, sampler), interrupts.taken():
-        trials = sampler.read(study)
-        for _ in track(_turns(sampler, total), "trials", max(total - counts_of(trials).finished, 0)):
+        left = max(total - counts_of(sampler.read(study)).finished, 0)
+        for _ in track(_turns(sampler, total), "trials", left):
             _run_one(study, objective)
             done = sampler.read(study)[objective.current]
             if on_trial is not None and not interrupted(done):
