@@ -6,7 +6,7 @@ in parts if asked to, and adds up what they cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,8 @@ class Evaluator:
 
     batch_size : slices at once; halved, which ``say`` is told, where the device's memory does not hold them.
     dtype : what the networks compute in, for models that have a quick form (``mri.reconstructor``).
-    memory_budget : bytes that prepared data may take on the device; default half of what is free.
+    memory_budget : bytes that prepared data may take on the device; default half of what is free. Sensitivity maps of
+    the untouched model, once made, are kept as far as it goes.
     """
 
     def __init__(
@@ -110,12 +111,18 @@ class Evaluator:
         return Measured(self, params)
 
     def untouched(self, track: Track = silent) -> Measured:
-        """The untouched model, measured in full; its sensitivity maps are kept as far as the memory budget goes."""
+        """The untouched model, measured in full."""
         if self._untouched is None:
             found = self.start(None)
             found.finish(track)
             self._untouched = found
         return self._untouched
+
+    def recall(self, values: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Take the untouched model's measures as known, each (n,) in its set's own order, instead of measuring it."""
+        if self._untouched is None:
+            self._untouched = self.start(None)
+            self._untouched.take(values)
 
     def measures(self, params: Params | None) -> Measures:
         """All measures in full, as ``evaluate`` gives them."""
@@ -138,7 +145,6 @@ class Measured:
         self.done = dict.fromkeys(names, 0)
         own = evaluator.task.params
         prefix = evaluator.network.map_params
-        self._is_untouched = params is None
         self._same_maps = bool(prefix) and (
             params is None or all(torch.equal(params[n], own[n]) for n in own if n.startswith(prefix))
         )
@@ -172,6 +178,13 @@ class Measured:
         for name in track(list(self.columns), "slices", len(self.columns)):
             self.extend(name, len(self._evaluator.prepared(name)))
 
+    def take(self, values: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Know all measures from ``values``, in each set's own order, as ``measures`` gives them."""
+        for name in self.columns:
+            order = self._evaluator.prepared(name).order
+            self.columns[name] = {measure: column[order] for measure, column in values[name].items()}
+            self.done[name] = len(order)
+
     def measures(self) -> Measures:
         """All measures in each set's own order; all slices must be measured."""
         values: dict[str, dict[str, np.ndarray]] = {}
@@ -190,7 +203,7 @@ class Measured:
             maps = batch.maps if self._same_maps else None
             if network.map_params and maps is None:
                 maps = network.maps(self._params, batch.sample)
-                if self._is_untouched and maps is not None:
+                if self._same_maps and maps is not None:
                     data.give_maps(batch, maps)
             output = network(self._params, batch.sample, maps)
             _wait_for(output)

@@ -10,10 +10,12 @@ from importlib import metadata
 from platform import python_version
 from typing import Any
 
+import numpy as np
 import optuna
 
 from ssdtune.errors import StorageError
 from ssdtune.score import ScoreRule
+from ssdtune.search.packed import read_packed, write_packed
 from ssdtune.studyfile import FisherSection, SearchSection
 
 Measured = Mapping[str, float | None]
@@ -21,6 +23,10 @@ Measured = Mapping[str, float | None]
 
 _PACKAGES = ("ssdtune", "torch", "fastmri", "optuna", "numpy", "scipy", "h5py")
 _COMPLETE = "complete"
+_SLICES = "baseline_slices"
+
+Columns = Mapping[str, Mapping[str, np.ndarray]]
+"""Measures of every slice, ``columns[set][measure]`` (n,) in the set's own order."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class StudyFacts:
     rule : the score with its numbers. floor_source : where ``rule.floor`` comes from. baseline, oracle : measures of
     the untouched model and of the oracle. identity : content hashes of model, loss and data. counts : samples in each
     set, ``fisher.*`` those given to SSD and the others those scored. sampler : the sampler's settings in words.
-    study_file : the resolved study file, None for a study made from Python.
+    study_file : the resolved study file, None for a study made from Python. untouched : the baseline slice by slice,
+    in facts that are yet to be written; ``read_untouched`` reads it.
     """
 
     task: str
@@ -50,6 +57,7 @@ class StudyFacts:
     study_file: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: package_versions())
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    untouched: Columns | None = field(default=None, compare=False, repr=False)
 
     def qualities(self, measured: Mapping[str, Any]) -> tuple[float, float]:
         """(q_retain, q_forget) of recorded measures; NaN where a quality is missing or not finite."""
@@ -64,12 +72,15 @@ class StudyFacts:
             "fisher": self.fisher.model_dump(mode="json", by_alias=True),
             "score": asdict(self.rule),
         }
-        del plain["rule"]
+        del plain["rule"], plain["untouched"]
         return {name: value for name, value in plain.items() if value is not None} | {_COMPLETE: True}
 
 
 def write_facts(study: optuna.Study, facts: StudyFacts) -> None:
     """Store the facts in a new study."""
+    if facts.untouched is not None:
+        plain = {name: {m: c.tolist() for m, c in columns.items()} for name, columns in facts.untouched.items()}
+        write_packed(study, _SLICES, plain, {})
     for name, value in facts.to_attributes().items():
         study.set_user_attr(name, value)
 
@@ -100,6 +111,14 @@ def read_facts(study: optuna.Study) -> StudyFacts:
         "rule": ScoreRule(**stored["score"]),
     }
     return StudyFacts(**plain)
+
+
+def read_untouched(study: optuna.Study) -> Columns | None:
+    """The baseline slice by slice; None in a study that was made before it was kept."""
+    plain = read_packed(study.user_attrs, _SLICES)
+    if plain is None:
+        return None
+    return {name: {m: np.array(c, float) for m, c in columns.items()} for name, columns in plain.items()}
 
 
 def as_number(value: Any) -> float:

@@ -17,7 +17,7 @@ from ssdtune.scoring.precision import Precision, choose_precision
 from ssdtune.scoring.prepared import Params
 from ssdtune.scoring.sequential import FORGET, RETAIN
 from ssdtune.scoring.trial import Scored, TrialScorer
-from ssdtune.search.facts import StudyFacts, as_recorded
+from ssdtune.search.facts import Columns, StudyFacts, as_recorded
 from ssdtune.search.recorded import NON_FINITE, STOPPED
 from ssdtune.search.sampler import STANDARD_ERROR
 from ssdtune.search.space import Analysis, Setting
@@ -60,13 +60,21 @@ class Plain:
 class Fast:
     """As few slices as a trial's outcome needs, on data prepared once.
 
-    evaluator : of the study's task. stop_early : whether trials may end before their last slice.
+    evaluator : of the study's task. stop_early : whether trials may end before their last slice. untouched : what the
+    study's baseline was slice by slice, where it is known; else the untouched model is measured anew.
     """
 
     def __init__(
-        self, evaluator: Evaluator, facts: StudyFacts, *, stop_early: bool = True, precision: Precision = "auto"
+        self,
+        evaluator: Evaluator,
+        facts: StudyFacts,
+        *,
+        stop_early: bool = True,
+        precision: Precision = "auto",
+        untouched: Columns | None = None,
     ) -> None:
         self.evaluator, self.facts, self.precision = evaluator, facts, precision
+        self._untouched = untouched
         self.scorer = TrialScorer(evaluator, facts.rule, stop_early=stop_early)
         self._started = False
         self._measured: tuple[Setting, Scored] | None = None
@@ -93,8 +101,10 @@ class Fast:
         self.scorer.stand_against(score, setting, lambda: _dampened(analysis, setting, self.evaluator.task))
 
     def _prepare(self) -> dict[str, Any]:
-        """Read all data and measure the untouched model; returns what a slice takes the plain way, for the account."""
+        """Read all data and know the untouched model; returns what a slice takes the plain way, for the account."""
         choose_precision(self.evaluator, self.precision)
+        if self._untouched is not None and self.evaluator.dtype == torch.float32:
+            self.evaluator.recall(self._untouched)
         if self.scorer.stop_early or self.evaluator.dtype != torch.float32:
             self.scorer.refer_to(self.facts.baseline)
         self._started = True

@@ -19,7 +19,7 @@ from ssdtune.prior.improvement import Goal
 from ssdtune.progress import Track, silent
 from ssdtune.scoring.evaluator import Evaluator, Say
 from ssdtune.scoring.precision import Precision
-from ssdtune.search.facts import StudyFacts, read_facts
+from ssdtune.search.facts import StudyFacts, read_facts, read_untouched
 from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.lessons import keep_view
 from ssdtune.search.measuring import Fast
@@ -87,6 +87,10 @@ def run_study(
             say("model or data changed: preparing them anew")
         evaluator = Evaluator(task, batch_size=batch_size, say=say)
     stop_early = stop_early and choose_sampler(facts.search.sampler).sees_stopped
+    fast = None
+    if not exact:
+        known = read_untouched(study)
+        fast = Fast(evaluator, facts, stop_early=stop_early, precision=precision, untouched=known)
     objective = Objective(
         task,
         analysis,
@@ -97,7 +101,7 @@ def run_study(
         worker=worker,
         interrupts=interrupts,
         batch_size=1 if exact else batch_size,  # alone, so that a slice's number does not depend on its neighbours
-        fast=None if exact else Fast(evaluator, facts, stop_early=stop_early, precision=precision),
+        fast=fast,
     )
     with storage_errors():
         study.set_user_attr(EVALUATION, {EXACT: exact, "stop_early": stop_early and not exact})

@@ -84,6 +84,7 @@ def measure_facts(
         phi=task.phi,
         known_share=task.known_share,
         study_file=study_file.model_copy(update=sections).to_json() if study_file else None,
+        untouched=baseline.untouched.values,
     )
 
 

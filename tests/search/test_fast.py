@@ -117,6 +117,21 @@ def test_the_account_adds_up(pair):
     assert "infeasible" in words["stopped early"]
 
 
+def test_the_untouched_model_is_not_measured_again(wide, new_study, monkeypatch):
+    """Unless the study was made before its slices were kept."""
+    task, analysis = wide
+    found, costs = [], []
+    for kept in (True, False):
+        study = new_study("kept", task=task, trials=8, sampler="random")
+        if not kept:
+            monkeypatch.setattr("ssdtune.search.run.read_untouched", lambda study: None)
+        run_study(study, task, analysis)
+        found.append([(trial.state, trial.params) for trial in study.trials])
+        costs.append(cost_of(study).slices)
+    assert found[0] == found[1]
+    assert costs[1] - costs[0] == 228
+
+
 def test_what_dampens_like_a_stopped_trial_is_stopped_without_a_slice(wide, new_study):
     task, _ = wide
     study = new_study("again", task=task, trials=3, alpha=(0.01, 300.0), **{"lambda": (0.001, 300.0)})

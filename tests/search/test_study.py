@@ -106,6 +106,8 @@ def test_a_study_cut_short_is_not_taken_for_whole(storage, new_study):
 
 def write_study_of(attributes, storage):
     class Facts:
+        untouched = None
+
         def to_attributes(self):
             return attributes
 
