@@ -8,7 +8,8 @@ evaluated in full. `slice_speedup`: the same slices, read, reconstructed and mea
 `coverage95`: random partial evaluations whose stated 95 % interval holds the full mean. `early_stop_error`: replays
 (trials and slices shuffled) in which the true best was stopped; `replay_slices` the share of slices they took, and
 `wilcoxon.*` the same of Optuna's WilcoxonPruner. `search_overhead`: share of Optuna and the storage (SQLite) in the
-time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes.
+time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes; `growth.*px.search_overhead`
+is `search_overhead` with everything but the search scaled as a slice of that size is.
 With `--device cuda`: trial_cost_gpu.py, the paper's VarNet; every metric with the prefix `cuda.`.
 """
 
@@ -58,8 +59,18 @@ def measure(options: argparse.Namespace) -> Metrics:
         metrics |= agreement(Path(folder), options, trials)
         _say(metrics)
     metrics |= growth(options)
+    metrics |= larger_overhead(metrics)
     _say(metrics)
     return metrics
+
+
+def larger_overhead(metrics: Metrics) -> Metrics:
+    """The search's share for larger slices, by how the time of a slice grows."""
+    search, share = metrics["search_s_a_trial"], metrics["search_overhead"]
+    rest = search * (1 - share) / share
+    sizes = [name for name in ("96px", "128px") if f"growth.{name}.fast_ms" in metrics]
+    grown = {name: metrics[f"growth.{name}.fast_ms"] / metrics["growth.64px.fast_ms"] for name in sizes}
+    return {f"growth.{name}.search_overhead": search / (search + rest * times) for name, times in grown.items()}
 
 
 def whole_study(
@@ -110,9 +121,9 @@ def chosen(case: Case, facts: StudyFacts, alpha: float, lam: float) -> float:
 
 
 def slices(case: Case, count: int = 16, repeats: int = 5) -> Metrics:
-    """Milliseconds a slice, both ways, under one dampening that touches every layer."""
+    """Milliseconds a slice, both ways, under one dampening; every layer is touched, so that no maps are reused."""
     alpha = float(case.analysis.alpha_at(0.1))
-    params = case.analysis.dampen(alpha, alpha / 2)
+    params = {name: 0.999 * value for name, value in case.analysis.dampen(alpha, alpha / 2).items()}
     model = _with(case, params)
     evaluator = Evaluator(case.task)
     plain, fast = [], []
