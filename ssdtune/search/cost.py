@@ -20,7 +20,7 @@ PHASES = ("dampen", "reconstruct", "score", "io", "search")
 class Cost:
     """The account of a study.
 
-    slices, possible : evaluated (those of the untouched model among them), and slices times trials. seconds : by
+    slices, possible : evaluated (the untouched model's too, where measured anew), and slices times trials. seconds : by
     phase; ``evaluate`` is what trials of ``--exact`` took altogether. stopped : trials stopped early, by reason.
     reused : trials that dampen as an earlier one. plain_seconds : what the plain way would have taken, from a few
     slices timed at the start; None if none were.
