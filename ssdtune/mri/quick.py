@@ -177,7 +177,7 @@ def _halve(image: Tensor) -> Tensor:
 
 
 def _double(image: Tensor, weight: Tensor) -> Tensor:
-    """Transposed convolution by 2 x 2 with stride 2; on a CPU as the matrix product that it is, up to 3 times faster."""
+    """Transposed convolution by 2 x 2 with stride 2; on a CPU as a matrix product, up to 3 times faster."""
     if image.device.type != "cpu":
         return F.conv_transpose2d(image, weight, stride=2)
     batch, channels, height, width = image.shape
