@@ -181,6 +181,19 @@ def test_an_empty_forget_set(refused, spec):
     refused(CREATE, FILE, ("forget set: no HDF5 files", spec, "name files that end in .h5"))
 
 
+def test_a_folder_with_a_link_to_nothing(refused):
+    """As an unplugged disk leaves it; the set would silently be a smaller one."""
+    Path("forget/elbow.h5").symlink_to("/unplugged/elbow.h5")
+    edit_study("forget/knee.h5", "forget")
+    refused(CREATE, FILE, ("cannot read (No such file", "forget/elbow.h5", "check path"))
+
+
+@pytest.mark.parametrize("command", [CREATE, "study compete study.toml --samplers tpe --seeds 1"])
+def test_a_mapper_that_cannot_be_read(refused, command):
+    edit_study('sampler = "random"', 'sampler = "random"\nmapper = "gone.npz"')
+    refused(command, FILE, ("cannot read the mapper", "gone.npz", "ssdtune prior fit makes one"))
+
+
 def test_a_checkpoint_of_another_architecture(refused):
     save_new_model("model.pt", build_model(TrainSection(architecture="unet", channels=2, pools=2)), {})
     edit_study('checkpoint = "model.pt"', 'checkpoint = "model.pt"\narchitecture = "varnet"')
@@ -246,8 +259,10 @@ def test_an_unknown_study(refused, command):
         ("studies.db", ("not a storage URL", "studies.db", "give an SQLAlchemy URL such as sqlite:///ssdtune.db")),
         ("sqlite:///absent/studies.db", ("absent", "--storage")),
         ("sqlite:///study.toml", ("file is not a database", "study.toml", "give the URL of an Optuna database")),
+        ("sqlite:///forget", ("forget", "--storage")),
+        ("sqlite://", ("sqlite://", "--storage")),
     ],
-    ids=["no URL", "no folder", "no database"],
+    ids=["no URL", "no folder", "no database", "folder", "in memory"],
 )
 def test_a_storage_that_cannot_be_opened(refused, command, url, words):
     refused(f"{command} --storage {url}", STORAGE, words)
