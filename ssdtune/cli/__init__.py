@@ -70,6 +70,17 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if debug or not _is_lack_of_memory(error):
+            raise
+        why = str(error).partition(". ")[0] or "no more is said"
+        click.echo(f"error: not enough memory ({' '.join(why.split())}), ssdtune, choose smaller sizes", err=True)
+        sys.exit(2)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether numpy, torch or Python could not get the memory it asked for."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _in_one_line(error: click.ClickException) -> str:

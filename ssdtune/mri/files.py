@@ -79,9 +79,8 @@ def _every(sample: object) -> bool:
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
     # a name that starts with a dot is a file manager's or an unfinished copy's; a link to nothing is not passed over
-    return sorted(
-        path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    )
+    named = (path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in named if not path.is_dir())
 
 
 def _listed(path: Path) -> list[Path]:

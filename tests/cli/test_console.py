@@ -61,3 +61,13 @@ def test_a_group_alone_shows_its_help(capsys, arguments):
 def test_debug_shows_the_traceback_wherever_it_stands(arguments):
     with pytest.raises(DataError, match="no such file"):
         main(arguments)
+
+
+@pytest.mark.parametrize("reason", [MemoryError("Unable to allocate 7 TiB"), RuntimeError("CUDA out of memory. Tried")])
+def test_a_lack_of_memory_is_one_line(reason, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise reason
+
+    monkeypatch.setattr("ssdtune.mri.simulate.simulate_folder", fail)
+    err = usage(capsys, "data", "simulate", "x")
+    assert err == f"error: not enough memory ({str(reason).removesuffix('. Tried')}), ssdtune, choose smaller sizes\n"
