@@ -1,5 +1,6 @@
 """The output that commands share: tables that show what is in them, JSON without NaN, one line for wrong usage."""
 
+import errno
 import json
 import re
 
@@ -71,3 +72,14 @@ def test_a_lack_of_memory_is_one_line(reason, capsys, monkeypatch):
     monkeypatch.setattr("ssdtune.mri.simulate.simulate_folder", fail)
     err = usage(capsys, "data", "simulate", "x")
     assert err == f"error: not enough memory ({str(reason).removesuffix('. Tried')}), ssdtune, choose smaller sizes\n"
+
+
+def test_a_full_disk_behind_the_output_is_one_line(capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssdtune.mri.check.check_files", fail)
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "check", __file__])
+    assert stop.value.code == 3
+    assert capsys.readouterr().err == "error: No space left on device, check disk and permissions\n"
