@@ -105,8 +105,8 @@ class TrainSection(_Section):
 
 def check_name(name: str) -> str:
     """The name as it is; raises ValueError unless it can be a study's, a file's and a word of a command line."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError("use letters, digits, '.', '_' and '-', a letter or digit first")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
+        raise ValueError("use at most 200 letters, digits, '.', '_' and '-', a letter or digit first")
     return name
 
 

@@ -13,6 +13,7 @@ import click
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_create import check_name
+from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     import optuna
@@ -67,6 +68,7 @@ def compete(
     page = out or Path(f"{name}-competition.html")
     first = resolved.search.seed
     wanted = [word.strip() for word in samplers.split(",") if word.strip()]
+    check_writable(page)
     entries = entries_of(wanted, range(first, first + seeds))
     # imported once the study file is known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper, print_warnings, read_analysis
