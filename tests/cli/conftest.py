@@ -5,7 +5,6 @@ And for tests of bad input a sound folder, of which each test spoils a copy.
 
 import hashlib
 import shutil
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
