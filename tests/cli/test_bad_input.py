@@ -108,6 +108,11 @@ def test_a_mapper_that_cannot_be_read(refused, command):
     refused(command, FILE, ("cannot read the mapper", "gone.npz", "ssdtune prior fit makes one"))
 
 
+def test_a_memory_budget_that_nothing_fits_into(refused):
+    edit_study("[score]", "[fisher]\nmemory_budget_gib = 1e-6\n[score]")
+    refused(CREATE, USAGE, ("too little for", "parameters", "memory_budget", "give at least 0.04 GiB"))
+
+
 def test_a_checkpoint_of_another_architecture(refused):
     save_new_model("model.pt", build_model(TrainSection(architecture="unet", channels=2, pools=2)), {})
     edit_study('checkpoint = "model.pt"', 'checkpoint = "model.pt"\narchitecture = "varnet"')
