@@ -31,7 +31,7 @@ class ModelSection(_Section):
 
 
 class DataSection(_Section):
-    """Sample sets: each a folder, a glob, or a text file of file names (one a line, relative to the text file)."""
+    """Sample sets: each a folder, a glob, or a ``.txt`` file of file names (one a line, relative to that file)."""
 
     retain: str
     forget: str
@@ -136,7 +136,7 @@ def load_study_file(path: Path | str) -> StudyFile:
     """
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text("utf-8-sig"))  # Windows marks UTF-8
     except OSError as reason:
         raise ConfigError(f"cannot read study file ({reason.strerror})", path, "check the path") from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:

@@ -140,3 +140,9 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, unprivileged):
     closed.chmod(0)
     with unprivileged(), pytest.raises(ConfigError, match="Permission denied"):
         load_study_file(closed)
+
+
+def test_a_file_saved_by_windows_is_read(tmp_path):
+    path = write(tmp_path, [])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_study_file(path).name == "small"

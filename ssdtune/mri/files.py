@@ -85,7 +85,7 @@ def _data_files(paths: Iterable[Path]) -> list[Path]:
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]  # Windows marks UTF-8
     except UnicodeDecodeError as reason:
         raise DataError("not a text file", path, "list one file name a line") from reason
     files = [path.parent / line for line in lines if line and not line.startswith("#")]

@@ -96,7 +96,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(refused, small_disk, place, c
         refused(command, FILE, ("cannot write (File too large)", "new.pt", "free space"))
 
 
-@pytest.mark.parametrize("command", [CREATE, TRAIN, APPLY, "study run small", "spectrum study.toml"])
+@pytest.mark.parametrize("command", [CREATE, TRAIN, APPLY, "study run small", "spectrum study.toml", "demo"])
 def test_a_cuda_device_that_is_not_there(refused, command):
     refused(f"{command} --device cuda:99", USAGE, ("no such cuda device", "cuda:99", "use another --device, e.g. cpu"))
 

@@ -217,6 +217,8 @@ def test_files_are_found_by_folder_glob_list_and_name(tmp_path, fastmri_file):
     assert find_files(tmp_path / "set") == [a, b]
     assert find_files(str(tmp_path / "*" / "*.h5")) == [a, b]
     assert find_files(listed) == [b, a]
+    listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())  # as Windows saves it
+    assert find_files(listed) == [b, a]
     assert find_files(str(a)) == [a]
 
 
