@@ -8,6 +8,7 @@ import pytest
 
 from ssdtune.cli import main
 from ssdtune.cli.console import print_json, print_table
+from ssdtune.cli.storage import next_line
 from ssdtune.errors import DataError
 
 
@@ -83,3 +84,10 @@ def test_a_full_disk_behind_the_output_is_one_line(capsys, monkeypatch):
         main(["data", "check", __file__])
     assert stop.value.code == 3
     assert capsys.readouterr().err == "error: No space left on device, check disk and permissions\n"
+
+
+def test_a_command_to_type_next_can_be_typed():
+    assert (
+        next_line("study list", "sqlite:///my studies.db") == "ssdtune study list --storage 'sqlite:///my studies.db'"
+    )
+    assert next_line("study list", None) == "ssdtune study list"
