@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -25,6 +26,21 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("ssdtune"))
 
 
+def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -> None:
+    """Refuse files that could not be written, before the work that ends in them; makes nothing.
+
+    Raises
+    ------
+    error : what would be the folder of one is no folder, or may not be written to.
+    """
+    for path in filter(None, paths):
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise _unwritable(path, os.strerror(errno.ENOTDIR), error)
+        if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise _unwritable(path, os.strerror(errno.EACCES), error)
+
+
 @contextmanager
 def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` on success, remove it on any failure.
@@ -44,7 +60,11 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
             temporary.unlink(missing_ok=True)
     except OSError as reason:
         why = reason.strerror or str(reason).splitlines()[0]
-        raise error(f"cannot write ({why})", path, "free space, or choose another --out") from reason
+        raise _unwritable(path, why, error) from reason
+
+
+def _unwritable(path: Path, why: str, error: type[SsdtuneError]) -> SsdtuneError:
+    return error(f"cannot write ({why})", path, "free space, or choose another --out")
 
 
 @contextmanager

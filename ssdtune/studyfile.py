@@ -31,7 +31,7 @@ class ModelSection(_Section):
 
 
 class DataSection(_Section):
-    """Sample sets: each a folder, a glob, or a text file of file names (one a line, relative to the text file)."""
+    """Sample sets: each a folder, a glob, or a ``.txt`` file of file names (one a line, relative to that file)."""
 
     retain: str
     forget: str
@@ -105,8 +105,8 @@ class TrainSection(_Section):
 
 def check_name(name: str) -> str:
     """The name as it is; raises ValueError unless it can be a study's, a file's and a word of a command line."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError("use letters, digits, '.', '_' and '-', a letter or digit first")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
+        raise ValueError("use at most 200 letters, digits, '.', '_' and '-', a letter or digit first")
     return name
 
 
@@ -136,7 +136,7 @@ def load_study_file(path: Path | str) -> StudyFile:
     """
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text("utf-8-sig"))  # Windows marks UTF-8
     except OSError as reason:
         raise ConfigError(f"cannot read study file ({reason.strerror})", path, "check the path") from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:

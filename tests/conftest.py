@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import settings
 
 HEADER = """<?xml version="1.0" encoding="utf-8"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
@@ -23,6 +24,11 @@ def pytest_configure():
     """A shell that runs the tests in its background has them ignore Ctrl-C, and all they start; some tests need it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# an example's time says nothing on a busy machine
+settings.register_profile("ssdtune", settings(), deadline=None)
+settings.load_profile("ssdtune")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,7 @@ def published_rule(theta, f, o, alpha, lam, exponent):
     return theta
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     alpha=st.floats(1e-2, 1e3),
@@ -49,7 +49,7 @@ def test_a_ratio_equal_to_alpha_is_not_selected():
     assert dampening_factors(f, o, alpha=2.0, lam=1.0).tolist() == pytest.approx([1.0, 0.5])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), alpha=st.floats(1e-2, 1e2), factor=st.floats(1, 1e2))
 def test_lambda_above_alpha_equals_both_at_lambda(seed, alpha, factor):
     f, o = torch.rand(2, 50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -119,11 +119,11 @@ def test_a_misspelt_key_is_not_called_a_missing_one(tmp_path):
         load_study_file(write(tmp_path, [("data", 'forgot = "forget"')], without=["forget"]))
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "-x", ".hidden"])
+@pytest.mark.parametrize("name", ["", "a/b", "-x", ".hidden", "a" * 201])
 def test_a_name_that_no_file_could_have_is_refused(name, tmp_path):
     path = write(tmp_path, [("", f'name = "{name}"')], without=[])
     path.write_text(path.read_text().replace('name = "small"\n', ""))
-    with pytest.raises(ConfigError, match=r"'name' = .*use letters, digits"):
+    with pytest.raises(ConfigError, match=r"'name' = .*use at most 200 letters, digits"):
         load_study_file(path)
 
 
@@ -140,3 +140,9 @@ def test_files_that_cannot_be_read_are_refused(tmp_path, unprivileged):
     closed.chmod(0)
     with unprivileged(), pytest.raises(ConfigError, match="Permission denied"):
         load_study_file(closed)
+
+
+def test_a_file_saved_by_windows_is_read(tmp_path):
+    path = write(tmp_path, [])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_study_file(path).name == "small"

@@ -70,6 +70,23 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # of a file that no module asks after, such as a full disk behind standard output
+        if debug:
+            raise
+        words = (error.strerror or str(error), error.filename, "check disk and permissions")
+        click.echo(f"error: {', '.join(str(word) for word in words if word)}", err=True)
+        sys.exit(3)
+    except (MemoryError, RuntimeError) as error:
+        if debug or not _is_lack_of_memory(error):
+            raise
+        why = str(error).partition(". ")[0] or "no more is said"
+        click.echo(f"error: not enough memory ({' '.join(why.split())}), ssdtune, choose smaller sizes", err=True)
+        sys.exit(2)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether numpy, torch or Python could not get the memory it asked for."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _in_one_line(error: click.ClickException) -> str:

@@ -65,6 +65,9 @@ def demo(out: Path, device: str) -> None:
     """
     import torch
 
+    from ssdtune.device import find_device
+
+    find_device(device)
     started = time.monotonic()
     torch.set_num_threads(1)  # the models are tiny: two threads on two busy cores would wait for each other
     prepare(out)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     from ssdtune.prior.experience import Experience
@@ -89,6 +90,7 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
     """
     from ssdtune.prior.fit import fit as run
 
+    check_writable(out)
     experiences = _experiences(collection, storages)
     mapper = run(experiences, seed=seed, track=track)
     mapper.save(out)
@@ -147,6 +149,7 @@ def evaluate(collection: Path | None, storages: tuple[str, ...], html: Path | No
     from ssdtune.report.page import write_page
     from ssdtune.report.prior_page import family_rows, prior_page
 
+    check_writable(html)
     found = hold_out(_experiences(collection, storages), seed=seed, track=track)
     if html is not None:
         write_page(prior_page(found, str(collection or "bundled collection")), html)

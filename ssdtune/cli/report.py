@@ -10,6 +10,7 @@ import click
 from ssdtune.cli.console import json_option, print_json
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.errors import SsdtuneError
+from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -45,6 +46,8 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     from ssdtune.search.storage import storage_url
 
     study = open_study(name, storage)
+    out = out or Path(f"{name}.html")
+    check_writable(out)
     view = read_view(study)
     missing: list[str] = []
     task = analysis = None
@@ -62,7 +65,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
             click.echo(missing[-1], err=True)
     page = write_report(
         study,
-        out or Path(f"{name}.html"),
+        out,
         task=task,
         analysis=analysis,
         figures=figures,

@@ -11,6 +11,7 @@ import click
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option
 from ssdtune.cli.study_inputs import print_warnings
+from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
@@ -61,6 +62,8 @@ def spectrum(
     from ssdtune.studyfile import load_study_file
 
     study = load_study_file(study_file)
+    html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
+    check_writable(out, html, png)
     task = load_task(study, device, track=track)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
@@ -69,10 +72,8 @@ def spectrum(
         analysis.save(out)
     view = view_spectrum(analysis)
     files = {
-        "page": write_page(spectrum_page(analysis, view, study.name), html or Path(f"{study.name}-spectrum.html")),
-        "picture": write_spectrum_png(
-            view, png or Path(f"{study.name}-spectrum.png"), f"{study.name}: Fisher spectrum"
-        ),
+        "page": write_page(spectrum_page(analysis, view, study.name), html),
+        "picture": write_spectrum_png(view, png, f"{study.name}: Fisher spectrum"),
     }
     if out is not None:
         files["analysis"] = out

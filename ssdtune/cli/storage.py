@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -51,4 +52,4 @@ def open_study(name: str, storage: str | None) -> optuna.Study:
 
 def next_line(command: str, storage: str | None) -> str:
     """A command to type next, on the same storage."""
-    return f"ssdtune {command}" + (f" --storage {storage}" if storage else "")
+    return f"ssdtune {command}" + (f" --storage {shlex.quote(storage)}" if storage else "")

@@ -13,7 +13,8 @@ from ssdtune.cli.console import json_option, print_json
 from ssdtune.cli.storage import device_option, open_study, storage_option
 from ssdtune.cli.study_inputs import load_inputs
 from ssdtune.cli.study_read import print_before_after
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, ModelError
+from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     import optuna
@@ -45,6 +46,7 @@ def apply(
     study = open_study(name, storage)
     facts = read_facts(study)
     chosen = _choose(study, number)
+    check_writable(out, error=ModelError)
     # imported once the study is known to be there: these take seconds
     from ssdtune.mri.train import check_free
     from ssdtune.mri.varnet import load_model, save_model

@@ -13,6 +13,7 @@ import click
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_create import check_name
+from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     import optuna
@@ -67,15 +68,17 @@ def compete(
     page = out or Path(f"{name}-competition.html")
     first = resolved.search.seed
     wanted = [word.strip() for word in samplers.split(",") if word.strip()]
+    check_writable(page)
     entries = entries_of(wanted, range(first, first + seeds))
     # imported once the study file is known to be good: these take seconds
-    from ssdtune.cli.study_inputs import print_warnings, read_analysis
+    from ssdtune.cli.study_inputs import check_mapper, print_warnings, read_analysis
     from ssdtune.mri_task import load_task
     from ssdtune.search.compete import open_competition, run_competition, share_prior
     from ssdtune.search.study import measure_facts
 
     search = resolved.search.model_copy(update={"trials": trials})
     resolved = resolved.model_copy(update={"search": search})
+    check_mapper(search)
     task = load_task(resolved, device, track=track)
     opened = open_storage(storage, create=True)
     studies = open_competition(

@@ -61,11 +61,16 @@ def create(
     resolved = resolved.model_copy(update={"name": name, "search": search})
     check_new_name(name, storage)
     # imported once file and name are known to be good: these take seconds
+    from ssdtune.cli.study_inputs import check_mapper
+    from ssdtune.fisher.memory import plan_memory
     from ssdtune.mri_task import load_task
     from ssdtune.report.dashboard import attach
     from ssdtune.search.study import measure_facts, write_study
 
+    check_mapper(search)
     task = load_task(resolved, device, track=track)
+    parameters = sum(value.numel() for value in task.params.values())
+    plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to
     facts = measure_facts(task, study_file=resolved, track=track)
     study = write_study(name, facts, open_storage(storage, create=True))
     attach(study)

@@ -13,8 +13,16 @@ from ssdtune.errors import ConfigError
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.search.facts import StudyFacts
-    from ssdtune.studyfile import FisherSection
+    from ssdtune.studyfile import FisherSection, SearchSection
     from ssdtune.task import Task
+
+
+def check_mapper(search: SearchSection) -> None:
+    """Refuse a mapper that cannot be read before the long work; raises DataError."""
+    if search.mapper is not None:
+        from ssdtune.prior.mapper import SpectrumMapper
+
+        SpectrumMapper.load(search.mapper)
 
 
 def load_inputs(name: str, facts: StudyFacts, device: str) -> tuple[Task, FisherAnalysis]:

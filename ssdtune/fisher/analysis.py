@@ -6,7 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -92,7 +92,15 @@ def analyse(
         more memory than the budget leaves.
     """
     started = time.perf_counter()
-    _check(task, definition, batch_size, denominator, spectrum, max_gram_samples)
+    least = {"batch_size": (batch_size, 1), "max_gram_samples": (max_gram_samples, 1)}
+    least |= {"eigenpairs": (eigenpairs, 1), "eigenvectors": (eigenvectors, 0)}
+    choices: dict[str, tuple[str, tuple[str, ...]]] = {
+        "definition": (definition, get_args(Definition)),
+        "denominator": (denominator, get_args(Denominator)),
+        "spectrum": (spectrum, ("gram", "lanczos")),
+        "method": (method, get_args(Method)),
+    }
+    _check(task, choices, least)
     size = batch_size if definition == "batch" else 1
     layout = Layout.of(task.params)
     sets = {name: Units(samples, size, task.device) for name, samples in _sets(task).items()}
@@ -185,18 +193,16 @@ def _sets(task: Task) -> dict[str, Any]:
     return {"forget": task.forget, "retain": task.retain}
 
 
-def _check(task: Task, definition: str, batch_size: int, denominator: str, spectrum: str, rows: int) -> None:
-    choices = {
-        "definition": (definition, ("per-sample", "batch")),
-        "denominator": (denominator, ("retain", "full")),
-        "spectrum": (spectrum, ("gram", "lanczos")),
-    }
+def _check(
+    task: Task, choices: Mapping[str, tuple[str, tuple[str, ...]]], least: Mapping[str, tuple[int, int]]
+) -> None:
+    """``choices`` : each argument and what it may be. ``least`` : each number and the smallest it may be."""
     for name, (value, known) in choices.items():
         if value not in known:
             raise ConfigError(f"{name} must be {' or '.join(known)}, got {value!r}", "analyse")
-    for name, number in (("batch_size", batch_size), ("max_gram_samples", rows)):
-        if number < 1:
-            raise ConfigError(f"{name} must be at least 1, got {number}", "analyse")
+    for name, (number, lowest) in least.items():
+        if number < lowest:
+            raise ConfigError(f"{name} must be at least {lowest}, got {number}", "analyse")
     if not task.params:
         raise ModelError("the model has no parameters", task.name, "give a trained model")
 

@@ -73,6 +73,8 @@ def _write(group: h5py.Group, tree: Mapping[str, Any]) -> None:
 def _read(group: h5py.Group) -> Tree:
     tree: Tree = {}
     for name, value in group.items():
+        if value is None:  # its entry points nowhere
+            raise KeyError(name)
         if isinstance(value, h5py.Group):
             tree[name] = _read(value)
         elif h5py.check_string_dtype(value.dtype):

@@ -100,7 +100,7 @@ def check_file(path: Path, *, compare: bool = True) -> FileReport:
                 look.at_header(path, file)
             if not look.faults:
                 look.at_content(file, compare)
-    except OSError as reason:
+    except Exception as reason:  # damaged bytes can raise nearly anything inside HDF5
         kind = "damaged HDF5 file" if h5py.is_hdf5(path) else "not an HDF5 file"
         look.fault(f"{kind} ({_first_line(reason)})", "copy or download it again")
         readable = False
@@ -131,7 +131,7 @@ def check_clean(path: Path, report: FileReport) -> tuple[str, ...]:
                 # the maximum is part of the target: it is the data range of SSIM and PSNR
                 top = float(file.attrs[TARGET_MAX])
                 ids = tuple(content_hash((name, repr(top))) for name in scan.ids)
-    except OSError as reason:
+    except Exception as reason:  # as above
         raise DataError(f"no readable clean version of {report.path.name}", path, "check data.clean") from reason
     for what, todo in look.faults:
         raise DataError(what, path, todo or "give clean targets of the same size and slices")

@@ -78,15 +78,14 @@ def _every(sample: object) -> bool:
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
-    # a name that starts with a dot is a file manager's or an unfinished copy's
-    return sorted(
-        path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    # a name that starts with a dot is a file manager's or an unfinished copy's; a link to nothing is not passed over
+    named = (path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in named if not path.is_dir())
 
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]  # Windows marks UTF-8
     except UnicodeDecodeError as reason:
         raise DataError("not a text file", path, "list one file name a line") from reason
     files = [path.parent / line for line in lines if line and not line.startswith("#")]

@@ -77,7 +77,7 @@ def _whole_or_none(parsed: URL) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if new and parsed.database not in (None, "", ":memory:"):
+        if new and _sqlite_file_exists(parsed):
             Path(str(parsed.database)).unlink(missing_ok=True)
         raise
 
@@ -250,10 +250,16 @@ def _sqlite_file_exists(parsed: URL) -> bool:
 
 
 def _check_writable(parsed: URL) -> None:
-    """Refuse an SQLite file that could not be made, without making it."""
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+    """Refuse an SQLite file that could not be made or would not be kept, without making it."""
+    if parsed.get_backend_name() != "sqlite":
         return
-    folder = Path(str(parsed.database)).absolute().parent
+    if parsed.database in (None, "", ":memory:"):
+        where = parsed.render_as_string(hide_password=True)
+        raise StorageError("in memory, so that the study would be lost at once", where, "give another --storage")
+    file = Path(str(parsed.database)).absolute()
+    if file.is_dir():
+        raise StorageError("is a folder, not a database", file, "give another --storage")
+    folder = file.parent
     if not folder.is_dir():
         raise StorageError("folder does not exist", folder, "make it, or give another --storage")
     if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):

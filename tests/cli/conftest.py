@@ -1,5 +1,9 @@
-"""A small real study for tests of commands on studies: its inputs, and the same with its trials done."""
+"""A small real study for tests of commands on studies: its inputs, and the same with its trials done.
 
+And for tests of bad input a sound folder, of which each test spoils a copy.
+"""
+
+import hashlib
 import shutil
 from typing import NamedTuple
 
@@ -7,7 +11,7 @@ import pytest
 
 from ssdtune.cli import main
 from ssdtune.mri.varnet import build_model, save_new_model
-from ssdtune.studyfile import TrainSection
+from ssdtune.studyfile import TrainSection, load_study_file
 
 SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
 STUDY = """
@@ -81,3 +85,88 @@ def small(finished, run, tmp_path):
     """The finished study in the storage of ``run``."""
     shutil.copy(finished, tmp_path / "studies.db")
     return "small"
+
+
+SOUND = """
+name = "small"
+[model]
+checkpoint = "model.pt"
+[data]
+retain = "retain"
+forget = "forget/knee.h5"
+[score]
+floor = 0.0
+min_retained = 0.0
+[search]
+sampler = "random"
+trials = 2
+[train]
+cascades = 1
+channels = 2
+pools = 2
+sens_channels = 2
+sens_pools = 2
+epochs = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The folder of Fisher analyses, so that each is made once; open to everybody."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSDTUNE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory, fastmri_file, cache):
+    """A folder with a study file and all it names, and a storage in which the study ``small`` has run."""
+    folder = tmp_path_factory.mktemp("sound")
+    for seed, name in enumerate(("retain/brain.h5", "forget/knee.h5")):
+        fastmri_file(folder / name, slices=2, coils=2, shape=(32, 32), seed=seed)
+    (folder / "study.toml").write_text(SOUND)
+    save_new_model(folder / "model.pt", build_model(load_study_file(folder / "study.toml").train), {})
+    for arguments in (["create", str(folder / "study.toml")], ["run", "small"]):
+        main(["study", *arguments, "--storage", f"sqlite:///{folder}/ssdtune.db"])
+    return folder
+
+
+@pytest.fixture
+def place(sound, tmp_path, monkeypatch):
+    """A copy of the sound folder, in which commands are then typed."""
+    folder = shutil.copytree(sound, tmp_path / "place")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("SSDTUNE_STORAGE", raising=False)
+    return folder
+
+
+@pytest.fixture
+def refused(place, capsys):
+    """``refused(command, code, (what, where, todo))``: it stops so, in one line, and leaves the folder as it was."""
+
+    def check(command, code, words):
+        capsys.readouterr()
+        before = contents(place)
+        with pytest.raises(SystemExit) as stop:
+            main(command.split())
+        err = capsys.readouterr().err
+        # a study of so few samples is warned of before its trials
+        (line,) = [line for line in err.splitlines() if not line.startswith("warning: ")]
+        assert line.startswith("error: ")
+        rest = line
+        for part in words:  # in this order
+            assert part in rest, f"{part!r} is not in {rest!r} of {line!r}"
+            rest = rest.partition(part)[2]
+        assert stop.value.code == code
+        assert contents(place) == before
+
+    return check
+
+
+def contents(folder):
+    """Every file and folder with a hash of what it holds."""
+    return {
+        path.relative_to(folder): path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+    }

@@ -1,5 +1,6 @@
 """The output that commands share: tables that show what is in them, JSON without NaN, one line for wrong usage."""
 
+import errno
 import json
 import re
 
@@ -7,6 +8,7 @@ import pytest
 
 from ssdtune.cli import main
 from ssdtune.cli.console import print_json, print_table
+from ssdtune.cli.storage import next_line
 from ssdtune.errors import DataError
 
 
@@ -61,3 +63,31 @@ def test_a_group_alone_shows_its_help(capsys, arguments):
 def test_debug_shows_the_traceback_wherever_it_stands(arguments):
     with pytest.raises(DataError, match="no such file"):
         main(arguments)
+
+
+@pytest.mark.parametrize("reason", [MemoryError("Unable to allocate 7 TiB"), RuntimeError("CUDA out of memory. Tried")])
+def test_a_lack_of_memory_is_one_line(reason, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise reason
+
+    monkeypatch.setattr("ssdtune.mri.simulate.simulate_folder", fail)
+    err = usage(capsys, "data", "simulate", "x")
+    assert err == f"error: not enough memory ({str(reason).removesuffix('. Tried')}), ssdtune, choose smaller sizes\n"
+
+
+def test_a_full_disk_behind_the_output_is_one_line(capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssdtune.mri.check.check_files", fail)
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "check", __file__])
+    assert stop.value.code == 3
+    assert capsys.readouterr().err == "error: No space left on device, check disk and permissions\n"
+
+
+def test_a_command_to_type_next_can_be_typed():
+    assert (
+        next_line("study list", "sqlite:///my studies.db") == "ssdtune study list --storage 'sqlite:///my studies.db'"
+    )
+    assert next_line("study list", None) == "ssdtune study list"

@@ -25,14 +25,14 @@ def test_it_serves_the_studies_of_the_storage(tmp_path):
         line = process.stdout.readline()
         address = line.split(": ")[1].split()[0]
         assert url in line
-        with urllib.request.urlopen(f"{address}api/studies", timeout=30) as answer:
+        with urllib.request.urlopen(f"{address}api/studies", timeout=120) as answer:
             studies = json.load(answer)["study_summaries"]
         assert [study["study_name"] for study in studies] == ["shown"]
-        with urllib.request.urlopen(f"{address}dashboard", timeout=30) as answer:
+        with urllib.request.urlopen(f"{address}dashboard", timeout=120) as answer:
             assert b"Optuna Dashboard" in answer.read()
     finally:
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.strip() == "stopped"
 

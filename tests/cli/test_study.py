@@ -109,7 +109,7 @@ def test_ctrl_c_keeps_finished_trials_and_says_how_to_go_on(study, run, tmp_path
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     last = err.strip().splitlines()[-1]
     assert "of 500 trials are finished and kept" in last

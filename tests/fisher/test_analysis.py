@@ -182,6 +182,9 @@ def test_degenerate_tasks_are_analysed(make):
         {"max_gram_samples": 0},
         {"memory_budget": 1000},
         {"groups": "cascade"},
+        {"method": "both"},
+        {"spectrum": "lanczos", "eigenpairs": 0},
+        {"eigenvectors": -1},
     ],
 )
 def test_wrong_arguments_are_refused(task, wrong):
@@ -226,6 +229,11 @@ def test_a_file_of_something_else_is_refused_with_the_reason(task, analysis, tmp
             FisherAnalysis.load(path, **wanted)
 
 
+def point_nowhere(file):
+    del file["theta"]
+    file["theta"] = h5py.SoftLink("/nowhere")
+
+
 def test_a_broken_file_is_refused(analysis, tmp_path):
     path = tmp_path / "fisher.h5"
     analysis.save(path)
@@ -241,6 +249,7 @@ def test_a_broken_file_is_refused(analysis, tmp_path):
         (lambda file: file.attrs.modify("format", "something"), "not a Fisher analysis"),
         (lambda file: file.attrs.modify("format_version", 99), "version 99"),
         (lambda file: file.pop("theta"), "damaged"),
+        (point_nowhere, "damaged"),
     ):
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:

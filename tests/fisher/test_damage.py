@@ -103,13 +103,13 @@ def cases(draw):
 eighths = st.integers(1, 48).map(lambda value: value / 8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=cases(), alpha=eighths, lam=eighths)
 def test_closed_form_is_the_rule_with_ties_zeros_and_lambda_above_alpha(case, alpha, lam):
     assert_same(surfaces(**vars(case))(alpha, lam), direct(**vars(case), alpha=alpha, lam=lam))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(case=cases(), alpha=eighths, lam=eighths, exponent=st.sampled_from([0.25, 0.5, 2.0, 3.0]))
 def test_other_exponents_are_the_rule_too(case, alpha, lam, exponent):
     expected = direct(**vars(case), alpha=alpha, lam=lam, exponent=exponent)
@@ -233,7 +233,7 @@ def test_counts_rise_from_one_to_all(total):
         assert counts[0] == 1 and counts[-1] == total
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     f=st.lists(small_integers, min_size=1, max_size=12),
     o=st.lists(small_integers, min_size=1, max_size=12),

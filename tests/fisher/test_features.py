@@ -195,7 +195,7 @@ def test_every_feature_is_finite(case, denominator):
         too_few(inputs, found, spread)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n_f=st.integers(1, 5), n_r=st.integers(1, 5), power=st.integers(-20, 20))
 def test_shares_stay_in_their_ranges(seed, n_f, n_r, power):
     rng = np.random.default_rng(seed)

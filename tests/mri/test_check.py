@@ -88,6 +88,12 @@ def test_each_fault_is_found_and_raised_as_one_line(case, tmp_path, fastmri_file
     assert error.value.todo
 
 
+def test_damage_to_the_files_structure_is_a_fault(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5")
+    path.write_bytes(path.read_bytes().replace(b"TREE", b"EERT"))  # HDF5 finds its groups no more
+    assert "damaged HDF5 file (wrong B-tree signature)" in check_file(path).faults[0][0]
+
+
 def test_an_absent_file_is_a_fault(tmp_path):
     report = check_file(tmp_path / "absent.h5")
     assert report.faults[0][0] == "cannot read (No such file or directory)"
@@ -210,6 +216,8 @@ def test_files_are_found_by_folder_glob_list_and_name(tmp_path, fastmri_file):
     listed.write_text("# two files\nset/b.h5\n\nset/a.h5\n")
     assert find_files(tmp_path / "set") == [a, b]
     assert find_files(str(tmp_path / "*" / "*.h5")) == [a, b]
+    assert find_files(listed) == [b, a]
+    listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())  # as Windows saves it
     assert find_files(listed) == [b, a]
     assert find_files(str(a)) == [a]
 

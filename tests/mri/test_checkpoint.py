@@ -149,7 +149,7 @@ def test_half_precision_is_computed_in_single_and_written_in_half(tmp_path):
         st.builds(UnetSizes, st.integers(1, 5), st.integers(1, 4)),
     )
 )
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sizes_are_read_off_the_tensors(tmp_path, sizes):
     net = write(tmp_path / "model.pt", sizes)
     loaded = load_model(tmp_path / "model.pt")

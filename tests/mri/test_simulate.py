@@ -23,7 +23,7 @@ def complex_noise(shape, seed=0):
     return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 3), st.integers(2, 17), st.integers(2, 17))
 def test_transform_is_unitary_and_fastmris(coils, h, w):
     import fastmri

@@ -141,7 +141,7 @@ def browser(tmp_path):
         command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000"]
         command += [f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1600,2400"]
         command += ["--enable-logging=stderr", "--v=0", "--dump-dom", address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 

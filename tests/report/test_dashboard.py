@@ -32,11 +32,11 @@ def served(url):
         yield process.stdout.readline().rpartition(": ")[2].split()[0]
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def fetch(address, json_body=True):
-    with urllib.request.urlopen(address, timeout=30) as answer:
+    with urllib.request.urlopen(address, timeout=120) as answer:
         content = answer.read()
     return json.loads(content) if json_body else content
 

@@ -23,18 +23,18 @@ from ssdtune.search.run import run_study
 from ssdtune.search.storage import load_study, open_storage
 
 task = {task}
-study = load_study("demo", open_storage({url!r}))
+study, analysis = load_study("demo", open_storage({url!r})), small_task.Diagonals(task)
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    run_study(study, task, small_task.Diagonals(task), trials={trials})
+    run_study(study, task, analysis, trials={trials})
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
 def start(url, trials, task):
-    """A process that has loaded the study and waits for a line before it runs it."""
+    """A process that has all it needs of the study and waits for a line before it runs it."""
     script = SCRIPT.format(folder=str(Path(__file__).parent), url=url, trials=trials, task=task)
     command = [sys.executable, "-c", textwrap.dedent(script)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -50,14 +50,14 @@ def go(processes):
 
 
 def test_ctrl_c_in_a_process_of_its_own_keeps_finished_trials(task, analysis, new_study, storage, url):
-    study = new_study(trials=40, storage=storage)
-    process = start(url, 40, "small_task.make_task(kind=small_task.SlowTask)")
+    study = new_study(trials=400, storage=storage)
+    process = start(url, 400, "small_task.make_task(kind=small_task.SlowTask)")
     go([process])
     while count_trials(study).finished < 2:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(120) == 130
     counts = count_trials(study)
     assert counts.running == 0
     assert counts.finished >= 2

@@ -91,6 +91,12 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
         open_storage(f"sqlite:///{tmp_path}/notes.db")
 
 
+def test_a_folder_is_no_database_and_stays(tmp_path):
+    with pytest.raises(StorageError, match="unable to open database file"):
+        open_storage(f"sqlite:///{tmp_path}", create=True)
+    assert tmp_path.is_dir()
+
+
 def test_a_database_of_something_else_is_left_as_it_was(tmp_path):
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as other:
