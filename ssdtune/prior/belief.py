@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy.special import logsumexp
 from ssdtune.prior.generic import generic_surface
 from ssdtune.prior.gp import Field, GaussianProcess, Kernel
 from ssdtune.prior.improvement import Goal, expected_improvement
+from ssdtune.prior.monotone import bounds
 from ssdtune.prior.plane import NOWHERE, Settings
 from ssdtune.prior.surface import ResponseSurface
 
@@ -32,6 +33,9 @@ _SQUASH = 1.0
 _DOUBT = 0.1
 _KEPT_MASS, _KEPT_COMPONENTS = 0.98, 16
 _UNTOUCHED_SD = 0.05
+CORRELATION = 0.7
+"""Of the residuals of retained and remembered at one setting: a dampening that does more than foreseen does so to
+both."""
 
 
 class Variant(NamedTuple):
@@ -149,7 +153,7 @@ class Belief:
         incumbent: float | None = None,
         pending: Settings = NOWHERE,
     ) -> None:
-        data = data or Observations()
+        self._data = data = data or Observations()
         self.goal = goal
         base = goal.untouched if incumbent is None else incumbent
         fitted: list[tuple[Expert, Variant, GaussianProcess, Array]] = []
@@ -157,7 +161,7 @@ class Belief:
             known, under_way = expert.foresee(data.settings), expert.foresee(pending)
             seen = _uncensored(squash(data.y), known.mean)
             for variant in expert.variants:
-                kernel = Kernel(expert.surface.length_scales * variant.stretch, variant.scale)
+                kernel = Kernel(expert.surface.length_scales * variant.stretch, variant.scale, CORRELATION)
                 noise = np.hypot(data.noise, variant.noise)
                 process = GaussianProcess.fit(known, seen, noise, kernel, under_way)
                 prior = np.log(expert.probability * variant.probability / len(known.mean)) + expert.credit
@@ -181,13 +185,23 @@ class Belief:
         self._mass = sum(float(part.weight.sum()) for part in self._parts)
 
     def improvement(self, settings: Settings) -> Array:
-        """Expected improvement of s under feasibility, (n,)."""
+        """Expected improvement of s under feasibility, (n,).
+
+        Mostly as the order of the trials bounds it, and with the probability of a surprise as if nothing did.
+        """
         fields = {part.expert: part.expert.foresee(settings) for part in self._parts}
+        between = bounds(settings, self._data.settings, self._data.y, self._data.noise)
         total = np.zeros(len(settings))
         for part in self._parts:
             prediction = part.process.predict(fields[part.expert])
-            mean = prediction.mean[part.members]
-            total += part.weight @ expected_improvement(mean, prediction.cov, part.incumbent, self.goal)
+            gain = partial(
+                expected_improvement, prediction.mean[part.members], prediction.cov, part.incumbent, self.goal
+            )
+            if len(self._data.settings):
+                total += (1 - between.surprise) * (part.weight @ gain(between.low, between.high))
+                total += between.surprise * (part.weight @ gain())
+            else:
+                total += part.weight @ gain()
         return total / self._mass
 
 

@@ -27,6 +27,7 @@ from ssdtune.prior.making import SiteData, make_mri_task, make_site, make_vision
 from ssdtune.prior.recipes import MriRecipe, Recipe, VisionRecipe
 from ssdtune.prior.view import TaskView
 from ssdtune.progress import Track, silent
+from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.task import Task
 from ssdtune.vision.forgetting import load_images
 
@@ -108,7 +109,8 @@ def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experien
     analysis = _analyse(task)
     analysed = time.perf_counter()
     alpha, lam = design(analysis, recipe.key)
-    rows = [evaluate(task, analysis.dampen(a, b)).summary() for a, b in zip(alpha, lam, strict=True)]
+    evaluator = Evaluator(task)
+    rows = [evaluator.measures(analysis.dampen(a, b)).summary() for a, b in zip(alpha, lam, strict=True)]
     done = time.perf_counter()
     quality = next(iter(before.values["retain"]))
     return Experience(

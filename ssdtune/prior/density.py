@@ -18,7 +18,7 @@ from scipy.linalg import cholesky
 from scipy.ndimage import gaussian_filter
 
 from ssdtune.errors import ConfigError
-from ssdtune.prior.belief import Belief, Expert, experts_of
+from ssdtune.prior.belief import CORRELATION, Belief, Expert, experts_of
 from ssdtune.prior.gp import Kernel, residual_covariance
 from ssdtune.prior.improvement import Goal
 from ssdtune.prior.plane import Box, Settings, maximise
@@ -214,14 +214,13 @@ class HyperparameterPrior:
         draws = []
         for expert in experts_of(self.response, hedged=False):
             known = expert.foresee(grid)
-            kernel = Kernel(self.response.length_scales)
+            kernel = Kernel(self.response.length_scales, correlation=CORRELATION)
             count = _DRAWS // 2
             mean = known.mean[rng.integers(len(known.mean), size=count)]
             mean = mean + np.einsum("dq,qjn->djn", rng.standard_normal((count, len(known.basis))), known.basis)
-            for j in range(2):
-                covariance = residual_covariance(known, known, kernel, j) + 1e-8 * np.eye(len(grid))
-                mean[:, j] += rng.standard_normal((count, len(grid))) @ cholesky(covariance, lower=True).T
-            draws.append(mean)
+            covariance = residual_covariance(known, known, kernel) + 1e-8 * np.eye(2 * len(grid))
+            residual = rng.standard_normal((count, 2 * len(grid))) @ cholesky(covariance, lower=True).T
+            draws.append(mean + residual.reshape(mean.shape))
         outputs = np.concatenate(draws)
         goal = self.goal
         score = np.where(goal.feasible(outputs[:, 0]), goal.score(outputs[:, 0], outputs[:, 1]), -1.0)

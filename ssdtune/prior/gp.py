@@ -1,20 +1,21 @@
-"""Gaussian processes around an ensemble of mean surfaces, with basis functions that tie the outputs together.
+"""Gaussian processes around an ensemble of mean surfaces, with basis functions and correlated residuals.
 
 Notation: n known and c test settings; J outputs (retained, remembered); M ensemble members; q basis surfaces; z
 coordinates in decades. For member m and output j
 
     y_j(x) = mu_mj(x) + sum_i beta_i phi_ij(x) + a_j(x) g_j(z) + noise_j,    beta ~ N(0, I_q) shared by all outputs,
-    g_j a unit Matern-5/2 process with length scales ell_j (2,), a_j(x) its amplitude.
+    g_1 = u_1,  g_2 = rho u_1 + sqrt(1 - rho^2) u_2,    u_k unit Matern-5/2 processes with length scales ell_k (2,),
 
-With K_j the covariance of a_j g_j + noise_j at the n settings, L_j its Cholesky factor, H_j = phi_j there (q, n),
-r_mj = y_j - mu_mj, and A = I + sum_j H_j K_j^-1 H_j^T:
+and a_j(x) the amplitude: a task that stands less than was foreseen does so in both outputs. Outputs are stacked, output
+by output: K the (Jn, Jn) covariance of residuals and noise, L its Cholesky factor, H = phi there (q, Jn),
+r_m = y - mu_m, A = I + H K^-1 H^T:
 
-    beta_m = A^-1 sum_j H_j K_j^-1 r_mj,       mean_j* = mu_mj* + phi_j*^T beta_m + k_j*^T K_j^-1 (r_mj - H_j^T beta_m),
-    R_j = phi_j* - H_j K_j^-1 k_j*,            cov_ij* = [i = j] (a_j*^2 - k_j*^T K_j^-1 k_j*) + R_i^T A^-1 R_j.
+    beta_m = A^-1 H K^-1 r_m,            mean* = mu_m* + phi*^T beta_m + k*^T K^-1 (r_m - H^T beta_m),
+    R = phi* - H K^-1 k*,                cov* = k** - k*^T K^-1 k* + R^T A^-1 R.
 
 All members share the factors; they differ by their mean alone, so the data weigh them at the cost of a matrix product.
 Source: Rasmussen & Williams, Gaussian Processes for Machine Learning, eqs. 2.30 (evidence), 2.39-2.42 (basis functions
-with a Gaussian prior), 4.17 (Matern).
+with a Gaussian prior), 4.17 (Matern); linear coregionalisation: Alvarez, Rosasco & Lawrence 2012, eq. 19.
 """
 
 from __future__ import annotations
@@ -44,10 +45,19 @@ class Field(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """Residual process: ``lengths`` (J, 2) in decades; ``scale`` multiplies the amplitudes."""
+    """Residual process: ``lengths`` (J, 2) in decades; ``scale`` multiplies the amplitudes; ``correlation`` of the two
+    outputs' residuals at one setting (one output has none)."""
 
     lengths: Array
     scale: float = 1.0
+    correlation: float = 0.0
+
+    @property
+    def mixing(self) -> Array:
+        """(J, J) lower triangular: g = mixing u."""
+        if len(self.lengths) == 1:
+            return np.eye(1)
+        return np.array([[1.0, 0.0], [self.correlation, np.sqrt(1 - self.correlation**2)]])
 
 
 class Prediction(NamedTuple):
@@ -65,29 +75,35 @@ def matern52(a: Array, b: Array, lengths: Array) -> Array:
     return np.asarray((1 + distance + distance**2 / 3) * np.exp(-distance))
 
 
-def residual_covariance(a: Field, b: Field, kernel: Kernel, j: int) -> Array:
-    """(n, c) covariance of a_j g_j between settings ``a`` and ``b``."""
-    amplitudes = kernel.scale**2 * a.amplitude[j][:, None] * b.amplitude[j][None]
-    return np.asarray(amplitudes * matern52(a.z, b.z, kernel.lengths[j]))
+def residual_covariance(a: Field, b: Field, kernel: Kernel) -> Array:
+    """(J n, J c) covariance of the residuals a_j g_j between settings ``a`` and ``b``."""
+    processes = np.stack([matern52(a.z, b.z, lengths) for lengths in kernel.lengths])
+    left, right = (kernel.scale * each.amplitude for each in (a, b))
+    blocks = np.einsum("ik,jk,knc->injc", kernel.mixing, kernel.mixing, processes)
+    blocks *= left[:, :, None, None] * right[None, None]
+    return blocks.reshape(left.size, right.size)
+
+
+def _stacked(values: Array) -> Array:
+    """(..., J, n) as (..., J n)."""
+    return values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
 class _Factors:
-    """Cholesky factors at a set of settings: L_j, L_j^-1 H_j^T (n, q) and the factor of A."""
+    """Cholesky factors at a set of settings: L, L^-1 H^T (J n, q) and the factor of A."""
 
     at: Field
-    lower: list[Array]
-    basis: list[Array]
+    lower: Array
+    basis: Array
     gram: Array
 
     @classmethod
     def of(cls, at: Field, noise: Array, kernel: Kernel) -> _Factors:
-        lower = [
-            cholesky(residual_covariance(at, at, kernel, j) + np.diag(sd**2 + _JITTER), lower=True, check_finite=False)
-            for j, sd in enumerate(noise)
-        ]
-        basis = [_solve(factor, at.basis[:, j].T) for j, factor in enumerate(lower)]
-        inner = np.eye(len(at.basis)) + sum(each.T @ each for each in basis)
+        covariance = residual_covariance(at, at, kernel) + np.diag(noise.ravel() ** 2 + _JITTER)
+        lower = cholesky(covariance, lower=True, check_finite=False) if covariance.size else covariance
+        basis = _solve(lower, _stacked(at.basis).T)
+        inner = np.eye(len(at.basis)) + basis.T @ basis
         return cls(at, lower, basis, cholesky(inner, lower=True, check_finite=False) if inner.size else inner)
 
 
@@ -122,15 +138,14 @@ class GaussianProcess:
         """
         factors = _Factors.of(data, noise, kernel)
         residual = np.broadcast_to(y, data.mean.shape) - data.mean
-        white = [_solve(factor, residual[:, j].T) for j, factor in enumerate(factors.lower)]
-        projected = sum((b.T @ w for b, w in zip(factors.basis, white, strict=True)), np.zeros(1))
-        half = _solve(factors.gram, np.asarray(projected))
+        white = _solve(factors.lower, _stacked(residual).T)
+        half = _solve(factors.gram, factors.basis.T @ white)
         beta = _solve(factors.gram, half, transposed=True)
-        rest = [w - b @ beta for b, w in zip(factors.basis, white, strict=True)]
-        weights = np.stack([_solve(lo, r, transposed=True) for lo, r in zip(factors.lower, rest, strict=True)])
-        misfit = sum((w**2).sum(0) for w in white) - (half**2).sum(0)
-        log_det = sum(np.log(np.diag(factor)).sum() for factor in [*factors.lower, factors.gram])
-        log_evidence = -0.5 * misfit - log_det - 0.5 * y.shape[-2] * y.shape[-1] * np.log(2 * np.pi)
+        rest = _solve(factors.lower, white - factors.basis @ beta, transposed=True)
+        weights = np.moveaxis(rest.reshape(*noise.shape, rest.shape[1]), 2, 0)
+        misfit = (white**2).sum(0) - (half**2).sum(0)
+        log_det = np.log(np.diag(factors.lower)).sum() + np.log(np.diag(factors.gram)).sum()
+        log_evidence = -0.5 * misfit - log_det - 0.5 * noise.size * np.log(2 * np.pi)
         if pending is not None and len(pending.z):
             both = Field(
                 *(np.concatenate(pair, axis=i and -1) for i, pair in enumerate(zip(data, pending, strict=True)))
@@ -141,19 +156,19 @@ class GaussianProcess:
 
     def predict(self, test: Field) -> Prediction:
         """Posterior at ``test``."""
-        n, outputs = len(self._data.z), len(self._weights)
+        outputs, n, c = *self._data.amplitude.shape, len(test.z)
+        cross = residual_covariance(self._known.at, test, self._kernel)
+        white = _solve(self._known.lower, cross)
+        spread = _solve(self._known.gram, _stacked(test.basis) - self._known.basis.T @ white)
+        cross, white, spread = (each.reshape(len(each), outputs, c) for each in (cross, white, spread))
+        cross = cross.reshape(outputs, len(self._known.at.z), outputs, c)[:, :n]  # settings under way move no mean
         mean = test.mean + np.einsum("qm,qjc->mjc", self._beta, test.basis)
-        cov = np.zeros((outputs, outputs, len(test.z)))
-        spread = []
+        mean += np.einsum("min,injc->mjc", self._weights, cross, optimize=True)
+        here = self._kernel.scale * test.amplitude
+        cov = np.einsum("ik,jk,ic,jc->ijc", self._kernel.mixing, self._kernel.mixing, here, here)
+        cov += np.einsum("pic,pjc->ijc", spread, spread) - np.einsum("pic,pjc->ijc", white, white)
         for j in range(outputs):
-            cross = residual_covariance(self._known.at, test, self._kernel, j)
-            mean[:, j] += self._weights[j].T @ cross[:n]
-            v = _solve(self._known.lower[j], cross)
-            cov[j, j] = np.maximum((self._kernel.scale * test.amplitude[j]) ** 2 - (v**2).sum(0), 0)
-            spread.append(_solve(self._known.gram, test.basis[:, j] - self._known.basis[j].T @ v))
-        for i in range(outputs):
-            for j in range(outputs):
-                cov[i, j] += (spread[i] * spread[j]).sum(0)
+            cov[j, j] = np.maximum(cov[j, j], 0)
         return Prediction(mean, cov)
 
 

@@ -57,24 +57,36 @@ def clipped_call(mean: Array, sd: Array, strike: Array) -> Array:
     return np.where(strike < 1, np.maximum(value, 0), 0.0)
 
 
-def expected_improvement(mean: Array, cov: Array, incumbent: Array | float, goal: Goal) -> Array:
+def expected_improvement(
+    mean: Array, cov: Array, incumbent: Array | float, goal: Goal, low: Array | None = None, high: Array | None = None
+) -> Array:
     """EI of the score at c settings for M members.
 
     mean : (M, 2, c), in the order (retained, remembered). cov : (2, 2, c). incumbent : broadcasts to (M, c).
-    Returns (M, c).
+    low, high : (2, c) bounds of the outputs. R is truncated to them; F's mean, given R, is moved between them, and its
+    sd is at most that of a uniform there. Returns (M, c).
     """
-    retained, remembered = mean[:, 0], mean[:, 1]
     sd = np.sqrt(np.maximum(cov[0, 0], _TINY**2))
     slope = cov[0, 1] / sd  # of F on R's standard score
     rest = np.sqrt(np.maximum(cov[1, 1] - slope**2, _TINY**2))
-    low = ndtr((goal.min_retained - retained) / sd) if goal.min_retained > 0 else np.zeros(retained.shape)
-    kink = np.maximum(ndtr((1 - retained) / sd), low)
+    retained, remembered = mean[:, 0], mean[:, 1]
+    first, last = np.zeros(retained.shape), np.ones(retained.shape)
+    if low is not None and high is not None:
+        # a belief far outside its bounds would leave nothing to truncate
+        retained = np.clip(retained, low[0] - sd, high[0] + sd)
+        first, last = ndtr((low[0] - retained) / sd), ndtr((high[0] - retained) / sd)
+        rest = np.minimum(rest, np.maximum((high[1] - low[1]) / np.sqrt(12), _TINY))
+    start = first if goal.min_retained <= 0 else np.clip(ndtr((goal.min_retained - retained) / sd), first, last)
+    kink = np.clip(ndtr((1 - retained) / sd), start, last)
     share = max(1 - goal.retain_weight, 1e-12)
     total = np.zeros(retained.shape)
-    for start, width in ((low, kink - low), (kink, 1 - kink)):
+    for begin, width in ((start, kink - start), (kink, last - kink)):
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-            z = ndtri(np.clip(start + width * (node + 1) / 2, 1e-12, 1 - 1e-12))
+            z = ndtri(np.clip(begin + width * (node + 1) / 2, 1e-12, 1 - 1e-12))
             missing = incumbent - goal.retain_weight * np.clip(retained + sd * z, 0, 1)
-            gain = clipped_call(1 - remembered - slope * z, rest, missing / share)
+            forgotten = remembered + slope * z
+            if low is not None and high is not None:
+                forgotten = np.clip(forgotten, low[1], high[1])
+            gain = clipped_call(1 - forgotten, rest, missing / share)
             total += weight / 2 * width * share * gain
-    return total
+    return total / np.maximum(last - first, _TINY)

@@ -18,31 +18,37 @@ def random_field(rng, n, members=3, basis=2, outputs=2):
     )
 
 
-def dense_covariance(a, b, scale, lengths=LENGTHS):
-    """(J n, J c), output-major: Phi^T Phi + blocks of amplitude x Matern x amplitude."""
+def dense_covariance(a, b, scale, lengths=LENGTHS, rho=0.0):
+    """(J n, J c), output-major: Phi^T Phi + blocks of amplitude x Matern x amplitude, mixed by rho."""
     outputs, n, c = a.amplitude.shape[0], len(a.z), len(b.z)
+    mixing = [[1, 0], [rho, np.sqrt(1 - rho**2)]]
     total = np.zeros((outputs, n, outputs, c))
     for i in range(outputs):
         for j in range(outputs):
-            total[i, :, j] = a.basis[:, i].T @ b.basis[:, j]
+            total[i, :, j] += a.basis[:, i].T @ b.basis[:, j]
         for p in range(n):
             for q in range(c):
                 r = np.sqrt(5 * (((a.z[p] - b.z[q]) / lengths[i]) ** 2).sum())
                 kernel = (1 + r + r**2 / 3) * np.exp(-r)
-                total[i, p, i, q] += scale**2 * a.amplitude[i, p] * b.amplitude[i, q] * kernel
+                for j in range(outputs):
+                    for k in range(outputs):
+                        mixed = mixing[j][i] * mixing[k][i] * kernel
+                        total[j, p, k, q] += scale**2 * a.amplitude[j, p] * b.amplitude[k, q] * mixed
     return total.reshape(outputs * n, outputs * c)
 
 
-@pytest.mark.parametrize(("basis", "outputs"), [(0, 1), (0, 2), (3, 1), (3, 2)])
-def test_posterior_and_evidence_equal_the_dense_formulas(basis, outputs):
+@pytest.mark.parametrize(
+    ("basis", "outputs", "rho"), [(0, 1, 0), (0, 2, 0), (3, 1, 0), (3, 2, 0), (0, 2, 0.7), (3, 2, -0.4)]
+)
+def test_posterior_and_evidence_equal_the_dense_formulas(basis, outputs, rho):
     rng = np.random.default_rng(basis + outputs)
     data, test = (random_field(rng, n, basis=basis, outputs=outputs) for n in (7, 5))
     y, noise, scale = rng.normal(size=(outputs, 7)), rng.uniform(0.05, 0.2, (outputs, 7)), 1.7
-    process = GaussianProcess.fit(data, y, noise, Kernel(LENGTHS[:outputs], scale))
+    process = GaussianProcess.fit(data, y, noise, Kernel(LENGTHS[:outputs], scale, rho))
     got = process.predict(test)
-    total = dense_covariance(data, data, scale) + np.diag(noise.ravel() ** 2 + 1e-10)
-    cross = dense_covariance(data, test, scale)
-    posterior = dense_covariance(test, test, scale) - cross.T @ np.linalg.solve(total, cross)
+    total = dense_covariance(data, data, scale, rho=rho) + np.diag(noise.ravel() ** 2 + 1e-10)
+    cross = dense_covariance(data, test, scale, rho=rho)
+    posterior = dense_covariance(test, test, scale, rho=rho) - cross.T @ np.linalg.solve(total, cross)
     for m in range(3):
         residual = (y - data.mean[m]).ravel()
         expected = test.mean[m] + (cross.T @ np.linalg.solve(total, residual)).reshape(outputs, 5)
