@@ -24,6 +24,7 @@ from ssdtune.prior.collect import MIN_GAP
 from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.view import TaskView
 from ssdtune.report.regret import trials_to_target
+from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.task import Task
 
 BUDGETS = {SPECTRUM: 15, NO_PRIOR: 15, "tpe": 30}
@@ -40,6 +41,7 @@ class Live:
         before, oracle = evaluate(task), evaluate(replace(task, model=task.oracle))
         self.q_retain, self.q_forget = before.quality("retain"), before.quality("forget")
         self.floor = oracle.quality("forget")
+        self._evaluator = Evaluator(task)
         self._known: dict[tuple[float, float], NDArray[np.float64]] = {}
 
     @cached_property
@@ -58,7 +60,7 @@ class Live:
         """(2, 1): unclipped (retained, remembered)."""
         setting = max(alpha, lam), lam
         if setting not in self._known:
-            measures = evaluate(self.task, self.analysis.dampen(*setting))
+            measures = self._evaluator.measures(self.analysis.dampen(*setting))
             q_retain, q_forget = (np.nan_to_num(measures.quality(name)) for name in ("retain", "forget"))
             remembered = (q_forget - self.floor) / (self.q_forget - self.floor)
             self._known[setting] = np.array([[q_retain / self.q_retain], [remembered]])

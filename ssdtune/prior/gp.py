@@ -77,7 +77,10 @@ def matern52(a: Array, b: Array, lengths: Array) -> Array:
 
 def residual_covariance(a: Field, b: Field, kernel: Kernel) -> Array:
     """(J n, J c) covariance of the residuals a_j g_j between settings ``a`` and ``b``."""
-    processes = np.stack([matern52(a.z, b.z, lengths) for lengths in kernel.lengths])
+    first = matern52(a.z, b.z, kernel.lengths[0])
+    processes = np.stack(
+        [first if (own == kernel.lengths[0]).all() else matern52(a.z, b.z, own) for own in kernel.lengths]
+    )
     left, right = (kernel.scale * each.amplitude for each in (a, b))
     blocks = np.einsum("ik,jk,knc->injc", kernel.mixing, kernel.mixing, processes)
     blocks *= left[:, :, None, None] * right[None, None]
