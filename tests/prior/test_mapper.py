@@ -70,7 +70,11 @@ def test_it_is_kept_whole_without_pickle(mapper, make_experience, tmp_path):
     assert loaded.held_out.summary() == pytest.approx(mapper.held_out.summary())
 
 
-@pytest.mark.parametrize("content", [b"", b"not a mapper"])
+SHIPPED = BUNDLED.read_bytes()
+SPOILED = SHIPPED[:5000] + bytes(100) + SHIPPED[5100:]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a mapper", SHIPPED[:5000], SHIPPED[:-9], SPOILED])
 def test_a_broken_file_is_one_clear_error(tmp_path, content):
     path = tmp_path / "mapper.npz"
     path.write_bytes(content)
