@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def worker(names: tuple[str, ...], watch: float | None, storage: str | None, device: str, as_json: bool) -> None:
     """Run every study of the storage, or those named, until its trials are used up, the oldest first.
 
-    Several workers may share a storage. A study whose inputs are missing or changed is skipped, with a line that says
-    why, and not tried again; the exit code is then that of the first one. Ctrl-C keeps every finished trial.
+    Several workers may share a storage. A study that fails, or whose inputs are missing or changed, is skipped with a
+    line that says why and not tried again; the exit code is that of the first. Ctrl-C keeps every finished trial.
     """
     from ssdtune.device import find_device
     from ssdtune.search.facts import read_facts
