@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "Train a reconstruction model from a study file."),
     "spectrum": ("spectrum", "Fisher spectrum and features of the forget set."),
     "study": ("study", "Create, run, compare and apply studies."),
+    "worker": ("worker", "Run what is left of all studies of a storage."),
     "prior": ("prior", "Collect the experience that the learned prior comes from."),
     "dashboard": ("dashboard", "Open the Optuna dashboard on the storage."),
     "report": ("report", "Write a study's report as one HTML page."),

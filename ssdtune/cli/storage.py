@@ -51,5 +51,9 @@ def open_study(name: str, storage: str | None) -> optuna.Study:
 
 
 def next_line(command: str, storage: str | None) -> str:
-    """A command to type next, on the same storage."""
-    return f"ssdtune {command}" + (f" --storage {shlex.quote(storage)}" if storage else "")
+    """A command to type next, on the same storage; a password in its URL is not repeated."""
+    if not storage:
+        return f"ssdtune {command}"
+    from ssdtune.search.storage import shown
+
+    return f"ssdtune {command} --storage {shlex.quote(shown(storage))}"

@@ -29,7 +29,7 @@ def list_studies(storage: str | None, as_json: bool) -> None:
 
     quiet_optuna()
     opened = open_storage(storage)
-    rows = [_list_row(load_study(name, opened, storage)) for name in study_names(opened)]
+    rows = [list_row(load_study(name, opened, storage)) for name in study_names(opened)]
     if as_json:
         print_json(rows)
     elif not rows:
@@ -132,6 +132,23 @@ def export(name: str, out: Path, storage: str | None, as_json: bool) -> None:
         click.echo(f"{path}: {trials} trials of {name}")
 
 
+def list_row(study: optuna.Study) -> dict[str, Any]:
+    """A study's line in a list of studies."""
+    from ssdtune.search.facts import is_ours, read_facts
+    from ssdtune.search.records import best_of, count_trials, scored_trials
+
+    row: dict[str, Any] = {"name": study.study_name, "sampler": None, "trials": count_trials(study).finished}
+    row |= {"of": None, "best": None, "retained": None, "remembered": None, "feasible": None, "created": None}
+    if is_ours(study.user_attrs):
+        facts, found = read_facts(study), best_of(scored_trials(study))
+        row |= {"sampler": facts.search.sampler, "of": facts.search.trials, "created": facts.created}
+        if found is not None:
+            score = found.score
+            row |= {"best": score.value, "retained": score.retained, "remembered": score.remembered}
+            row |= {"feasible": score.feasible}
+    return row
+
+
 def best_document(study: optuna.Study) -> dict[str, Any]:
     """The best trial as plain JSON values, with the untouched model's and the oracle's measures."""
     from ssdtune.search.facts import read_facts
@@ -165,22 +182,6 @@ def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
         row: list[object] = [name, before, after[name], after[name] - before]
         rows.append(row + ([as_number(facts.oracle.get(name))] if facts.oracle else []))
     print_table(["measure", "before", "after", "change"] + (["oracle"] if facts.oracle else []), rows)
-
-
-def _list_row(study: optuna.Study) -> dict[str, Any]:
-    from ssdtune.search.facts import is_ours, read_facts
-    from ssdtune.search.records import best_of, count_trials, scored_trials
-
-    row: dict[str, Any] = {"name": study.study_name, "sampler": None, "trials": count_trials(study).finished}
-    row |= {"of": None, "best": None, "retained": None, "remembered": None, "feasible": None, "created": None}
-    if is_ours(study.user_attrs):
-        facts, found = read_facts(study), best_of(scored_trials(study))
-        row |= {"sampler": facts.search.sampler, "of": facts.search.trials, "created": facts.created}
-        if found is not None:
-            score = found.score
-            row |= {"best": score.value, "retained": score.retained, "remembered": score.remembered}
-            row |= {"feasible": score.feasible}
-    return row
 
 
 def _some_best(found: ScoredTrial | None, name: str) -> ScoredTrial:

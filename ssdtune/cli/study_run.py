@@ -39,41 +39,29 @@ def run(name: str, trials: int | None, exact: bool, storage: str | None, device:
     """
     from ssdtune.search.facts import read_facts
     from ssdtune.search.records import count_trials
-    from ssdtune.search.storage import load_study, open_storage, quick_commits, quiet_optuna
+    from ssdtune.search.storage import load_study, open_storage, quiet_optuna
 
     quiet_optuna()
     opened = open_storage(storage)
     study = load_study(name, opened, storage)
     facts = read_facts(study)
-    # imported once the study is known to be there: these take seconds
-    from ssdtune.report.dashboard import attach
-    from ssdtune.report.spectrum import spectrum_figures, view_spectrum
+    report = Report(facts, trials or facts.search.trials)
+    again = next_line(f"study run {name}", storage)
+    try:
+        carry_out(study, opened, report, device, exact=exact)
+    except KeyboardInterrupt:
+        finished = count_trials(study).finished
+        click.echo(f"stopped: {finished} of {report.total} trials are finished and kept; go on with: {again}", err=True)
+        sys.exit(130)
     from ssdtune.report.statement import next_commands
     from ssdtune.report.view import read_view
     from ssdtune.search.cost import cost_of
-    from ssdtune.search.run import run_study
 
-    total = trials or facts.search.trials
-    again = next_line(f"study run {name}", storage)
-    task, analysis = load_inputs(name, facts, device)
-    attach(study, figures=spectrum_figures(view_spectrum(analysis)))
-    print_warnings(analysis)
-    _print_prior(study, facts, analysis)
-    started = count_trials(study).finished
-    if started >= total:
+    if report.started >= report.total:
         click.echo(
-            f"study {name} has {started} finished trials already; ask for more with: {again} --trials N", err=True
+            f"study {name} has {report.started} finished trials already; ask for more with: {again} --trials N",
+            err=True,
         )
-    try:
-        report = Report(facts, started, total)
-        with quick_commits(opened):
-            run_study(study, task, analysis, trials=total, exact=exact, on_trial=report, say=_say, track=track)
-    except KeyboardInterrupt:
-        finished = count_trials(study).finished
-        click.echo(f"stopped: {finished} of {total} trials are finished and kept; go on with: {again}", err=True)
-        sys.exit(130)
-    finally:
-        attach(study)
     if as_json:
         print_json({**best_document(study), "cost": cost_of(study).document()})
         return
@@ -81,6 +69,37 @@ def run(name: str, trials: int | None, exact: bool, storage: str | None, device:
     print_table(["account", ""], cost_of(study).rows())
     for command in next_commands(read_view(study)):
         click.echo(f"next: {next_line(command.removeprefix('ssdtune '), storage)}")
+
+
+def carry_out(
+    study: optuna.Study, storage: optuna.storages.RDBStorage, report: Report, device: str, *, exact: bool = False
+) -> None:
+    """Load what a study works on and run it until it has all trials that ``report`` is of.
+
+    ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date.
+
+    Raises
+    ------
+    ConfigError, DataError, ModelError : inputs that cannot be used, or that changed since the study was made.
+    TrialError, StorageError, KeyboardInterrupt : as ``run_study``; finished trials are kept.
+    """
+    # imported once the study is known to be there: these take seconds
+    from ssdtune.report.dashboard import attach
+    from ssdtune.report.spectrum import spectrum_figures, view_spectrum
+    from ssdtune.search.records import count_trials
+    from ssdtune.search.run import run_study
+    from ssdtune.search.storage import quick_commits
+
+    task, analysis = load_inputs(study.study_name, report.facts, device)
+    attach(study, figures=spectrum_figures(view_spectrum(analysis)))
+    print_warnings(analysis)
+    _print_prior(study, report.facts, analysis)
+    report.begin(count_trials(study).finished)
+    try:
+        with quick_commits(storage):
+            run_study(study, task, analysis, trials=report.total, exact=exact, on_trial=report, say=_say, track=track)
+    finally:
+        attach(study)
 
 
 def _print_prior(study: optuna.Study, facts: StudyFacts, analysis: FisherAnalysis) -> None:
@@ -95,15 +114,24 @@ def _print_prior(study: optuna.Study, facts: StudyFacts, analysis: FisherAnalysi
 
 
 class Report:
-    """One line on standard error for each trial: its score, the best so far, the time left."""
+    """One line on standard error for each trial: its score, the best so far, the time left.
 
-    def __init__(self, facts: StudyFacts, started: int, total: int) -> None:
-        self.facts, self.started, self.total, self.start = facts, started, total, time.monotonic()
+    total : trials that the study is to have. started : those it had at the start. ran : those finished here.
+    """
+
+    def __init__(self, facts: StudyFacts, total: int) -> None:
+        self.facts, self.total, self.ran = facts, total, 0
+        self.begin(0)
+
+    def begin(self, started: int) -> None:
+        """The first trial is about to start."""
+        self.started, self.start = started, time.monotonic()
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         from ssdtune.search.recorded import recorded
         from ssdtune.search.records import best_of, scored_trials
 
+        self.ran += 1
         scored = scored_trials(study, facts=self.facts)
         done, values = len(scored), recorded(trial)
         this = next(item for item in scored if item.number == trial.number)

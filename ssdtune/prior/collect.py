@@ -6,11 +6,9 @@ that was stopped goes on with what is missing. Groups (a site and its tasks) run
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
 from ssdtune.prior.making import SiteData, make_mri_task, make_site, make_vision_task
+from ssdtune.prior.processes import run_in_processes
 from ssdtune.prior.recipes import MriRecipe, Recipe, VisionRecipe
 from ssdtune.prior.view import TaskView
 from ssdtune.progress import Track, silent
@@ -65,15 +64,7 @@ def collect(
     parts.mkdir(parents=True, exist_ok=True)
     left = [group for group in groups if any(not _part(parts, recipe).exists() for recipe in group)]
     work = partial(collect_group, parts=parts, images=dict(images or {}))
-    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its thread pool
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(work, group) for group in left]
-        try:
-            for future in track(as_completed(futures), "collecting", len(futures)):
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    run_in_processes(work, left, workers, track=track, description="collecting")
     records = list(_records(parts, groups))
     save_collection(path, records)
     rejected = sum(isinstance(record, Rejected) for record in records)

@@ -10,6 +10,8 @@ floors enter after the networks, so they need no refitting:
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -39,6 +41,9 @@ Array = NDArray[np.float64]
 
 FORMAT = 1
 BUNDLED = Path(__file__).with_name("data") / "mapper.npz"
+
+# what a damaged file raises; zipfile's RuntimeError is of a flag that says it is encrypted, or newer than itself
+_DAMAGE = (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 _DRAWS = 16
 _FAR = 3.0  # standardised global inputs are clipped here
@@ -232,7 +237,7 @@ class SpectrumMapper:
                         raise DataError(f"a mapper of {name} version {facts[name]}, not {wanted}", path, todo)
                 arrays = {name: file[name].astype(float) for name in file.files if name != "facts"}
             return cls._from(facts, arrays)
-        except (OSError, KeyError, ValueError, EOFError) as reason:
+        except _DAMAGE as reason:
             raise DataError("cannot read the mapper", path, todo) from reason
 
     @classmethod

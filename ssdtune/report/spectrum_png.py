@@ -61,9 +61,20 @@ def _eigenvalues(axes: Axes, view: SpectrumView) -> None:
         label = f"{name} (effective rank {view.effective_rank[name]:.1f})"
         axes.plot(np.arange(1, len(values) + 1), values, marker=marker, ms=4, color=colour, label=label)
     axes.set(title="Fisher spectra", xlabel="rank i", ylabel="eigenvalue $\\lambda_i$", xscale="log")
-    if any(len(values) for values in view.eigenvalues.values()):
+    most = max(map(len, view.eigenvalues.values()))
+    if most:
         axes.set_yscale("log")
+    _number_ranks(axes, most)
     axes.legend(loc="lower left")
+
+
+def _number_ranks(axes: Axes, most: int) -> None:
+    """Whole numbers in place of powers of ten, few enough to stand apart."""
+    steps = range(1, 10) if most < 10 else (1, 2, 5) if most <= 1000 else (1,)
+    ranks = [step * 10**decade for decade in range(len(str(most))) for step in steps]
+    axes.set_xticks([rank for rank in ranks if rank <= max(most, 1)])
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_formatter("")
 
 
 def _ratios(axes: Axes, view: SpectrumView) -> None:

@@ -91,3 +91,10 @@ def test_a_command_to_type_next_can_be_typed():
         next_line("study list", "sqlite:///my studies.db") == "ssdtune study list --storage 'sqlite:///my studies.db'"
     )
     assert next_line("study list", None) == "ssdtune study list"
+
+
+def test_a_command_to_type_next_keeps_a_password_to_itself(monkeypatch):
+    line = next_line("study list", "postgresql://lab:secret@host/studies")
+    assert line == "ssdtune study list --storage 'postgresql://lab:***@host/studies'"
+    monkeypatch.setenv("SSDTUNE_STORAGE", "postgresql://lab:secret@host/studies")
+    assert next_line("study list", None) == "ssdtune study list"

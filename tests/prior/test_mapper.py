@@ -70,7 +70,12 @@ def test_it_is_kept_whole_without_pickle(mapper, make_experience, tmp_path):
     assert loaded.held_out.summary() == pytest.approx(mapper.held_out.summary())
 
 
-@pytest.mark.parametrize("content", [b"", b"not a mapper"])
+SHIPPED = BUNDLED.read_bytes()
+SPOILED = SHIPPED[:5000] + bytes(100) + SHIPPED[5100:]
+NEWER = SHIPPED.replace(b"PK\x01\x02", b"PK\x01\x02\xff\xff\xff\xff")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a mapper", SHIPPED[:5000], SHIPPED[:-9], SPOILED, NEWER])
 def test_a_broken_file_is_one_clear_error(tmp_path, content):
     path = tmp_path / "mapper.npz"
     path.write_bytes(content)

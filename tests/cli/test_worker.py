@@ -1,0 +1,79 @@
+"""``ssdtune worker``: whatever is left in a storage, the oldest study first, and what it skips."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+
+
+@pytest.fixture
+def work(run):
+    """``work("--json")`` is ``ssdtune worker --json`` on the storage of ``run``."""
+    return lambda *arguments: run(*arguments, group="worker")
+
+
+def trials(run):
+    return {row["name"]: row["trials"] for row in json.loads(run("list", "--json").out)}
+
+
+def test_it_runs_what_is_left_the_oldest_study_first(study, run, work, tmp_path):
+    for name in ("zeta", "alpha", "other"):
+        assert run("create", study, "--name", name, "--trials", 2).code == 0
+    run("run", "zeta", "--trials", 1)
+    optuna.create_study(study_name="foreign", storage=f"sqlite:///{tmp_path}/studies.db")
+    named = json.loads(work("other", "--json").out)
+    assert [(row["name"], row["ran"]) for row in named["studies"]] == [("other", 2)]
+    done = work("--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert [(row["name"], row["ran"], row["trials"]) for row in told["studies"]] == [("zeta", 1, 2), ("alpha", 2, 2)]
+    assert told["skipped"] == []
+    assert told["storage"] == f"sqlite:///{tmp_path}/studies.db"
+    assert trials(run) == {"zeta": 2, "alpha": 2, "other": 2, "foreign": 0}
+    assert "nothing left to run" in work().out
+    assert work("zetta").code == 4
+    assert work("foreign").code == 4
+    assert work("--device", "cuda:7").code == 2
+
+
+def test_a_study_whose_inputs_changed_is_skipped_in_one_line(study, run, work, fastmri_file):
+    run("create", study, "--name", "changed")
+    fastmri_file(study.parent / "forget" / "forget.h5", slices=3, coils=2, shape=(32, 32), seed=9, clean=True)
+    run("create", study, "--name", "sound", "--trials", 2)
+    done = work()
+    assert done.code == 3
+    (line,) = [line for line in done.err.splitlines() if line.startswith("skipped")]
+    assert line.startswith("skipped study changed: inputs changed since the study was made: forget data")
+    assert trials(run) == {"changed": 0, "sound": 2}
+    assert "sound" in done.out
+    (study.parent / "model.pt").unlink()
+    told = json.loads(work("changed", "--json").out)
+    assert told["studies"] == []
+    assert [(each["study"], each["exit_code"]) for each in told["skipped"]] == [("changed", 3)]
+
+
+def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path):
+    run("create", study, "--name", "first", "--trials", 20)
+    url = f"sqlite:///{tmp_path}/studies.db"
+    start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--json", "--storage", url]
+    watching, other = (
+        subprocess.Popen([*start, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for more in (["--watch", "0.2"], [])
+    )
+    ends = [other.communicate(timeout=120)]
+    assert other.returncode == 0, ends
+    run("create", study, "--name", "second", "--trials", 2)
+    while trials(run) != {"first": 20, "second": 2}:
+        assert watching.poll() is None, watching.communicate()
+        time.sleep(0.1)
+    watching.send_signal(signal.SIGINT)
+    ends.append(watching.communicate(timeout=120))
+    assert watching.returncode == 130
+    assert ends[-1][1].splitlines()[-1].endswith(f"go on with: ssdtune worker --storage {url}")
+    rows = [row for out, _ in ends for row in json.loads(out)["studies"]]
+    assert {row["name"]: row["ran"] for row in rows if row["name"] == "second"} == {"second": 2}
+    assert sum(row["ran"] for row in rows if row["name"] == "first") == 20
