@@ -93,6 +93,11 @@ class HyperparameterPrior:
         return experts_of(self.response)
 
     @cached_property
+    def leads(self) -> bool:
+        """Whether it outweighs the generic ensemble before any trial; a task unlike the experience is left to data."""
+        return Belief(self.experts, self.goal).trust > 0.5
+
+    @cached_property
     def mode(self) -> dict[str, float]:
         """The setting to try first, ``{"alpha", "lambda"}``: of largest expected improvement on the untouched model.
 

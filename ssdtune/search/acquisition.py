@@ -60,7 +60,7 @@ class ScoreSearch:
     def _one(self, under_way: UnderWay, box: Box, rng: np.random.Generator) -> Settings:
         taken = self.data.settings + under_way.pending + under_way.failed
         experts = self.prior.experts if self.prior is not None else experts_of(None)
-        if self.prior is not None and not len(self.data.settings) and Belief(experts, self.goal).trust > 0.5:
+        if self.prior is not None and self.prior.leads and not len(self.data.settings):
             mode = box.clip(_setting(self.prior.mode["alpha"], self.prior.mode["lambda"]))
             if mode.distance_to(taken)[0] >= _APART:
                 return mode

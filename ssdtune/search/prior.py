@@ -20,10 +20,6 @@ from ssdtune.search.space import Analysis
 
 PRIOR = "prior"
 
-UNLIKE = 0.5
-"""Below this trust a task counts as unlike the mapper's experience."""
-
-
 class Mapper(Protocol):
     """What a study needs of a ``SpectrumMapper``."""
 
@@ -56,7 +52,7 @@ class StudyPrior:
     @property
     def leans_on_data(self) -> bool:
         """Whether the task is unlike the mapper's experience, so that the trials decide rather than the prior."""
-        return self.trust < UNLIKE
+        return not self.prior.leads
 
     def summary(self) -> dict[str, Any]:
         """What it is, as plain JSON values without the surfaces."""
