@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 import time
 import warnings
@@ -175,6 +176,7 @@ def in_processes(
             initializer(*arguments)
         yield from map(work, items)
         return
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read by NumPy in the new processes
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=initializer, initargs=arguments) as pool:
         yield from pool.map(work, items, chunksize=chunk)
