@@ -50,7 +50,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", choices=("replay", "fresh"), help="one of the two parts")
     parser.add_argument("--mapper", type=Path, metavar="FILE", help="of the fresh part (default: the bundled one)")
     parser.add_argument("--tasks", type=int, default=24, help="tasks that every sampler runs on (default 24)")
-    parser.add_argument("--wide", type=int, default=80, help="tasks of the spectrum sampler and TPE (default 80)")
+    parser.add_argument("--wide", type=int, default=60, help="tasks of the spectrum sampler and TPE (default 60)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kept", type=Path, metavar="FILE", help="finished runs of rivals, read and added to")
 
