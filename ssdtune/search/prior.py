@@ -20,6 +20,7 @@ from ssdtune.search.space import Analysis
 
 PRIOR = "prior"
 
+
 class Mapper(Protocol):
     """What a study needs of a ``SpectrumMapper``."""
 
