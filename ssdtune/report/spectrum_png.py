@@ -105,6 +105,8 @@ def _depth(axes: Axes, view: SpectrumView) -> None:
 
 
 def _damage(figure: SubFigure, view: SpectrumView) -> None:
+    from matplotlib.ticker import LogLocator
+
     pair = figure.subplots(1, 2, sharex=True, sharey=True)
     maps = {name: damage_map(view, name) for name in ("retain", "forget")}
     low, high = colour_range(*maps.values())
@@ -115,6 +117,9 @@ def _damage(figure: SubFigure, view: SpectrumView) -> None:
         axes.set(xscale="log", yscale="log", xlabel="threshold alpha", title=f"Predicted loss increase, {name} set")
         axes.set(xlim=view.alphas[[0, -1]], ylim=view.lams[[0, -1]])
         axes.grid(visible=False)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a few numbers, however few decades there are
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     pair[0].set_ylabel("dampening lambda")
     bar = figure.colorbar(mesh, ax=pair, pad=0.02, label="loss increase, $\\frac{1}{2}\\,\\delta^T F\\,\\delta$")
     ticks = [float(tick) for tick in np.arange(np.ceil(low), np.floor(high) + 1)]
