@@ -34,6 +34,7 @@ from ssdtune.task import Batch, Task
 _LOOPED, _VECTORISED = (1.8, 8.0), (3.2, 10.0)
 _HEAP = 2**25  # bytes of one parameter's gradients in a chunk, above which each chunk asks the system for fresh pages
 _LARGE = 1 / 16  # of the workspace: chunks above this leave holes in the heap that count
+_FILLS_CPU = 0.15  # seconds a gradient from which on it alone keeps all cores of a CPU busy
 
 
 class GradientBlock(NamedTuple):
@@ -63,7 +64,7 @@ class GradientEngine:
     method: Method = "auto"
 
     def __post_init__(self) -> None:
-        self.pace = Pace(self.method)
+        self.pace = Pace(self.method, _FILLS_CPU if torch.device(self.task.device).type == "cpu" else math.inf)
         self.layout = Layout.of(self.task.params)
         self._model, self._leaves = _twin(self.task.model)
         self.bottleneck: Bottleneck | None = find_bottleneck(self._model)

@@ -32,10 +32,12 @@ class Pace:
     """Chooses the next step from the times of those before.
 
     Call ``next_step``, do it, then ``record`` its time. ``seconds`` holds the best time per unit of either way.
+    too_slow : seconds a looped unit from which on vectorising is not tried.
     """
 
-    def __init__(self, method: Method = "auto") -> None:
+    def __init__(self, method: Method = "auto", too_slow: float = float("inf")) -> None:
         self.seconds: dict[str, float] = {}
+        self._too_slow = too_slow
         self.failure = ""  # why vectorising was given up
         self._trials = self._timetable(method)
         self._step = next(self._trials)
@@ -70,6 +72,8 @@ class Pace:
         if method == "auto":
             for _ in range(2):
                 loop = min(loop, (yield Step(False, 1))[0])
+        if self._too_slow <= loop < float("inf"):
+            yield from self._looping()
         size, best, choice, vain = _FIRST, float("inf"), _FIRST, 0
         if _SLOW <= loop < float("inf"):
             each, _ = yield from self._twice(_PROBE, loop)

@@ -178,3 +178,12 @@ def test_the_pace_settles_on_the_faster_way():
     assert settle(1.0, lambda size: 0.5 if size < 16 else 0.2) == Step(True, 16)
     assert settle(1.0, lambda size: 1 / size) == Step(True, 64)
     assert settle(1.0, lambda size: 0.5 / min(size, 16)) == Step(True, 16)
+
+
+def test_where_one_gradient_fills_the_cpu_vectorising_is_not_tried():
+    pace, steps = Pace(too_slow=0.15), []
+    for _ in range(6):
+        step = pace.next_step(limit=64)
+        steps.append(step)
+        pace.record(step, step.size, 0.2 * step.size)
+    assert not any(step.vectorised for step in steps) and set(pace.seconds) == {"loop"}
