@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import optuna
 import pytest
@@ -70,10 +71,19 @@ def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp
     while trials(run) != {"first": 20, "second": 2}:
         assert watching.poll() is None, watching.communicate()
         time.sleep(0.1)
-    watching.send_signal(signal.SIGINT)
-    ends.append(watching.communicate(timeout=120))
+    ends.append(_interrupted(watching))
     assert watching.returncode == 130
     assert ends[-1][1].splitlines()[-1].endswith(f"go on with: ssdtune worker --storage {url}")
     rows = [row for out, _ in ends for row in json.loads(out)["studies"]]
     assert {row["name"]: row["ran"] for row in rows if row["name"] == "second"} == {"second": 2}
     assert sum(row["ran"] for row in rows if row["name"] == "first") == 20
+
+
+def _interrupted(process):
+    """What it printed after Ctrl-C, pressed again where Python lost it (one that arrives in a weak reference's callback
+    is printed and ignored)."""
+    for _ in range(12):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=15)
+    raise AssertionError("it does not stop")
