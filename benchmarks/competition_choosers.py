@@ -9,17 +9,18 @@ from competition_replay import Replay
 from competition_runs import BOX, SETTINGS
 from harness import Metrics, table
 
-from ssdtune.prior.collect import KAPPA, RHO
 from ssdtune.prior.improvement import Goal
 from ssdtune.prior.plane import Settings
 from ssdtune.search.rivals import CHOOSERS, PUBLISHED, percentile_setting, step_rule
 from ssdtune.search.space import Setting
 
-_RHO, _KAPPA = (axis.ravel() for axis in np.meshgrid(RHO, KAPPA, indexing="ij"))
+_RHO, _KAPPA = (
+    axis.ravel() for axis in np.meshgrid(np.geomspace(3e-4, 0.7, 18), np.geomspace(0.01, 1.0, 8), indexing="ij")
+)
 
 
-def values_on_design(replay: Replay, goal: Goal) -> np.ndarray:
-    """s at every (rho, kappa) of the design, clipped into the box; w where infeasible: the user keeps the model."""
+def values_on_grid(replay: Replay, goal: Goal) -> np.ndarray:
+    """s at every (rho, kappa) of an even grid, clipped into the box; w where infeasible: the user keeps the model."""
     alpha = np.array([replay.alpha_at(rho) for rho in _RHO])
     inside = BOX.clip(Settings(alpha, alpha * _KAPPA))
     s, feasible = replay.scores(inside.alpha, inside.lam, goal)
@@ -47,7 +48,7 @@ def measure_choosers(replays: Sequence[Replay], best: Callable[[str, str], float
     steps = [count for _, count in choices["ptn"].values()]
     metrics["ptn.median_evaluations"] = float(np.median(steps))
     for setting, goal in SETTINGS.items():
-        design = {r.key: values_on_design(r, goal) for r in replays}
+        design = {r.key: values_on_grid(r, goal) for r in replays}
         found = {
             name: [regret_at(r, own[r.key][0], goal, best(setting, r.key)) for r in replays]
             for name, own in choices.items()

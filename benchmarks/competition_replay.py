@@ -1,9 +1,11 @@
 """A recorded task as something to search: its response at any (alpha, lambda), interpolated from the design.
 
-Notation: rho selected fraction, kappa = lambda / alpha depth, u = (log rho, log kappa); y = (retained, remembered)
-unclipped. On the design's grid y is a tensor of shape-preserving cubics (PCHIP) in u, exact at the nodes. Below the
-smallest rho of the design y = 1 + (y(rho_0) - 1) rho / rho_0, so that nothing selected is the untouched model; beyond
-the design's other edges the nearest node holds. alpha -> rho is piecewise linear in logs through every recorded pair.
+Notation: rho selected fraction, kappa = lambda / alpha depth; y = (retained, remembered) unclipped; D the damage that
+the Fisher diagonal foresees, of the retain set for retained and of the forget set for remembered. Along each line of
+the design, of one kappa, y is a shape-preserving cubic (PCHIP) in sqrt(D), which is known at every rho: where a heavy
+parameter crosses the threshold both jump. It is exact at the nodes, and 1 where D = 0. Across lines, at the same rho,
+y is PCHIP in log kappa. Below the smallest rho of the design y = 1 + (y(rho_0) - 1) rho / rho_0, so that nothing
+selected is the untouched model; beyond its other edges the nearest node holds. alpha -> rho: linear in logs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
-from ssdtune.prior.collect import KAPPA, RHO
+from ssdtune.prior.design import CHECKS, KAPPA, RHO
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.improvement import Goal
 from ssdtune.prior.plane import Box, canonical
@@ -24,9 +26,8 @@ from ssdtune.prior.view import GRID_RHO
 
 Array = NDArray[np.float64]
 
-_NODES = RHO.size * KAPPA.size
 _FINE = (281, 161)
-_REFINE = 4  # places between nodes that the cubic is tabulated at, per cell; bilinear within
+_REFINE = 8  # places between lines that the cubic is tabulated at; bilinear within
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Replay:
     def fingerprint(self) -> str:
         """Of all that the replay depends on."""
         e = self.experience
-        parts = [self.measured, e.alpha, e.lam, e.tables["grid_alpha"]]
+        parts = [self.measured, e.alpha, e.lam, e.tables["grid_alpha"], self._damage]
         return hashlib.blake2b(b"".join(part.tobytes() for part in parts), digest_size=8).hexdigest()
 
     @cached_property
@@ -72,15 +73,18 @@ class Replay:
     def _map(self) -> tuple[Array, Array]:
         """(log alpha falling, log rho rising) of every recorded pair, repeated thresholds dropped."""
         log_rho = np.log(np.concatenate([GRID_RHO, RHO]))
-        log_alpha = np.log(np.concatenate([self.experience.tables["grid_alpha"], self._grid_alpha]))
+        tables = self.experience.tables
+        log_alpha = np.log(np.concatenate([tables["grid_alpha"], tables["line_alpha"]]))
         order = np.argsort(log_rho, kind="stable")
         log_rho, log_alpha = log_rho[order], np.minimum.accumulate(log_alpha[order])
         keep = np.append(True, np.diff(log_alpha) < -1e-6)
         return log_alpha[keep], log_rho[keep]
 
     @property
-    def _grid_alpha(self) -> Array:
-        return self.experience.alpha[:_NODES].reshape(RHO.size, KAPPA.size)[:, 0]
+    def _damage(self) -> Array:
+        """(2, places, lines): D along the lines."""
+        tables = self.experience.tables
+        return np.stack([tables["line_retain_diagonal"], tables["line_forget_diagonal"]])
 
     def log_rho(self, log_alpha: ArrayLike) -> Array:
         """ln rho at ln alpha; beyond the recorded pairs the last slope runs on, up to rho = 1."""
@@ -101,11 +105,18 @@ class Replay:
 
     @cached_property
     def _table(self) -> tuple[Array, Array, Array]:
-        """ln rho (r,), ln kappa (k,), y (2, r, k): the cubic tabulated finely."""
-        values = self.measured[:, :_NODES].reshape(2, RHO.size, KAPPA.size)
-        rho, kappa = _finer(np.log(RHO)), _finer(np.log(KAPPA))
-        along = PchipInterpolator(np.log(RHO), values, axis=1)(rho)
-        return rho, kappa, PchipInterpolator(np.log(KAPPA), along, axis=2)(kappa)
+        """ln rho (r,), ln kappa (k,), y (2, r, k): the response tabulated finely."""
+        e = self.experience
+        nodes = slice(None, -CHECKS)
+        line_of = _nearest(np.log(KAPPA), np.log(e.lam[nodes] / e.alpha[nodes]))
+        place_of = _nearest(np.log(RHO), np.log(e.tables["design_rho"][nodes]))
+        along = np.empty((2, RHO.size, KAPPA.size))
+        for line in range(KAPPA.size):
+            own = line_of == line
+            for output, damage in enumerate(self._damage[..., line]):
+                along[output, :, line] = _along(np.sqrt(damage), place_of[own], self.measured[output, nodes][own])
+        kappa = _finer(np.log(KAPPA))
+        return np.log(RHO), kappa, PchipInterpolator(np.log(KAPPA), along, axis=2)(kappa)
 
     def outputs(self, alpha: ArrayLike, lam: ArrayLike) -> Array:
         """(2, n): unclipped (retained, remembered) at settings."""
@@ -135,7 +146,7 @@ class Replay:
         axes = [np.geomspace(low, high, count) for (low, high), count in zip((box.alpha, box.lam), _FINE, strict=True)]
         alpha, lam = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
         e = self.experience
-        own = (e.alpha[:_NODES], e.lam[:_NODES])
+        own = (e.alpha[:-CHECKS], e.lam[:-CHECKS])
         inside = (own[0] >= box.alpha[0]) & (own[0] <= box.alpha[1]) & (own[1] >= box.lam[0]) & (own[1] <= box.lam[1])
         alpha, lam = np.append(alpha, own[0][inside]), np.append(lam, own[1][inside])
         s, feasible = self.scores(alpha, lam, goal)
@@ -144,9 +155,21 @@ class Replay:
     def check_errors(self, goal: Goal) -> Array:
         """|s interpolated - s measured| at the settings between the nodes that were measured to check."""
         e = self.experience
-        checks = slice(_NODES, None)
+        checks = slice(-CHECKS, None)
         predicted = goal.score(*self.outputs(e.alpha[checks], e.lam[checks]))
         return np.abs(predicted - goal.score(*self.measured[:, checks]))
+
+
+def _along(x: Array, places: NDArray[np.intp], y: Array) -> Array:
+    """y at every place of a line: through 1 at x = 0 and through the nodes, PCHIP in x, which does not fall."""
+    x = np.maximum.accumulate(x) / max(float(x[-1]), 1e-300)
+    nodes = np.append(0.0, x[places])
+    rising = nodes + 1e-9 * np.arange(nodes.size)  # level where nothing more is selected
+    return np.asarray(PchipInterpolator(rising, np.append(1.0, y))(np.interp(x, nodes, rising)))
+
+
+def _nearest(nodes: Array, x: Array) -> NDArray[np.intp]:
+    return np.asarray(np.abs(x[:, None] - nodes).argmin(axis=1))
 
 
 def _finer(nodes: Array) -> Array:

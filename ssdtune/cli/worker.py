@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,10 +77,8 @@ class Work:
 
     def run_round(self) -> bool:
         """Run all studies that have trials left, one after the other; whether there was one."""
-        from ssdtune.search.worker import waiting_studies
-
         found = False
-        for study in waiting_studies(self.storage, self.names):
+        for study in self._waiting():
             if study.study_name not in [each["study"] for each in self.skipped]:
                 found = True
                 self._run(study)
@@ -92,6 +91,20 @@ class Work:
         ran = {name: sum(report.ran for report in reports) for name, reports in self.reports.items()}
         here = [name for name in study_names(self.storage) if ran.get(name)]
         return [{**list_row(load_study(name, self.storage)), "ran": ran[name]} for name in here]
+
+    def _waiting(self) -> Iterator[optuna.Study]:
+        """Studies to run; a Ctrl-C is heard when one is found, as within SQLAlchemy Python may lose it."""
+        from ssdtune.search.interrupts import Interrupts
+        from ssdtune.search.worker import waiting_studies
+
+        studies, interrupts = waiting_studies(self.storage, self.names), Interrupts()
+        while True:
+            with interrupts.taken():
+                study = next(studies, None)
+            interrupts.check()
+            if study is None:
+                return
+            yield study
 
     def _run(self, study: optuna.Study) -> None:
         from ssdtune.search.facts import read_facts

@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from ssdtune.prior.generic import generic_surface
 from ssdtune.prior.gp import Field, GaussianProcess, Kernel
 from ssdtune.prior.improvement import Goal, expected_improvement
-from ssdtune.prior.monotone import bounds
+from ssdtune.prior.monotone import Order
 from ssdtune.prior.plane import NOWHERE, Settings
 from ssdtune.prior.surface import ResponseSurface
 
@@ -153,8 +153,9 @@ class Belief:
         incumbent: float | None = None,
         pending: Settings = NOWHERE,
     ) -> None:
-        self._data = data = data or Observations()
+        data = data or Observations()
         self.goal = goal
+        self._order = Order(data.settings, data.y, data.noise)
         base = goal.untouched if incumbent is None else incumbent
         fitted: list[tuple[Expert, Variant, GaussianProcess, Array]] = []
         for expert in experts:
@@ -190,16 +191,16 @@ class Belief:
         Mostly as the order of the trials bounds it, and with the probability of a surprise as if nothing did.
         """
         fields = {part.expert: part.expert.foresee(settings) for part in self._parts}
-        between = bounds(settings, self._data.settings, self._data.y, self._data.noise)
+        low, high = self._order.bounds(settings)
+        surprise = self._order.surprise
         total = np.zeros(len(settings))
         for part in self._parts:
             prediction = part.process.predict(fields[part.expert])
             gain = partial(
                 expected_improvement, prediction.mean[part.members], prediction.cov, part.incumbent, self.goal
             )
-            if len(self._data.settings):
-                total += (1 - between.surprise) * (part.weight @ gain(between.low, between.high))
-                total += between.surprise * (part.weight @ gain())
+            if len(self._order.settings):
+                total += (1 - surprise) * (part.weight @ gain(low, high)) + surprise * (part.weight @ gain())
             else:
                 total += part.weight @ gain()
         return total / self._mass

@@ -15,28 +15,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssdtune.errors import DataError
 from ssdtune.evaluation import evaluate
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.prior.design import KAPPA, RHO, Place, checks, refine
 from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
 from ssdtune.prior.making import SiteData, make_mri_task, make_site, make_vision_task
 from ssdtune.prior.processes import run_in_processes
 from ssdtune.prior.recipes import MriRecipe, Recipe, VisionRecipe
 from ssdtune.prior.view import TaskView
 from ssdtune.progress import Track, silent
+from ssdtune.score import ScoreRule
 from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.task import Task
 from ssdtune.vision.forgetting import load_images
 
+Array = NDArray[np.float64]
+
 MIN_GAP = 0.05
 """Least q_forget(model) - q_forget(oracle) of a valid task (DESIGN fact 5)."""
-
-# the design: a grid over selected fraction and depth, and settings between its nodes that test the interpolation
-RHO = np.geomspace(3e-4, 0.7, 18)
-KAPPA = np.array([0.01, 0.03, 0.07, 0.15, 0.3, 0.5, 0.75, 1.0])
-CHECKS = 8
 
 
 def collect(
@@ -99,9 +99,8 @@ def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experien
     started = time.perf_counter()
     analysis = _analyse(task)
     analysed = time.perf_counter()
-    alpha, lam = design(analysis, recipe.key)
-    evaluator = Evaluator(task)
-    rows = [evaluator.measures(analysis.dampen(a, b)).summary() for a, b in zip(alpha, lam, strict=True)]
+    rule = ScoreRule(before.quality("retain"), before.quality("forget"), oracle.quality("forget"))
+    rho, alpha, lam, rows = _measure_design(analysis, Evaluator(task), rule, recipe.key)
     done = time.perf_counter()
     quality = next(iter(before.values["retain"]))
     return Experience(
@@ -116,27 +115,55 @@ def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experien
         lam=lam,
         measures={name: np.array([row[name] for row in rows]) for name in rows[0]},
         features=analysis.features(),
-        tables=damage_tables(analysis, alpha, lam),
+        tables={"design_rho": rho, **damage_tables(analysis, alpha, lam)},
         seconds={"making": seconds_making, "analysis": analysed - started, "design": done - analysed},
     )
 
 
-def design(analysis: FisherAnalysis, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(alpha, lambda), each (n,): the grid, row by row in rho, then the checks drawn by the task's key."""
-    rng = np.random.default_rng(list(key.encode()))
-    rho, kappa = (axis.ravel() for axis in np.meshgrid(RHO, KAPPA, indexing="ij"))
-    rho = np.append(rho, np.exp(rng.uniform(np.log(RHO[0]), np.log(RHO[-1]), CHECKS)))
-    kappa = np.append(kappa, np.exp(rng.uniform(np.log(KAPPA[0]), np.log(KAPPA[-1]), CHECKS)))
-    alpha = np.asarray(analysis.alpha_at(rho), float)
-    return alpha, alpha * kappa
+def _measure_design(
+    analysis: FisherAnalysis, evaluator: Evaluator, rule: ScoreRule, key: str
+) -> tuple[Array, Array, Array, list[dict[str, float]]]:
+    """(rho asked for, alpha, lambda), each (n,), and a row of measures each: the lines in order, then the checks."""
+    line_alpha = np.asarray(analysis.alpha_at(RHO), float)
+    measured: dict[Place, dict[str, float]] = {}
+
+    def respond(place: Place) -> Array:
+        line, node = place
+        found = evaluator.measures(analysis.dampen(line_alpha[node], line_alpha[node] * KAPPA[line]))
+        measured[place] = found.summary()
+        score = rule(found.quality("retain"), found.quality("forget"))
+        return np.array([score.retained, score.remembered])
+
+    places = refine(respond)
+    check_rho, check_kappa = checks(key)
+    check_alpha = np.asarray(analysis.alpha_at(check_rho), float)
+    lines, nodes = np.array(places).T
+    rho, alpha = np.append(RHO[nodes], check_rho), np.append(line_alpha[nodes], check_alpha)
+    lam = alpha * np.append(KAPPA[lines], check_kappa)
+    rows = [measured[place] for place in places]
+    rows += [
+        evaluator.measures(analysis.dampen(a, b)).summary()
+        for a, b in zip(check_alpha, check_alpha * check_kappa, strict=True)
+    ]
+    return rho, alpha, lam, rows
 
 
-def damage_tables(analysis: FisherAnalysis, alpha: np.ndarray, lam: np.ndarray) -> dict[str, np.ndarray]:
-    """Damage terms at the design (``design_*``, (n,)) and on the mapper's grid (``grid_*``, (R, K)), with its alpha."""
+def damage_tables(analysis: FisherAnalysis, alpha: Array, lam: Array) -> dict[str, Array]:
+    """Damage terms at the design (``design_*``, (n,)) and on the mapper's grid (``grid_*``, (R, K)), each with its
+    alpha; and all along the design's lines (``line_*``, places by lines) the damages by the diagonal, in whose measure
+    a response is smooth."""
     view = TaskView.of(analysis)
     points = analysis.damage(alpha, lam).as_dict()
-    tables = {f"grid_{name}": values for name, values in view.terms.items()}
-    return {"grid_alpha": view.alpha, **tables, **{f"design_{name}": values for name, values in points.items()}}
+    line_alpha = np.asarray(analysis.alpha_at(RHO), float)
+    along = analysis.damage(line_alpha[:, None], line_alpha[:, None] * KAPPA)
+    return {
+        "grid_alpha": view.alpha,
+        **{f"grid_{name}": values for name, values in view.terms.items()},
+        **{f"design_{name}": values for name, values in points.items()},
+        "line_alpha": line_alpha,
+        "line_forget_diagonal": along.forget_diagonal,
+        "line_retain_diagonal": along.retain_diagonal,
+    }
 
 
 def _analyse(task: Task) -> FisherAnalysis:

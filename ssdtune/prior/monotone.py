@@ -10,6 +10,7 @@ to expect, and rises where a task's own trials are out of order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,24 +27,37 @@ _SAME = 1e-9  # decades
 
 
 @dataclass(frozen=True, eq=False)
-class Bounds:
-    """low, high : (2, n), of retained and remembered. surprise : the probability that they do not hold."""
+class Order:
+    """Trials at ``settings`` with outputs y (2, n), of retained and remembered, and their errors, noise (2, n).
 
-    low: Array
-    high: Array
-    surprise: float
+    surprise : the probability that what they say of other settings does not hold.
+    """
 
+    settings: Settings
+    y: Array
+    noise: Array
 
-def bounds(settings: Settings, known: Settings, y: Array, noise: Array) -> Bounds:
-    """Bounds of the outputs at ``settings`` from trials at ``known``: outputs y (2, n) and their errors (2, n)."""
-    own, theirs = _coordinates(settings), _coordinates(known)
-    slack = _SLACK[:, None] + 2 * noise
-    harsher = (own[:, :, None] <= theirs[:, None] + _SAME).all(axis=0)  # the setting than the trial
-    milder = (own[:, :, None] >= theirs[:, None] - _SAME).all(axis=0)
-    high = np.where(harsher, (y + slack)[:, None], _FAR).min(axis=2, initial=_FAR)
-    low = np.where(milder, (y - slack)[:, None], -_FAR).max(axis=2, initial=-_FAR)
-    crossed = np.maximum(low - high + 2 * _CLOSEST, 0) / 2  # trials out of order, or close together
-    return Bounds(low - crossed, high + crossed, _surprise(theirs, y, slack))
+    @cached_property
+    def surprise(self) -> float:
+        return _surprise(self._place, self.y, self._slack)
+
+    def bounds(self, settings: Settings) -> tuple[Array, Array]:
+        """(low, high), each (2, c), of the outputs at c ``settings``."""
+        own, theirs, slack = _coordinates(settings), self._place, self._slack
+        harsher = (own[:, :, None] <= theirs[:, None] + _SAME).all(axis=0)  # the setting than the trial
+        milder = (own[:, :, None] >= theirs[:, None] - _SAME).all(axis=0)
+        high = np.where(harsher, (self.y + slack)[:, None], _FAR).min(axis=2, initial=_FAR)
+        low = np.where(milder, (self.y - slack)[:, None], -_FAR).max(axis=2, initial=-_FAR)
+        crossed = np.maximum(low - high + 2 * _CLOSEST, 0) / 2  # trials out of order, or close together
+        return low - crossed, high + crossed
+
+    @cached_property
+    def _place(self) -> Array:
+        return _coordinates(self.settings)
+
+    @cached_property
+    def _slack(self) -> Array:
+        return _SLACK[:, None] + 2 * self.noise
 
 
 def _surprise(trials: Array, y: Array, slack: Array) -> float:

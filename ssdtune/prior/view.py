@@ -19,8 +19,8 @@ from ssdtune.prior.packing import pack, unpack
 
 Array = NDArray[np.float64]
 
-GRID_RHO: Array = np.geomspace(3e-5, 0.9, 36)
-GRID_KAPPA: Array = np.geomspace(0.005, 1.0, 14)
+GRID_RHO: Array = np.geomspace(3e-5, 0.9, 72)
+GRID_KAPPA: Array = np.geomspace(0.005, 1.0, 8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 from scipy.interpolate import RegularGridInterpolator
 
+from ssdtune.errors import ConfigError
 from ssdtune.files import content_hash
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.prior.experience import Experience
@@ -40,8 +41,8 @@ def keep_view(study: optuna.Study, facts: StudyFacts, analysis: Analysis) -> Non
 def lessons(storage: optuna.storages.BaseStorage) -> list[Experience]:
     """What every finished study of a storage taught, in order of their names.
 
-    Studies with too few settings that are known well enough, with an exponent other than 1, or made before views were
-    kept teach nothing and are left out.
+    Studies with too few settings that are known well enough, with an exponent other than 1, or made when views were
+    not kept or were on another grid teach nothing and are left out.
     """
     found = []
     for name in sorted(optuna.get_all_study_names(storage)):
@@ -65,7 +66,11 @@ def lesson_of(study: optuna.Study) -> Experience | None:
     raw = read_packed(study.user_attrs, VIEW) if is_ours(study.user_attrs) else None
     if raw is None:
         return None
-    facts, view = read_facts(study), TaskView.from_json(raw)
+    try:
+        view = TaskView.from_json(raw)
+    except ConfigError:  # of another version's grid
+        return None
+    facts = read_facts(study)
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     full = [trial for trial in finished if _teaches(recorded(trial))]

@@ -13,12 +13,10 @@ from competition_replay import Replay
 from competition_runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, regret_of, run_all, run_job
 from competition_tables import Ledger, sampler_metrics, win_metrics
 
-from ssdtune.prior.collect import CHECKS, KAPPA, RHO
+from ssdtune.prior.design import CHECKS, KAPPA, NODES, RHO, checks, refine
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.improvement import Goal
 from ssdtune.prior.view import GRID_RHO
-
-NODES = RHO.size * KAPPA.size
 
 
 def thresholds(rho):
@@ -30,12 +28,18 @@ def response(rho, kappa):
     return 0.4 + 0.6 / (1 + np.exp(2 * (damage + 1))), 1.1 / (1 + np.exp(2 * (damage + 3))) - 0.1
 
 
-def make_experience():
-    rng = np.random.default_rng(0)
-    rho, kappa = (axis.ravel() for axis in np.meshgrid(RHO, KAPPA, indexing="ij"))
-    rho = np.append(rho, np.exp(rng.uniform(np.log(RHO[0]), np.log(RHO[-1]), CHECKS)))
-    kappa = np.append(kappa, np.exp(rng.uniform(np.log(KAPPA[0]), 0, CHECKS)))
+def damage(rho, kappa):
+    """Of both sets; with a heavy parameter that crosses the threshold at rho = 0.02."""
+    return (np.sqrt(rho) * (1 - kappa / 2) + 0.3 * (rho > 0.02) * (1 - kappa)) ** 2
+
+
+def make_experience(response=response):
+    places = refine(lambda place: np.clip(response(RHO[place[1]], KAPPA[place[0]]), 0, 1))
+    lines, nodes = np.array(places).T
+    check_rho, check_kappa = checks("toy")
+    rho, kappa = np.append(RHO[nodes], check_rho), np.append(KAPPA[lines], check_kappa)
     retained, remembered = response(rho, kappa)
+    along = damage(RHO[:, None], KAPPA)
     return Experience(
         key="toy",
         family="none/brain",
@@ -48,7 +52,13 @@ def make_experience():
         lam=thresholds(rho) * kappa,
         measures={"retain_ssim": 0.8 * retained, "forget_ssim": 0.5 + 0.4 * remembered},
         features={"phi": 0.1},
-        tables={"grid_alpha": thresholds(GRID_RHO)},
+        tables={
+            "grid_alpha": thresholds(GRID_RHO),
+            "design_rho": rho,
+            "line_alpha": thresholds(RHO),
+            "line_retain_diagonal": along,
+            "line_forget_diagonal": along,
+        },
     )
 
 
@@ -64,7 +74,21 @@ def test_interpolation_is_exact_at_the_nodes(replay):
 
 
 def test_interpolation_is_close_between_the_nodes(replay):
-    assert replay.check_errors(Goal(0.2, 0)).max() < 0.02
+    errors = replay.check_errors(Goal(0.2, 0))
+    assert errors.shape == (CHECKS,)
+    assert errors.max() < 0.02
+
+
+def test_a_cliff_lies_where_the_damage_says():
+    def with_a_cliff(rho, kappa):
+        fall = np.sqrt(damage(rho, kappa))
+        return 1 - 0.5 * fall, np.maximum(1 - 2 * fall, 0)
+
+    replay = Replay(make_experience(with_a_cliff))
+    place = int(np.searchsorted(RHO, 0.02))
+    for at in (place - 1, place):
+        found = replay.at(np.log(RHO[at]), np.log(0.3))[:, 0]
+        np.testing.assert_allclose(found, with_a_cliff(RHO[at], 0.3), atol=1e-3)
 
 
 def test_thresholds_and_selected_fractions_are_inverse(replay):

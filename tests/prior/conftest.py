@@ -89,7 +89,10 @@ def make_experience():
             features=features,
             tables={
                 "grid_alpha": alpha,
-                **{f"grid_{name}": np.broadcast_to(term, (36, 14)) for name, term in grid.items()},
+                **{
+                    f"grid_{name}": np.broadcast_to(term, (GRID_RHO.size, GRID_KAPPA.size))
+                    for name, term in grid.items()
+                },
                 **{f"design_{name}": term for name, term in points.items()},
             },
         )

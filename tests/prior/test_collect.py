@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from ssdtune.errors import DataError
 from ssdtune.prior import collect
+from ssdtune.prior.design import CHECKS, NODES
 from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
 from ssdtune.prior.recipes import collection, draw_mri, draw_site, draw_vision
 from ssdtune.task import Task
@@ -71,7 +72,7 @@ def test_a_task_becomes_an_experience_that_survives_the_file(forgetful_task, tmp
     found = collect.observe(forgetful_task, recipe)
     assert isinstance(found, Experience)
     assert found.baseline["forget_quality"] - found.floor > collect.MIN_GAP
-    assert found.alpha.shape == (len(collect.RHO) * len(collect.KAPPA) + collect.CHECKS,)
+    assert found.alpha.shape == (NODES + CHECKS,)
     assert (found.lam <= found.alpha * (1 + 1e-9)).all()
     save_collection(tmp_path / "c.h5", [found, Rejected("z", "f", {}, "gap")])
     kept, rejected = load_collection(tmp_path / "c.h5")

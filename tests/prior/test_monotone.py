@@ -4,49 +4,51 @@ import numpy as np
 import pytest
 
 from ssdtune.prior.improvement import Goal, expected_improvement
-from ssdtune.prior.monotone import bounds
+from ssdtune.prior.monotone import Order
 from ssdtune.prior.plane import Settings
 
 KNOWN = Settings(np.array([10.0, 5.0]), np.array([4.0, 1.0]))
 Y = np.array([[0.97, 0.90], [0.6, 0.2]])
 
 
-def at(alpha, lam, known=KNOWN, y=Y, noise=0.0):
-    return bounds(Settings(np.array([alpha]), np.array([lam])), known, y, np.full(y.shape, noise))
+def order(y=Y, noise=0.0):
+    return Order(KNOWN, y, np.full(y.shape, noise))
+
+
+def at(alpha, lam, **trials):
+    return order(**trials).bounds(Settings(np.array([alpha]), np.array([lam])))
 
 
 def test_a_setting_between_two_trials_lies_between_their_outputs():
-    found = at(7.0, 2.0)
-    np.testing.assert_allclose(found.low[:, 0], [0.90 - 0.002, 0.2 - 0.01])
-    np.testing.assert_allclose(found.high[:, 0], [0.97 + 0.002, 0.6 + 0.01])
+    low, high = at(7.0, 2.0)
+    np.testing.assert_allclose(low[:, 0], [0.90 - 0.002, 0.2 - 0.01])
+    np.testing.assert_allclose(high[:, 0], [0.97 + 0.002, 0.6 + 0.01])
 
 
-@pytest.mark.parametrize(("alpha", "lam", "low", "high"), [(20.0, 8.0, 0.968, 9), (2.0, 0.5, -9, 0.902)])
-def test_milder_than_all_is_bounded_below_and_harsher_than_all_above(alpha, lam, low, high):
-    found = at(alpha, lam)
-    np.testing.assert_allclose([found.low[0, 0], found.high[0, 0]], [low, high])
+@pytest.mark.parametrize(("alpha", "lam", "least", "most"), [(20.0, 8.0, 0.968, 9), (2.0, 0.5, -9, 0.902)])
+def test_milder_than_all_is_bounded_below_and_harsher_than_all_above(alpha, lam, least, most):
+    low, high = at(alpha, lam)
+    np.testing.assert_allclose([low[0, 0], high[0, 0]], [least, most])
 
 
 def test_settings_that_are_milder_in_one_and_harsher_in_the_other_are_not_bounded():
-    found = at(20.0, 0.5)
-    assert found.low[0, 0] == -9 and found.high[0, 0] == 9
+    low, high = at(20.0, 0.5)
+    assert low[0, 0] == -9 and high[0, 0] == 9
 
 
 def test_lambda_above_alpha_counts_as_the_setting_it_equals():
-    above, equal = at(4.0, 9.0), at(9.0, 9.0)
-    np.testing.assert_array_equal(above.low, equal.low)
-    np.testing.assert_array_equal(above.high, equal.high)
+    np.testing.assert_array_equal(at(4.0, 9.0), at(9.0, 9.0))
 
 
 def test_estimates_bound_by_their_error_less():
-    np.testing.assert_allclose(at(2.0, 0.5, noise=0.01).high[0, 0], 0.90 + 0.002 + 0.02)
+    np.testing.assert_allclose(at(2.0, 0.5, noise=0.01)[1][0, 0], 0.90 + 0.002 + 0.02)
 
 
 def test_trials_out_of_order_raise_the_probability_of_a_surprise_and_leave_room():
     turned = Y[:, ::-1]
-    found = at(7.0, 2.0, y=turned)
-    assert found.surprise > at(7.0, 2.0).surprise
-    assert (found.low < found.high).all()
+    low, high = at(7.0, 2.0, y=turned)
+    assert order(y=turned).surprise > order().surprise
+    assert (low < high).all()
 
 
 def test_improvement_within_bounds_is_the_mean_gain_of_the_truncated_normal():

@@ -5,9 +5,11 @@ import pytest
 
 from ssdtune.fisher.analysis import analyse
 from ssdtune.prior.fit import points
+from ssdtune.prior.packing import pack
 from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
 from ssdtune.search.facts import read_facts
-from ssdtune.search.lessons import keep_view, lesson_of, lessons, terms_at
+from ssdtune.search.lessons import VIEW, keep_view, lesson_of, lessons, terms_at
+from ssdtune.search.packed import write_packed
 from ssdtune.search.run import run_study
 
 BOX = {"alpha": [0.3, 10], "lambda": [0.1, 10]}
@@ -59,6 +61,13 @@ def test_the_view_is_kept_once(finished, fisher):
     before = dict(finished.user_attrs)
     keep_view(finished, read_facts(finished), fisher)
     assert finished.user_attrs == before
+
+
+def test_a_view_on_another_grid_teaches_nothing(finished, fisher):
+    assert lesson_of(finished) is not None
+    raw = TaskView.of(fisher).to_json()
+    write_packed(finished, VIEW, {**raw, "alpha": pack(np.geomspace(9, 1, 36))}, {})
+    assert lesson_of(finished) is None
 
 
 def test_terms_between_the_nodes_are_those_of_the_analysis(fisher):

@@ -1,0 +1,67 @@
+"""The design of a recorded task: where its response is measured, most densely where it changes most.
+
+SSD multiplies a parameter whose ratio crosses alpha by kappa = lambda / alpha at once, so along a line of constant
+kappa the response falls in steps, while across lines it is smooth. The design is therefore a few lines, each with its
+nodes where the response jumps farthest.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+RHO: Array = np.geomspace(3e-4, 0.7, 257)
+"""Selected fractions at which a line can be measured."""
+
+KAPPA: Array = np.array([0.01, 0.07, 0.3, 0.6, 1.0])
+"""Depths of the lines."""
+
+NODES, CHECKS = 144, 8
+"""Settings measured on the lines, and anywhere between, to test the interpolation."""
+
+_FIRST = 64  # places between the nodes that every line begins with
+
+Place = tuple[int, int]
+"""A line and a place on it: indices into ``KAPPA`` and ``RHO``."""
+
+
+def refine(respond: Callable[[Place], Array], nodes: int = NODES) -> list[Place]:
+    """Measure ``nodes`` places, always halving the interval with the largest jump times width; returns them in order.
+
+    respond : measures a place once; (outputs,) that count alike, such as clipped retained and remembered.
+    """
+    found: dict[Place, Array] = {}
+    waiting: list[tuple[float, Place, int]] = []
+
+    def measure(place: Place) -> None:
+        found[place] = respond(place)
+
+    def consider(line: int, begin: int, end: int) -> None:
+        if end - begin > 1:
+            jump = np.abs(found[line, end] - found[line, begin]).max() * (end - begin)
+            heapq.heappush(waiting, (-float(jump), (line, begin), end))
+
+    for line in range(KAPPA.size):
+        for begin in range(0, RHO.size, _FIRST):
+            measure((line, begin))
+            if begin:
+                consider(line, begin - _FIRST, begin)
+    while waiting and len(found) < nodes:
+        _, (line, begin), end = heapq.heappop(waiting)
+        middle = (begin + end) // 2
+        measure((line, middle))
+        consider(line, begin, middle)
+        consider(line, middle, end)
+    return sorted(found)
+
+
+def checks(key: str, count: int = CHECKS) -> tuple[Array, Array]:
+    """(rho, kappa), each (count,), drawn over the plane of the design by a task's key."""
+    rng = np.random.default_rng(list(key.encode()))
+    rho = np.exp(rng.uniform(np.log(RHO[0]), np.log(RHO[-1]), count))
+    return rho, np.exp(rng.uniform(np.log(KAPPA[0]), np.log(KAPPA[-1]), count))
