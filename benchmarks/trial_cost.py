@@ -9,7 +9,8 @@ evaluated in full. `slice_speedup`: the same slices, read, reconstructed and mea
 (trials and slices shuffled) in which the true best was stopped; `replay_slices` the share of slices they took, and
 `wilcoxon.*` the same of Optuna's WilcoxonPruner. `search_overhead`: share of Optuna and the storage (SQLite) in the
 time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes; `growth.*px.search_overhead`
-is `search_overhead` with everything but the search scaled as a slice of that size is.
+is `search_overhead` with everything but the search scaled as a slice of that size is. `at_once.N_slices`: eight small
+models one after the other over all at once (vmap), which is why trials are evaluated one by one.
 With `--device cuda`: trial_cost_gpu.py, the paper's VarNet; every metric with the prefix `cuda.`.
 """
 
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from harness import Metrics, main
-from trial_growth import growth
+from trial_growth import at_once, growth
 from trial_plain import PlainTrial, best_plain, plain_qualities, plain_study, untouched_qualities
 from trial_replay import coverage, replay_bound, replay_wilcoxon
 from trial_tasks import MAIN, QUICK, SMALL, Case, Sizes, make_case
@@ -58,7 +59,7 @@ def measure(options: argparse.Namespace) -> Metrics:
         _say(metrics)
         metrics |= agreement(Path(folder), options, trials)
         _say(metrics)
-    metrics |= growth(options)
+    metrics |= growth(options) | at_once(options)
     metrics |= larger_overhead(metrics)
     _say(metrics)
     return metrics

@@ -17,7 +17,7 @@ import torch
 from harness import Metrics
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from trial_growth import random_case
+from trial_growth import at_once, random_case
 from trial_plain import plain_slice
 from trial_tasks import Case, Sizes
 
@@ -43,7 +43,7 @@ def measure_gpu(options: argparse.Namespace) -> Metrics:
         metrics[f"cuda.{name}.flops_share"] = found["gflops_a_slice"] * 1e9 * found["fast_slices_s"] / peak_flops
         metrics[f"cuda.{name}.bandwidth_share"] = found["gbytes_a_slice"] * 1e9 * found["fast_slices_s"] / peak_bytes
     metrics["cuda.slice_speedup"] = min(ratios)
-    return metrics
+    return metrics | {f"cuda.{name}": value for name, value in at_once(options).items()}
 
 
 def one_case(case: Case, count: int) -> Metrics:

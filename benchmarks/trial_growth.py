@@ -1,4 +1,4 @@
-"""How the time of a slice grows with image size, coils and parameters, the plain way and the fast one."""
+"""How the time of a slice grows with image size, coils and parameters, and whether several models at once pay."""
 
 from __future__ import annotations
 
@@ -48,6 +48,41 @@ def growth(options: argparse.Namespace, repeats: int = 3) -> dict[str, float]:
         found[f"growth.{name}.plain_ms"] = 1e3 * float(np.median(plain)) / 8
         found[f"growth.{name}.fast_ms"] = 1e3 * float(np.median(fast)) / 8
     return found
+
+
+def at_once(options: argparse.Namespace, models: int = 8, repeats: int = 5) -> dict[str, float]:
+    """``at_once.{1,8}_slices``: time of eight dampened small models one after the other over that of the eight at once,
+    by vmap over their stacked parameters."""
+    case = random_case(Sizes(channels=4, cascades=2, pools=2), 8, options.device)
+    evaluator = Evaluator(case.task)
+    network, data = evaluator.network, evaluator.prepared("retain")
+    single = [{k: v * (1 - 0.01 * n) for k, v in case.task.params.items()} for n in range(models)]
+    stacked = {name: torch.stack([params[name] for params in single]) for name in single[0]}
+    found = {}
+    for count in (1, 8):
+        sample = next(data.batches(0, count, lambda size=count: size)).sample
+
+        def reconstruct(params: dict[str, torch.Tensor], sample: object = sample) -> torch.Tensor:
+            return network(params, sample, network.maps(params, sample))  # type: ignore[no-any-return]
+
+        apart, together = [], []
+        with torch.no_grad():
+            for repeat in range(repeats + 1):
+                started = time.perf_counter()
+                for params in single:
+                    _done(reconstruct(params))
+                between = time.perf_counter()
+                _done(torch.vmap(reconstruct)(stacked))
+                if repeat:
+                    apart.append(between - started)
+                    together.append(time.perf_counter() - between)
+        found[f"at_once.{count}_slices"] = float(np.median(apart) / np.median(together))
+    return found
+
+
+def _done(output: torch.Tensor) -> None:
+    if output.is_cuda:
+        torch.cuda.synchronize()
 
 
 def random_case(sizes: Sizes, count: int, device: str, height: int = 0, sens: tuple[int, int] = (4, 2)) -> Case:

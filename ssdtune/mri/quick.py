@@ -97,7 +97,7 @@ class QuickVarNet:
             update = self._network(params, cascade + "model.unet.", image)
             update = torch.view_as_real(torch.fft.fft(update[:, None] * maps, norm="ortho"))
             values = torch.view_as_real(current)
-            current = torch.view_as_complex(values - (values - measured).mul_(weight) - update)
+            current = torch.view_as_complex(values - (values - measured) * weight - update)
         images = torch.view_as_real(torch.fft.ifft(current, norm="ortho"))
         return torch.fft.fftshift(_root_sum_of_squares(images), -1)
 
