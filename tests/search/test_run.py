@@ -190,6 +190,18 @@ def test_a_storage_that_fails_within_a_run_is_no_failed_trial(task, analysis, ne
     assert caught.value.exit_code == 4
 
 
+def test_a_storage_that_is_gone_within_an_evaluation_is_one_line(task, new_study, storage, tmp_path):
+    class Breaks(small_task.Diagonals):
+        def dampen(self, alpha, lam, exponent=1.0):
+            with sqlite3.connect(tmp_path / "studies.db") as database:
+                database.execute("drop table trials")
+            return super().dampen(alpha, lam, exponent)
+
+    study = new_study(storage=storage)
+    with pytest.raises(StorageError, match="no such table"):
+        run_study(study, task, Breaks(task))
+
+
 def test_changed_inputs_are_refused_with_what_changed(task, analysis, new_study):
     study = new_study()
     other = small_task.make_task(retain=small_task.points(0, 20, 7), model=small_task.trained_model(task.forget))
