@@ -15,10 +15,10 @@ from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.measuring import Fast, Measurement, Plain
-from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, REUSED, STOPPED, recorded
+from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, ORIGIN, REUSED, SEED_NUMBER, STOPPED, WORKER, recorded
 from ssdtune.search.records import FINISHED, best_of, recorded_qualities, score_trials
 from ssdtune.search.sampler import UNCLIPPED
-from ssdtune.search.samplers import ERROR, SEED_NUMBER, ReproducibleSampler
+from ssdtune.search.samplers import ERROR, ReproducibleSampler
 from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
 from ssdtune.task import Task
 
@@ -87,9 +87,7 @@ class Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         self.current = trial.number
-        trial.set_user_attr("worker", self.worker)
-        if self.sampler is not None and trial.number in self.sampler.seed_numbers:
-            trial.set_user_attr(SEED_NUMBER, self.sampler.seed_numbers[trial.number])
+        trial.set_user_attr(ORIGIN, self._origin(trial))
         trials = self._trials(trial)
         if self.budget is not None and _earlier(trial, trials) >= self.budget:
             raise OverBudget
@@ -160,6 +158,10 @@ class Objective:
             return {}
         unclipped = (retain / rule.q_retain, (forget - rule.floor) / (rule.q_forget - rule.floor))
         return {f"{name}{UNCLIPPED}": value for name, value in zip(("retained", "remembered"), unclipped, strict=True)}
+
+    def _origin(self, trial: optuna.Trial) -> dict[str, Any]:
+        seed = self.sampler.seed_numbers.get(trial.number) if self.sampler is not None else None
+        return {WORKER: self.worker} if seed is None else {WORKER: self.worker, SEED_NUMBER: seed}
 
     def _trials(self, trial: optuna.Trial) -> Sequence[FrozenTrial]:
         """The study's trials when this one began."""

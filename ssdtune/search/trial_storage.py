@@ -1,4 +1,4 @@
-"""A storage that knows the trials it runs: they are read from memory, and all others from the database once a trial.
+"""A storage that knows the trials it runs: only those of other processes are read from the database.
 
 Optuna reads a trial anew at every step of it, and looks for lost trials and for waiting ones before each. To a small
 study that is most of the time between evaluations. What is written is written as Optuna does, at once.
@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -22,8 +23,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ssdtune.search.heartbeat import Heartbeat
-
-_FRESH = 1.0  # seconds for which a look at all trials also tells which of them wait
 
 
 class TrialStorage(BaseStorage):
@@ -36,11 +35,10 @@ class TrialStorage(BaseStorage):
     def __init__(self, database: RDBStorage) -> None:
         self.database = database
         self._cached = optuna.storages.get_storage(database)
-        self._own: dict[int, FrozenTrial] = {}
+        self._own: dict[int, tuple[int, FrozenTrial]] = {}  # with their study
         self._heartbeat = Heartbeat(database.record_heartbeat, database.get_heartbeat_interval())
         self._searched: dict[int, float] = {}  # when a study was last searched for lost trials
-        self._waiting: dict[int, tuple[float, list[FrozenTrial]]] = {}  # when all were read, and those that wait
-        self._count: dict[int, int] = {}  # trials of a study as far as known
+        self._finished: dict[int, list[FrozenTrial]] = {}  # a study's first trials, all finished
 
     @property
     def engine(self) -> sqlalchemy.Engine:
@@ -48,13 +46,12 @@ class TrialStorage(BaseStorage):
         return self.database.engine
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        self._waiting.pop(study_id, None)
         if template_trial is not None:
             return self._cached.create_new_trial(study_id, template_trial)
         self._fail_lost_trials(study_id)
         trial = create_trial(state=TrialState.RUNNING)
         trial_id = self._cached.create_new_trial(study_id, trial)
-        self._own[trial_id] = FrozenTrial(
+        own = FrozenTrial(
             number=self._number_of(study_id, trial_id),
             state=trial.state,
             value=None,
@@ -67,13 +64,14 @@ class TrialStorage(BaseStorage):
             intermediate_values={},
             trial_id=trial_id,
         )
+        self._own[trial_id] = study_id, own
         self._heartbeat.start(trial_id)
         return trial_id
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        own = self._own.get(trial_id)
-        if own is None:
+        if trial_id not in self._own:
             return self._cached.get_trial(trial_id)
+        _, own = self._own[trial_id]
         seen = copy.copy(own)
         seen.params, seen.distributions = dict(own.params), dict(own.distributions)
         seen.user_attrs, seen.system_attrs = dict(own.user_attrs), dict(own.system_attrs)
@@ -83,16 +81,19 @@ class TrialStorage(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """All trials as the database has them; Optuna's look for waiting ones is answered by a read just before it."""
-        if states == (TrialState.WAITING,) and study_id in self._waiting:
-            read, waiting = self._waiting.pop(study_id)
-            if time.monotonic() - read < _FRESH:
-                return copy.deepcopy(waiting) if deepcopy else waiting
-        trials = self._cached.get_all_trials(study_id, deepcopy=deepcopy, states=states)
-        if states is None:
-            self._waiting[study_id] = time.monotonic(), [each for each in trials if each.state == TrialState.WAITING]
-            self._count[study_id] = len(trials)
-        return trials
+        """All trials as the database has them.
+
+        Finished trials stay as they are, so without ``deepcopy`` they are not read again while there are no others.
+        ``datetime_complete`` of one that has run here may then be a moment off.
+        """
+        if deepcopy or not self._all_finished(study_id):
+            trials = self._cached.get_all_trials(study_id, deepcopy=False)
+            if all(trial.state.is_finished() for trial in trials):
+                self._finished[study_id] = trials
+        else:
+            trials = self._finished[study_id]
+        chosen = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(chosen) if deepcopy else chosen
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
@@ -118,13 +119,18 @@ class TrialStorage(BaseStorage):
             own.intermediate_values[step] = intermediate_value
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        self._own.pop(trial_id, None)
-        self._waiting.clear()
+        study_id, own = self._own.pop(trial_id, (0, None))
         if state.is_finished():
             self._heartbeat.stop(trial_id)
         changed = self._cached.set_trial_state_values(trial_id, state, values)
         if changed and state == TrialState.RUNNING:
             self._heartbeat.start(trial_id)
+        if changed and state.is_finished() and own is not None:
+            own.state, own.datetime_complete = state, datetime.now()
+            own.values = None if values is None else list(values)
+            finished = self._finished.get(study_id, [])
+            if own.number == len(finished):
+                self._finished[study_id] = [*finished, own]
         return changed
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
@@ -166,19 +172,28 @@ class TrialStorage(BaseStorage):
     @contextmanager
     def _changing(self, trial_id: int) -> Iterator[FrozenTrial]:
         """The trial as it is in memory (some trial, if it is not there)."""
-        own = self._own.get(trial_id)
         try:
-            yield create_trial(state=TrialState.RUNNING) if own is None else own
+            yield self._own[trial_id][1] if trial_id in self._own else create_trial(state=TrialState.RUNNING)
         except optuna.exceptions.UpdateFinishedTrialError:
             self._own.pop(trial_id, None)
             raise
 
     def _number_of(self, study_id: int, trial_id: int) -> int:
         """A new trial's number: the next, which the cache knows, unless another process was quicker."""
-        number = self._count.get(study_id, 0)
+        number = len(self._finished.get(study_id, ()))
         if self._cached.get_trial_id_from_study_id_trial_number(study_id, number) == trial_id:
             return number
         return self._cached.get_trial(trial_id).number
+
+    def _all_finished(self, study_id: int) -> bool:
+        """Whether the finished trials in memory are all that the study has."""
+        if study_id not in self._finished:
+            return False
+        try:
+            self._cached.get_trial_id_from_study_id_trial_number(study_id, len(self._finished[study_id]))
+        except KeyError:
+            return True
+        return False
 
     def _fail_lost_trials(self, study_id: int) -> None:
         """Fail trials whose process gives no sign of life any more, if that was not looked for just now."""

@@ -245,7 +245,7 @@ def test_rescoring_equals_scoring(task, analysis, new_study):
 def test_lost_trials_of_a_dead_process_are_released(task, analysis, new_study):
     study = new_study(trials=2)
     run_study(study, task, analysis, trials=1)
-    machine, _ = study.trials[0].user_attrs["worker"].split("-")
+    machine, _ = recorded(study.trials[0])["worker"].split("-")
     gone = subprocess.Popen(["true"])
     gone.wait()
     for worker in (f"{machine}-{gone.pid}", f"{machine}-{os.getppid()}", f"elsewhere-{gone.pid}"):
