@@ -16,7 +16,7 @@ from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.measuring import Fast, Measurement, Plain
 from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, ORIGIN, REUSED, SEED_NUMBER, STOPPED, WORKER, recorded
-from ssdtune.search.records import FINISHED, best_of, recorded_qualities, score_trials
+from ssdtune.search.records import FINISHED, ScoredTrial, best_of, recorded_qualities, score_trials
 from ssdtune.search.sampler import UNCLIPPED
 from ssdtune.search.samplers import ERROR, ReproducibleSampler
 from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
@@ -83,6 +83,7 @@ class Objective:
         self.current = -1  # number of the trial under way or last run
         self._plain = Plain(task, batch_size)
         self._stopped: dict[Dampening, dict[str, Any]] = {}  # trials stopped early, by what they do
+        self._scored: dict[int, ScoredTrial] = {}  # the study's finished trials by number
         self._idle_since = time.perf_counter()
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -170,7 +171,9 @@ class Objective:
 
     def _know_the_best(self, trials: Sequence[FrozenTrial]) -> None:
         if self.fast is not None:
-            best = best_of(score_trials(trials, self.facts, self.facts.rule))
+            new = [trial for trial in trials if trial.number not in self._scored]
+            self._scored |= {item.number: item for item in score_trials(new, self.facts, self.facts.rule)}
+            best = best_of([self._scored[trial.number] for trial in trials if trial.number in self._scored])
             if best is not None:
                 self.fast.stand_against(self.analysis, best.setting, best.score)
 
