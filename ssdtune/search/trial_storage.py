@@ -137,6 +137,7 @@ class TrialStorage(BaseStorage):
         return self._cached.create_new_study(directions, study_name)
 
     def delete_study(self, study_id: int) -> None:
+        self._finished.pop(study_id, None)  # SQLite gives its id to the next
         self._cached.delete_study(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:

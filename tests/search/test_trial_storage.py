@@ -84,6 +84,15 @@ def test_a_trial_under_way_is_read_as_the_database_has_it(storage, study, elsewh
     assert study.best_trial == elsewhere().best_trial
 
 
+def test_a_study_in_the_place_of_a_deleted_one_has_no_trials(storage, study):
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    assert len(study.get_trials(deepcopy=False)) == 2
+    optuna.delete_study(study_name="demo", storage=storage)
+    again = optuna.create_study(storage=storage, study_name="demo")
+    assert again.get_trials(deepcopy=False) == []
+    assert again.ask().number == 0
+
+
 def test_what_is_read_may_be_changed(storage, study):
     study.ask().suggest_float("x", 0, 1)
     first = storage.get_trial(1)
