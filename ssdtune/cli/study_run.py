@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.search.facts import StudyFacts
+    from ssdtune.search.trial_storage import TrialStorage
 
 
 @click.command(short_help="Run a study, or go on with it.")
@@ -71,9 +72,7 @@ def run(name: str, trials: int | None, exact: bool, storage: str | None, device:
         click.echo(f"next: {next_line(command.removeprefix('ssdtune '), storage)}")
 
 
-def carry_out(
-    study: optuna.Study, storage: optuna.storages.RDBStorage, report: Report, device: str, *, exact: bool = False
-) -> None:
+def carry_out(study: optuna.Study, storage: TrialStorage, report: Report, device: str, *, exact: bool = False) -> None:
     """Load what a study works on and run it until it has all trials that ``report`` is of.
 
     ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date.

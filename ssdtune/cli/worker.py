@@ -18,6 +18,8 @@ from ssdtune.errors import SsdtuneError, StorageError
 if TYPE_CHECKING:
     import optuna
 
+    from ssdtune.search.trial_storage import TrialStorage
+
 
 @click.command(short_help="Run what is left of all studies of a storage.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
@@ -70,7 +72,7 @@ def worker(names: tuple[str, ...], watch: float | None, storage: str | None, dev
 class Work:
     """What a worker has to do and has done: ``reports`` of what it ran, by study, and the studies ``skipped``."""
 
-    def __init__(self, storage: optuna.storages.RDBStorage, names: tuple[str, ...], device: str) -> None:
+    def __init__(self, storage: TrialStorage, names: tuple[str, ...], device: str) -> None:
         self.storage, self.names, self.device = storage, names, device
         self.reports: dict[str, list[Report]] = {}
         self.skipped: list[dict[str, Any]] = []

@@ -15,10 +15,10 @@ from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.measuring import Fast, Measurement, Plain
-from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, REUSED, STOPPED, recorded
-from ssdtune.search.records import FINISHED, best_of, recorded_qualities, score_trials
+from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, ORIGIN, REUSED, SEED_NUMBER, STOPPED, WORKER, recorded
+from ssdtune.search.records import FINISHED, ScoredTrial, best_of, recorded_qualities, score_trials
 from ssdtune.search.sampler import UNCLIPPED
-from ssdtune.search.samplers import ERROR, SEED_NUMBER, ReproducibleSampler
+from ssdtune.search.samplers import ERROR, ReproducibleSampler
 from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
 from ssdtune.task import Task
 
@@ -83,13 +83,12 @@ class Objective:
         self.current = -1  # number of the trial under way or last run
         self._plain = Plain(task, batch_size)
         self._stopped: dict[Dampening, dict[str, Any]] = {}  # trials stopped early, by what they do
+        self._scored: dict[int, ScoredTrial] = {}  # the study's finished trials by number
         self._idle_since = time.perf_counter()
 
     def __call__(self, trial: optuna.Trial) -> float:
         self.current = trial.number
-        trial.set_user_attr("worker", self.worker)
-        if self.sampler is not None and trial.number in self.sampler.seed_numbers:
-            trial.set_user_attr(SEED_NUMBER, self.sampler.seed_numbers[trial.number])
+        trial.set_user_attr(ORIGIN, self._origin(trial))
         trials = self._trials(trial)
         if self.budget is not None and _earlier(trial, trials) >= self.budget:
             raise OverBudget
@@ -161,6 +160,10 @@ class Objective:
         unclipped = (retain / rule.q_retain, (forget - rule.floor) / (rule.q_forget - rule.floor))
         return {f"{name}{UNCLIPPED}": value for name, value in zip(("retained", "remembered"), unclipped, strict=True)}
 
+    def _origin(self, trial: optuna.Trial) -> dict[str, Any]:
+        seed = self.sampler.seed_numbers.get(trial.number) if self.sampler is not None else None
+        return {WORKER: self.worker} if seed is None else {WORKER: self.worker, SEED_NUMBER: seed}
+
     def _trials(self, trial: optuna.Trial) -> Sequence[FrozenTrial]:
         """The study's trials when this one began."""
         known = self.sampler.trials.get(trial.number) if self.sampler is not None else None
@@ -168,7 +171,9 @@ class Objective:
 
     def _know_the_best(self, trials: Sequence[FrozenTrial]) -> None:
         if self.fast is not None:
-            best = best_of(score_trials(trials, self.facts, self.facts.rule))
+            new = [trial for trial in trials if trial.number not in self._scored]
+            self._scored |= {item.number: item for item in score_trials(new, self.facts, self.facts.rule)}
+            best = best_of([self._scored[trial.number] for trial in trials if trial.number in self._scored])
             if best is not None:
                 self.fast.stand_against(self.analysis, best.setting, best.score)
 

@@ -25,7 +25,7 @@ from ssdtune.search.lessons import keep_view
 from ssdtune.search.measuring import Fast
 from ssdtune.search.objective import Memo, Objective, OverBudget, memo_of
 from ssdtune.search.prior import fix_prior
-from ssdtune.search.recorded import EXACT
+from ssdtune.search.recorded import EXACT, WORKER, origin
 from ssdtune.search.records import counts_of
 from ssdtune.search.samplers import ReproducibleSampler, build_sampler, choose_sampler, interrupted
 from ssdtune.search.space import Analysis
@@ -167,7 +167,7 @@ def release_lost_trials(study: optuna.Study) -> list[int]:
     lost = [
         trial.number
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if _is_lost(trial.user_attrs.get("worker", ""), trial.datetime_start)
+        if _is_lost(origin(trial).get(WORKER, ""), trial.datetime_start)
     ]
     for number in lost:
         study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
@@ -202,7 +202,7 @@ def _stopping_cleanly(study: optuna.Study, objective: Objective, sampler: Reprod
         yield
     except KeyboardInterrupt:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("worker") == objective.worker or trial.number in sampler.seed_numbers:
+            if origin(trial).get(WORKER) == objective.worker or trial.number in sampler.seed_numbers:
                 study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         raise
 

@@ -22,10 +22,10 @@ from ssdtune.errors import ConfigError
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.improvement import Goal
 from ssdtune.search.estimates import Shown, View, as_it_is, completed
+from ssdtune.search.recorded import SEED_NUMBER, origin
 from ssdtune.search.rivals import RIVALS, Given, Plane, Rival
 from ssdtune.search.sampler import SpectrumSampler
 
-SEED_NUMBER = "seed_number"
 ERROR = "error"
 
 
@@ -180,8 +180,8 @@ def seed_number(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> int:
     processes that have not stored theirs yet take the lowest ones.
     """
     earlier = [other for other in others if other.number < trial.number and not interrupted(other)]
-    used = {other.user_attrs[SEED_NUMBER] for other in earlier if SEED_NUMBER in other.user_attrs}
-    pending = sum(SEED_NUMBER not in other.user_attrs for other in earlier)
+    known = [origin(other).get(SEED_NUMBER) for other in earlier]
+    used, pending = set(known), known.count(None)
     free = (number for number in range(trial.number + 1) if number not in used)
     return next(islice(free, pending, None))
 
@@ -194,7 +194,7 @@ def interrupted(trial: FrozenTrial) -> bool:
 class ReproducibleSampler(BaseSampler):
     """Asks a freshly made sampler, ``make(seed_number)``, for every trial.
 
-    ``seed_numbers`` holds the numbers of trials under way; whoever runs the trial stores it as ``seed_number``.
+    ``seed_numbers`` holds the numbers of trials under way; whoever runs the trial stores it (``search.recorded``).
     ``trials`` holds what the study had when a trial under way began, that trial among it. ``view`` : see
     ``search.estimates``; None shows the study itself.
     """

@@ -1,4 +1,4 @@
-"""Where studies live: any SQLAlchemy URL through Optuna's own RDBStorage; every failure is one line."""
+"""Where studies live: any SQLAlchemy URL through Optuna's RDBStorage; every failure is one line."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from ssdtune.errors import StorageError
+from ssdtune.search.trial_storage import TrialStorage
 
 DEFAULT_URL = "sqlite:///ssdtune.db"
 VARIABLE = "SSDTUNE_STORAGE"
@@ -42,10 +43,20 @@ def shown(url: str | None = None) -> str:
         return storage_url(url)
 
 
-def open_storage(
+def open_storage(url: str | None = None, *, create: bool = False) -> TrialStorage:
+    """Open a storage; only ``create`` may make a new database, whole or not at all, or tables in one.
+
+    Raises
+    ------
+    StorageError : as ``open_database``.
+    """
+    return TrialStorage(open_database(url, create=create))
+
+
+def open_database(
     url: str | None = None, *, create: bool = False, kind: type[optuna.storages.RDBStorage] = optuna.storages.RDBStorage
 ) -> optuna.storages.RDBStorage:
-    """Open a storage as a ``kind``; only ``create`` may make a new database, whole or not at all, or tables in one.
+    """Open Optuna's own storage as a ``kind``; ``create`` as in ``open_storage``.
 
     Raises
     ------
@@ -83,7 +94,7 @@ def _whole_or_none(parsed: URL) -> Iterator[None]:
 
 
 @contextmanager
-def quick_commits(storage: optuna.storages.RDBStorage) -> Iterator[None]:
+def quick_commits(storage: TrialStorage | optuna.storages.RDBStorage) -> Iterator[None]:
     """Let an SQLite file on a local disk keep a write-ahead log meanwhile, so that a commit need not wait for the disk.
 
     A crash of the machine then loses the last commits at most, and never more than a trial. Afterwards the file is as
@@ -189,6 +200,11 @@ def storage_errors(where: str = "") -> Iterator[None]:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as reason:
         raise StorageError(f"storage failed ({_why(reason)})", where, _todo(reason)) from reason
+    except UnboundLocalError as reason:  # Optuna's, where it can neither end a trial nor read it
+        if not isinstance(reason.__context__, optuna.exceptions.StorageInternalError):
+            raise
+        first = reason.__context__
+        raise StorageError(f"storage failed ({_why(first)})", where, _todo(first)) from first
 
 
 def _why(reason: BaseException) -> str:

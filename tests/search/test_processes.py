@@ -7,6 +7,7 @@ import textwrap
 import time
 from pathlib import Path
 
+from ssdtune.search.recorded import recorded
 from ssdtune.search.records import FINISHED, count_trials
 from ssdtune.search.run import run_study
 
@@ -76,4 +77,4 @@ def test_several_processes_share_one_sqlite_file(new_study, storage, url):
     assert len(trials) == 10
     assert count_trials(study).running == count_trials(study).failed == 0
     assert len({tuple(trial.params.values()) for trial in trials}) == len(trials)
-    assert len({trial.user_attrs["worker"] for trial in trials}) > 1
+    assert len({recorded(trial)["worker"] for trial in trials}) > 1

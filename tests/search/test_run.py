@@ -190,6 +190,18 @@ def test_a_storage_that_fails_within_a_run_is_no_failed_trial(task, analysis, ne
     assert caught.value.exit_code == 4
 
 
+def test_a_storage_that_is_gone_within_an_evaluation_is_one_line(task, new_study, storage, tmp_path):
+    class Breaks(small_task.Diagonals):
+        def dampen(self, alpha, lam, exponent=1.0):
+            with sqlite3.connect(tmp_path / "studies.db") as database:
+                database.execute("drop table trials")
+            return super().dampen(alpha, lam, exponent)
+
+    study = new_study(storage=storage)
+    with pytest.raises(StorageError, match="no such table"):
+        run_study(study, task, Breaks(task))
+
+
 def test_changed_inputs_are_refused_with_what_changed(task, analysis, new_study):
     study = new_study()
     other = small_task.make_task(retain=small_task.points(0, 20, 7), model=small_task.trained_model(task.forget))
@@ -233,7 +245,7 @@ def test_rescoring_equals_scoring(task, analysis, new_study):
 def test_lost_trials_of_a_dead_process_are_released(task, analysis, new_study):
     study = new_study(trials=2)
     run_study(study, task, analysis, trials=1)
-    machine, _ = study.trials[0].user_attrs["worker"].split("-")
+    machine, _ = recorded(study.trials[0])["worker"].split("-")
     gone = subprocess.Popen(["true"])
     gone.wait()
     for worker in (f"{machine}-{gone.pid}", f"{machine}-{os.getppid()}", f"elsewhere-{gone.pid}"):

@@ -8,6 +8,7 @@ from optuna.trial import TrialState, create_trial
 from ssdtune.errors import ConfigError
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.surface import ResponseSurface
+from ssdtune.search.recorded import recorded
 from ssdtune.search.samplers import SAMPLERS, build_sampler, interrupted, seed_number, seed_of
 from ssdtune.search.space import SearchSpace
 from ssdtune.studyfile import SearchSection
@@ -103,6 +104,17 @@ def test_the_place_of_an_interrupted_trial_is_taken_again():
     others = [*done, stopped, failed, *later]
     assert seed_number(done[2], done) == 2
     assert [seed_number(new, others) for new in later] == [3, 5]
+
+
+def test_places_are_read_however_a_study_has_recorded_them():
+    old = trial(0, TrialState.COMPLETE, worker="lab-1", seed_number=1)
+    new = trial(1, TrialState.RUNNING, origin={"worker": "lab-2", "seed_number": 0})
+    unseeded = trial(2, TrialState.RUNNING, origin={"worker": "lab-2"})
+    asking = trial(3, TrialState.RUNNING)
+    assert seed_number(asking, [old, new, asking]) == 2
+    assert seed_number(asking, [old, new, unseeded, asking]) == 3
+    assert recorded(old) == {"worker": "lab-1", "seed_number": 1}
+    assert recorded(new) == {"worker": "lab-2", "seed_number": 0}
 
 
 def test_processes_that_ask_at_once_get_different_places():
