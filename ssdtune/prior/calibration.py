@@ -33,7 +33,7 @@ _OUTLIER = 3.0
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """One task predicted without its family: z (n, 2) = (log10 |delta| / |theta|, log10 kappa)."""
+    """One task predicted without its family: z (n, 2) = (log_damage, log10 kappa)."""
 
     members: Array
     y: Array

@@ -26,7 +26,7 @@ from ssdtune.prior.surface import ResponseSurface
 
 Array = NDArray[np.float64]
 
-_FORMAT = 1
+_FORMAT = 2
 _DRAWS = 1024
 _CELLS = 64
 _SMOOTHING = 1.0  # cells

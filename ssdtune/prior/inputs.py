@@ -21,9 +21,6 @@ GROUPS = ("coordinates", "diagonal", "full", "first_order", "size", "eigenvalues
 Fisher matrix and its leading eigenvectors; first-order terms; |delta| / |theta| and mean dampening; features of the
 eigenvalues; all other features of the task."""
 
-LEAST_CHANGE = 1e-6
-"""|delta| / |theta| below this counts as this."""
-
 _LEAST = 1e-8
 _FIRST_ORDER_UNIT = 0.01
 
@@ -74,7 +71,7 @@ LOCAL: dict[str, LocalInput] = {
     "difference_full": _difference("full"),
     "forget_first": _first("forget"),
     "retain_first": _first("retain"),
-    "relative_change": LocalInput("size", lambda t, _, __: _log10(t["relative_change"], LEAST_CHANGE)),
+    "relative_change": LocalInput("size", lambda t, _, __: _log10(t["relative_change"], 1e-6)),
     "mean_dampening": LocalInput("size", lambda t, _, __: _log10(t["mean_dampening"], 1e-6)),
 }
 """Inputs that differ from setting to setting."""
@@ -127,6 +124,12 @@ def local_inputs(
 def global_inputs(chosen: list[str], features: Mapping[str, float], floor_ratio: float) -> Array:
     """(inputs,)"""
     return np.array([GLOBAL[name].compute(features, floor_ratio) for name in chosen], dtype=float)
+
+
+def log_damage(terms: Mapping[str, Array], features: Mapping[str, float]) -> Array:
+    """log10 of the square root of the retain set's damage by the Fisher diagonal, relative to its mean loss: a
+    coordinate along which a response is smooth."""
+    return 0.5 * _log10(terms["retain_diagonal"] / _loss(features, "retain"), _LEAST)
 
 
 def gate(terms: Mapping[str, Array]) -> Array:

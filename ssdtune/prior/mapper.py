@@ -31,7 +31,7 @@ from ssdtune.prior.assess import Assessment
 from ssdtune.prior.belief import squash
 from ssdtune.prior.calibration import Calibration
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.prior.inputs import INPUT_VERSION, LEAST_CHANGE, gate, global_inputs, local_inputs
+from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_inputs, log_damage
 from ssdtune.prior.network import ARRAYS, Networks
 from ssdtune.prior.plane import Box
 from ssdtune.prior.surface import ResponseSurface
@@ -39,7 +39,7 @@ from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
 
 Array = NDArray[np.float64]
 
-FORMAT = 1
+FORMAT = 2
 BUNDLED = Path(__file__).with_name("data") / "mapper.npz"
 
 # what a damaged file raises; zipfile's RuntimeError is of a flag that says it is encrypted, or newer than itself
@@ -120,8 +120,7 @@ class SpectrumMapper:
         outputs = squash(np.stack([retained, remembered]))
         residual_sd = self.calibration.sd_at(outputs.mean(axis=1)) * np.clip(strangeness, 1, _WIDEST)
         return _surface(
-            view.alpha,
-            np.log10(np.maximum(view.terms["relative_change"], LEAST_CHANGE)),
+            view,
             outputs,
             residual_sd,
             self.calibration.length_scales,
@@ -270,15 +269,13 @@ def _normal_draws(dimensions: int) -> Array:
     return np.asarray(ndtri(np.clip(spread, 1e-3, 1 - 1e-3)))
 
 
-def _surface(
-    alpha: Array, log_change: Array, outputs: Array, residual_sd: Array, length_scales: Array, trust: float
-) -> ResponseSurface:
-    """A response surface from outputs (2, M, R, K) at alpha (R,), which may be level; beyond the first row nothing is
-    selected, so a row of (1, 1) is put there, as far away as rows are on average."""
-    log_alpha, log_rho = np.log10(alpha), np.log10(GRID_RHO)
+def _surface(view: TaskView, outputs: Array, residual_sd: Array, length_scales: Array, trust: float) -> ResponseSurface:
+    """A response surface from outputs (2, M, R, K) at the view's alpha, which may be level; beyond the first row
+    nothing is selected, so a row of (1, 1) is put there, as far away as rows are on average."""
+    log_alpha, log_rho, damage = np.log10(view.alpha), np.log10(GRID_RHO), log_damage(view.terms, view.features)
     falls = np.append(log_alpha[:-1] - log_alpha[1:] > 1e-5, True)  # of level rows the last stays
-    log_alpha, log_rho = log_alpha[falls], log_rho[falls]
-    outputs, residual_sd, log_change = outputs[:, :, falls], residual_sd[:, falls], log_change[falls]
+    log_alpha, log_rho, damage = log_alpha[falls], log_rho[falls], damage[falls]
+    outputs, residual_sd = outputs[:, :, falls], residual_sd[:, falls]
     step = (log_alpha[0] - log_alpha[-1]) / max(len(log_alpha) - 1, 1) if len(log_alpha) > 1 else 0.1
     untouched = np.ones((*outputs.shape[:2], 1, outputs.shape[3]))
     outputs = np.concatenate([untouched, outputs], axis=2)
@@ -291,5 +288,6 @@ def _surface(
         residual_sd=np.concatenate([residual_sd[:, :1] * 0, residual_sd], axis=1),
         length_scales=length_scales,
         trust=trust,
-        log_change=np.concatenate([log_change[:1], log_change]),
+        log_damage=np.concatenate([damage[:1], damage]),
+        course=view.course,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdtune.prior.experience import Experience
-from ssdtune.prior.inputs import LEAST_CHANGE, gate, global_inputs, local_inputs, names
+from ssdtune.prior.inputs import gate, global_inputs, local_inputs, log_damage, names
 
 Array = NDArray[np.float64]
 
@@ -19,7 +19,7 @@ FOLDS = 5
 @dataclass(frozen=True, eq=False)
 class Points:
     """One task as training rows: local (n, L), global_ (U,), gate (n,), y (n, 2) unclipped (retained, remembered), z
-    (n, 2) = (log10 |delta| / |theta|, log10 kappa)."""
+    (n, 2) = (log_damage, log10 kappa)."""
 
     key: str
     family: str
@@ -45,7 +45,7 @@ def points(record: Experience, without: Collection[str] = ()) -> Points:
         global_=global_inputs(global_, record.features, floor_ratio),
         gate=gate(terms),
         y=np.stack([record.retain_ratio, remembered], axis=1),
-        z=np.stack([np.log10(np.maximum(terms["relative_change"], LEAST_CHANGE)), log_kappa], axis=1),
+        z=np.stack([log_damage(terms, record.features), log_kappa], axis=1),
         floor_ratio=floor_ratio,
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior.course import Course
 from ssdtune.prior.packing import pack, unpack
 from ssdtune.prior.plane import canonical
 
@@ -29,7 +30,7 @@ _SHAPES = {
     "remembered": "MRK",
     "residual_sd": "2RK",
     "length_scales": "22",
-    "log_change": "RK",
+    "log_damage": "RK",
 }
 
 
@@ -47,8 +48,10 @@ class ResponseSurface:
     residual_sd : (2, R, K) or (2,), sd of truth - ensemble mean that the members' spread does not explain, as measured
         on held-out tasks.
     length_scales : (2, 2), correlation length of that residual per output and axis of z, in decades.
-    log_change : (R, K), log10 of |delta| / |theta|. z = (log_change, log_kappa): along a line of equal change a task's
+    log_damage : (R, K), as ``inputs.log_damage``. z = (log_damage, log_kappa): along a line of equal damage a task's
         response hardly moves, so that is where its residual is alike. None takes log_rho in its place.
+    course : how the damage grows between the nodes along rho, as far as it is known. Interpolation along rho, of every
+        array, is then linear in it.
     trust : in (0, 1], how likely the task is one of the kind the mapper has learned from.
 
     Arrays are kept at float32 precision, so that ``to_json`` loses nothing. Outside the grid the nearest node holds.
@@ -66,12 +69,13 @@ class ResponseSurface:
     residual_sd: Array
     length_scales: Array
     trust: float = 1.0
-    log_change: Array | None = None
+    log_damage: Array | None = None
+    course: Course | None = None
 
     def __post_init__(self) -> None:
-        if self.log_change is None:
+        if self.log_damage is None:
             shape = (np.size(self.log_rho), np.size(self.log_kappa))
-            object.__setattr__(self, "log_change", np.broadcast_to(np.reshape(self.log_rho, (-1, 1)), shape))
+            object.__setattr__(self, "log_damage", np.broadcast_to(np.reshape(self.log_rho, (-1, 1)), shape))
         arrays = {name: np.asarray(getattr(self, name), np.float32).astype(float) for name in _SHAPES}
         sizes = {"R": arrays["log_rho"].size, "K": arrays["log_kappa"].size, "M": len(arrays["retained"]), "2": 2}
         arrays["residual_sd"] = np.broadcast_to(
@@ -104,19 +108,24 @@ class ResponseSurface:
         return np.stack([self.retained, self.remembered], axis=1)
 
     def coordinates(self, alpha: ArrayLike, lam: ArrayLike) -> Array:
-        """u of settings, shape (n, 2). Beyond the map's ends log rho runs on at the map's mean slope, so that
-        settings with different alpha never coincide."""
+        """u of settings, shape (n, 2). Between two nodes log rho goes with the course of the damage. Beyond the map's
+        ends it runs on at the map's mean slope, so that settings with different alpha never coincide."""
         log_alpha, log_kappa = (np.atleast_1d(each) for each in canonical(alpha, lam))
         falling, rising = self.log_alpha[::-1], self.log_rho[::-1]
+        log_alpha, log_kappa = np.broadcast_arrays(log_alpha, log_kappa)
         log_rho = np.interp(log_alpha, falling, rising)
+        if self.course is not None and self.log_rho.size > 1:
+            cell, _ = _cell(self.log_rho, log_rho)
+            way = self.course.between(log_alpha, log_kappa, self.log_alpha[cell], self.log_alpha[cell + 1])
+            log_rho = self.log_rho[cell] + way * (self.log_rho[cell + 1] - self.log_rho[cell])
         slope = (self.log_rho[-1] - self.log_rho[0]) / (self.log_alpha[0] - self.log_alpha[-1])
         beyond = np.clip(log_alpha, falling[0], falling[-1]) - log_alpha
         return np.stack([log_rho + slope * beyond, log_kappa], axis=-1)
 
     def alike(self, u: Array) -> Array:
         """z of settings at u (n, 2): the coordinates of the residual process, (n, 2)."""
-        assert self.log_change is not None
-        return np.stack([self.interpolate(self.log_change, u), u[:, 1]], axis=-1)
+        assert self.log_damage is not None
+        return np.stack([self.interpolate(self.log_damage, u), u[:, 1]], axis=-1)
 
     def alpha_at(self, log_rho: ArrayLike) -> Array:
         """The threshold that selects ``10 ** log_rho`` of the parameters (inverse of the map, clipped to its ends)."""
@@ -140,7 +149,8 @@ class ResponseSurface:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; arrays as base64 of little-endian float32."""
-        return {name: pack(getattr(self, name)) for name in _SHAPES} | {"trust": self.trust}
+        course = None if self.course is None else self.course.to_json()
+        return {name: pack(getattr(self, name)) for name in _SHAPES} | {"trust": self.trust, "course": course}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ResponseSurface:
@@ -148,7 +158,8 @@ class ResponseSurface:
         try:
             values = {item.name: raw[item.name] for item in fields(cls)}
             arrays = {name: unpack(values[name]) for name in _SHAPES}
-            return cls(**arrays, trust=float(values["trust"]))
+            course = None if values["course"] is None else Course.from_json(values["course"])
+            return cls(**arrays, trust=float(values["trust"]), course=course)
         except (KeyError, TypeError, ValueError) as reason:
             raise ConfigError(f"not a response surface ({reason!r})", "prior", "predict it again") from reason
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ssdtune.errors import ConfigError
 from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.prior.course import Course
+from ssdtune.prior.design import KAPPA, RHO
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.packing import pack, unpack
 
@@ -31,6 +33,7 @@ class TaskView:
     alpha : (R,) threshold that selects ``GRID_RHO``; falling, level where parameters are few.
     terms : each (R, K), the fields of ``DamageTerms`` at (alpha, alpha * GRID_KAPPA).
     floor_ratio : floor / q_forget of the untouched model, below 1; None where it is not known.
+    course : of the damage between the grid's nodes; None where it is not known.
 
     Raises
     ------
@@ -41,6 +44,7 @@ class TaskView:
     alpha: Array
     terms: Mapping[str, Array] = field(repr=False)
     floor_ratio: float | None = None
+    course: Course | None = None
 
     def __post_init__(self) -> None:
         shape = (GRID_RHO.size, GRID_KAPPA.size)
@@ -58,14 +62,22 @@ class TaskView:
         """The view of an analysis, without a forward pass."""
         alpha = np.asarray(analysis.alpha_at(GRID_RHO), float)
         terms = analysis.damage(alpha[:, None], alpha[:, None] * GRID_KAPPA).as_dict()
-        return cls(analysis.features(), alpha, terms, floor_ratio)
+        fine = np.asarray(analysis.alpha_at(RHO), float)
+        return cls(
+            analysis.features(),
+            alpha,
+            terms,
+            floor_ratio,
+            _course(fine, analysis.damage(fine[:, None], fine[:, None] * KAPPA).retain_diagonal),
+        )
 
     @classmethod
     def of_experience(cls, record: Experience) -> TaskView:
         """The view of a recorded task, with its oracle's floor."""
         grid = {name.removeprefix("grid_"): v for name, v in record.tables.items() if name.startswith("grid_")}
-        alpha = grid.pop("alpha")
-        return cls(record.features, alpha, grid, record.floor / record.baseline[record.q_forget])
+        alpha, lines = grid.pop("alpha"), record.tables
+        course = _course(lines["line_alpha"], lines["line_retain_diagonal"]) if "line_alpha" in lines else None
+        return cls(record.features, alpha, grid, record.floor / record.baseline[record.q_forget], course)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; arrays as base64 of little-endian float32."""
@@ -74,6 +86,7 @@ class TaskView:
             "alpha": pack(self.alpha),
             "terms": {name: pack(term) for name, term in self.terms.items()},
             "floor_ratio": self.floor_ratio,
+            "course": None if self.course is None else self.course.to_json(),
         }
 
     @classmethod
@@ -81,6 +94,12 @@ class TaskView:
         """Inverse of ``to_json`` at float32 precision. Raises ConfigError if ``raw`` is no task view."""
         try:
             terms = {str(name): unpack(term) for name, term in raw["terms"].items()}
-            return cls(dict(raw["features"]), unpack(raw["alpha"]), terms, raw["floor_ratio"])
+            course = None if raw["course"] is None else Course.from_json(raw["course"])
+            return cls(dict(raw["features"]), unpack(raw["alpha"]), terms, raw["floor_ratio"], course)
         except (KeyError, TypeError, ValueError, AttributeError) as reason:
             raise ConfigError(f"not a task view ({reason!r})", "task view", "analyse the task again") from reason
+
+
+def _course(alpha: Array, damage: Array) -> Course:
+    """Of damages at alpha and the design's depths."""
+    return Course(np.log10(alpha), np.log10(KAPPA), damage)

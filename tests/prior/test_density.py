@@ -102,7 +102,7 @@ def test_storage_is_exact_and_other_goals_need_no_new_prediction(make_surface):
     with pytest.raises(ConfigError, match="format"):
         HyperparameterPrior.from_json({"format": 0})
     with pytest.raises(ConfigError, match="not a prior"):
-        HyperparameterPrior.from_json({"format": 1})
+        HyperparameterPrior.from_json({"format": 2})
     with pytest.raises(ConfigError, match="min_retained"):
         HyperparameterPrior(make_surface(), min_retained=1.2)
 

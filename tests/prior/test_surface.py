@@ -1,11 +1,13 @@
 """The response surface: coordinates, interpolation, redundancy of lambda > alpha, storage."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior.course import Course
 from ssdtune.prior.generic import generic_surface
 from ssdtune.prior.plane import Box, Settings, canonical, maximise
 from ssdtune.prior.surface import ResponseSurface
@@ -39,6 +41,22 @@ def test_beyond_the_map_the_ends_hold_but_coordinates_stay_apart(make_surface):
     assert len(np.unique(surface.coordinates(alpha, alpha)[:, 0])) == 4
     log_rho = np.linspace(-3.9, -0.1, 9)
     np.testing.assert_allclose(surface.coordinates(surface.alpha_at(log_rho), surface.alpha_at(log_rho))[:, 0], log_rho)
+
+
+def test_between_nodes_progress_is_that_of_the_damage(make_surface):
+    plain = make_surface()
+    cliff = (plain.log_alpha[4] + plain.log_alpha[5]) / 2
+    log_alpha = np.linspace(plain.log_alpha[0], plain.log_alpha[-1], 2001)
+    damage = np.repeat((log_alpha < cliff)[:, None], 2, axis=1)
+    surface = replace(plain, course=Course(log_alpha, np.array([-3.0, 0.0]), damage))
+    alpha = 10 ** (cliff + np.array([0.01, -0.01]))
+    before, after = np.moveaxis(surface.at(alpha, 0.1 * alpha), -1, 0)
+    ends = surface.at(surface.alpha_at(surface.log_rho[4:6]), 0.1 * surface.alpha_at(surface.log_rho[4:6]))
+    way = ends[..., 1] - ends[..., 0]
+    np.testing.assert_allclose(before, ends[..., 0] + 0.05 * way, atol=0.02 * np.abs(way).max())
+    np.testing.assert_allclose(after, ends[..., 0] + 0.95 * way, atol=0.02 * np.abs(way).max())
+    again = ResponseSurface.from_json(json.loads(json.dumps(surface.to_json())))
+    np.testing.assert_array_equal(again.at(alpha, alpha), surface.at(alpha, alpha))
 
 
 def test_json_is_exact(make_surface):
