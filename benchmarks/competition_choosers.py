@@ -48,15 +48,15 @@ def measure_choosers(replays: Sequence[Replay], best: Callable[[str, str], float
     steps = [count for _, count in choices["ptn"].values()]
     metrics["ptn.median_evaluations"] = float(np.median(steps))
     for setting, goal in SETTINGS.items():
-        design = {r.key: values_on_grid(r, goal) for r in replays}
+        grid = {r.key: values_on_grid(r, goal) for r in replays}
         found = {
             name: [regret_at(r, own[r.key][0], goal, best(setting, r.key)) for r in replays]
             for name, own in choices.items()
         }
         found["best-fixed"] = []
         for r in replays:
-            others = np.mean([design[other.key] for other in replays if other.family != r.family], axis=0)
-            found["best-fixed"].append(best(setting, r.key) - design[r.key][int(np.argmax(others))])
+            others = np.mean([grid[other.key] for other in replays if other.family != r.family], axis=0)
+            found["best-fixed"].append(best(setting, r.key) - grid[r.key][int(np.argmax(others))])
         for name, regrets in found.items():
             metrics[f"{setting}.chooser_regret.{name}"] = float(np.mean(regrets))
             metrics[f"{setting}.chooser_median_regret.{name}"] = float(np.median(regrets))

@@ -79,6 +79,7 @@ class Work:
 
     def run_round(self) -> bool:
         """Run all studies that have trials left, one after the other; whether there was one."""
+        self._read_anew()
         found = False
         for study in self._waiting():
             if study.study_name not in [each["study"] for each in self.skipped]:
@@ -90,9 +91,16 @@ class Work:
         """A row for each study that trials were run of here, and is still there."""
         from ssdtune.search.storage import load_study, study_names
 
+        self._read_anew()
         ran = {name: sum(report.ran for report in reports) for name, reports in self.reports.items()}
         here = [name for name in study_names(self.storage) if ran.get(name)]
         return [{**list_row(load_study(name, self.storage)), "ran": ran[name]} for name in here]
+
+    def _read_anew(self) -> None:
+        """Forget what was read: SQLite gives a deleted study's numbers to the next one."""
+        from ssdtune.search.trial_storage import TrialStorage
+
+        self.storage = TrialStorage(self.storage.database)
 
     def _waiting(self) -> Iterator[optuna.Study]:
         """Studies to run; a Ctrl-C is heard when one is found, as within SQLAlchemy Python may lose it."""

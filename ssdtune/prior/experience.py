@@ -20,7 +20,7 @@ import numpy as np
 from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, new_hdf5
 
-FORMAT = 2
+FORMAT = 3
 BUNDLED = Path(__file__).with_name("data") / "experience.h5"
 """The collection that the bundled mapper was fitted to."""
 

@@ -127,10 +127,6 @@ class ResponseSurface:
         assert self.log_damage is not None
         return np.stack([self.interpolate(self.log_damage, u), u[:, 1]], axis=-1)
 
-    def alpha_at(self, log_rho: ArrayLike) -> Array:
-        """The threshold that selects ``10 ** log_rho`` of the parameters (inverse of the map, clipped to its ends)."""
-        return np.asarray(10 ** np.interp(np.asarray(log_rho, float), self.log_rho, self.log_alpha))
-
     def interpolate(self, values: Array, u: Array) -> Array:
         """Bilinear interpolation of ``values`` (..., R, K) at u (n, 2); returns (..., n)."""
         row, down = _cell(self.log_rho, u[:, 0])

@@ -80,22 +80,21 @@ class TaskView:
         return cls(record.features, alpha, grid, record.floor / record.baseline[record.q_forget], course)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; arrays as base64 of little-endian float32."""
+        """Plain JSON values without the course; arrays as base64 of little-endian float32."""
         return {
             "features": {name: float(value) for name, value in self.features.items()},
             "alpha": pack(self.alpha),
             "terms": {name: pack(term) for name, term in self.terms.items()},
             "floor_ratio": self.floor_ratio,
-            "course": None if self.course is None else self.course.to_json(),
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> TaskView:
-        """Inverse of ``to_json`` at float32 precision. Raises ConfigError if ``raw`` is no task view."""
+        """Inverse of ``to_json`` at float32 precision, but for the course. Raises ConfigError if ``raw`` is no task
+        view."""
         try:
             terms = {str(name): unpack(term) for name, term in raw["terms"].items()}
-            course = None if raw["course"] is None else Course.from_json(raw["course"])
-            return cls(dict(raw["features"]), unpack(raw["alpha"]), terms, raw["floor_ratio"], course)
+            return cls(dict(raw["features"]), unpack(raw["alpha"]), terms, raw["floor_ratio"])
         except (KeyError, TypeError, ValueError, AttributeError) as reason:
             raise ConfigError(f"not a task view ({reason!r})", "task view", "analyse the task again") from reason
 

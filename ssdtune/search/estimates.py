@@ -1,6 +1,6 @@
 """A study's trials as a sampler is shown them: from memory, and stopped ones as complete where it knows no others.
 
-Samplers ask for all trials several times a trial, and each time the storage is read anew; from memory it costs nothing.
+Samplers ask for all trials several times a trial, and each time the storage is asked; from memory it costs nothing.
 TPE puts every pruned trial behind every complete one, whatever its estimate; with few complete trials it then takes bad
 ones for good. It is shown stopped trials as complete ones with their estimates as values.
 """

@@ -31,7 +31,7 @@ class Heartbeat:
             return
         self._running.add(trial_id)
         self.beat()
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             ended = threading.Event()
             weakref.finalize(self, ended.set)
             self._thread = threading.Thread(target=_go_on, args=(weakref.ref(self), self.interval, ended), daemon=True)

@@ -1,7 +1,8 @@
 """Ctrl-C at the right moment: within an evaluation at once, within the bookkeeping around it only when that is done.
 
-Optuna runs a heartbeat thread for every trial and the storage runs transactions. A KeyboardInterrupt in the middle of
-either may leave a thread that never ends, so outside an evaluation the signal is kept until the trial is written.
+The storage runs transactions, and on a plain RDBStorage Optuna runs a heartbeat thread for every trial. A
+KeyboardInterrupt in the middle of either may leave a thread that never ends, so outside an evaluation the signal is
+kept until the trial is written.
 """
 
 from __future__ import annotations

@@ -161,8 +161,8 @@ def changed_inputs(recorded: Mapping[str, str], present: Mapping[str, str]) -> l
 def release_lost_trials(study: optuna.Study) -> list[int]:
     """Mark running trials whose process is gone as interrupted; returns their numbers.
 
-    A process of this machine is asked for directly. Trials of other machines are found by Optuna's heartbeat as the
-    study runs.
+    A process of this machine is asked for directly. Trials of other machines are found by their signs of
+    life (``search.trial_storage``) as the study runs.
     """
     lost = [
         trial.number

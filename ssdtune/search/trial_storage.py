@@ -40,6 +40,9 @@ class TrialStorage(BaseStorage):
         self._searched: dict[int, float] = {}  # when a study was last searched for lost trials
         self._finished: dict[int, list[FrozenTrial]] = {}  # a study's first trials, all finished
 
+    def __reduce__(self) -> tuple[type[TrialStorage], tuple[RDBStorage]]:
+        return TrialStorage, (self.database,)
+
     @property
     def engine(self) -> sqlalchemy.Engine:
         """The database's own."""
@@ -177,6 +180,7 @@ class TrialStorage(BaseStorage):
             yield self._own[trial_id][1] if trial_id in self._own else create_trial(state=TrialState.RUNNING)
         except optuna.exceptions.UpdateFinishedTrialError:
             self._own.pop(trial_id, None)
+            self._heartbeat.stop(trial_id)
             raise
 
     def _number_of(self, study_id: int, trial_id: int) -> int:

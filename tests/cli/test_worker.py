@@ -10,6 +10,9 @@ from contextlib import suppress
 import optuna
 import pytest
 
+from ssdtune.cli.worker import Work
+from ssdtune.search.storage import open_storage
+
 
 @pytest.fixture
 def work(run):
@@ -55,6 +58,16 @@ def test_a_study_whose_inputs_changed_is_skipped_in_one_line(study, run, work, f
     told = json.loads(work("changed", "--json").out)
     assert told["studies"] == []
     assert [(each["study"], each["exit_code"]) for each in told["skipped"]] == [("changed", 3)]
+
+
+def test_a_study_that_takes_the_number_of_a_deleted_one_is_run(study, run, tmp_path):
+    run("create", study, "--name", "first", "--trials", 2)
+    work = Work(open_storage(f"sqlite:///{tmp_path}/studies.db"), (), "cpu")
+    assert work.run_round()
+    run("delete", "first", "--yes")
+    run("create", study, "--name", "second", "--trials", 3)
+    assert work.run_round()
+    assert [(row["name"], row["ran"]) for row in work.rows()] == [("second", 3)]
 
 
 def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path):

@@ -4,6 +4,7 @@ import copy
 import gc
 import itertools
 import math
+import pickle
 import threading
 import time
 
@@ -91,6 +92,22 @@ def test_a_study_in_the_place_of_a_deleted_one_has_no_trials(storage, study):
     again = optuna.create_study(storage=storage, study_name="demo")
     assert again.get_trials(deepcopy=False) == []
     assert again.ask().number == 0
+
+
+def test_a_study_can_be_pickled_while_a_trial_runs(study):
+    trial = study.ask()
+    again = pickle.loads(pickle.dumps(study))
+    assert [each.number for each in again.get_trials()] == [trial.number]
+
+
+def test_a_trial_that_was_ended_elsewhere_gives_no_more_signs_of_life(storage, study, elsewhere, statements):
+    trial = study.ask()
+    elsewhere().tell(trial.number, state=TrialState.FAIL)
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        trial.set_user_attr("late", 1)
+    statements.clear()
+    storage._heartbeat.beat()
+    assert statements == []
 
 
 def test_what_is_read_may_be_changed(storage, study):
