@@ -3,7 +3,7 @@
 Notation: (alpha, lambda) in canonical form, lambda <= alpha; SSD multiplies parameter p by min(lambda / r_p, 1) where
 r_p > alpha. With alpha' <= alpha and lambda' <= lambda no factor is larger: (alpha', lambda') is *harsher*. Quality on
 either set falls with it, so a setting's outputs lie between those of milder and of harsher trials. In the bundled
-collection 0.7 % of the settings harsher than one with retained < 0.95 had 0.95 or more again; `surprise` is the share
+collection 1.8 % of the settings harsher than one with retained < 0.95 had 0.95 or more again; `surprise` is the share
 to expect, and rises where a task's own trials are out of order.
 """
 
