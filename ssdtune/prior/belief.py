@@ -97,9 +97,10 @@ class Expert:
         count = min(self.basis, int((singular > 1e-6).sum()))
         return mean, (singular[:count, None] * directions[:count]).reshape(count, *members.shape[1:])
 
-    def foresee(self, settings: Settings) -> Field:
-        """What the expert knows of ``settings`` beforehand."""
-        u = self.surface.coordinates(settings.alpha, settings.lam)
+    def foresee(self, settings: Settings, u: Array | None = None) -> Field:
+        """What the expert knows of ``settings`` beforehand; ``u`` are their coordinates on its surface, if at hand."""
+        if u is None:
+            u = self.surface.coordinates(settings.alpha, settings.lam)
         means, basis = self._surfaces
         look_up = self.surface.interpolate
         return Field(self.surface.alike(u), look_up(means, u), look_up(basis, u), look_up(self.surface.residual_sd, u))
@@ -190,7 +191,10 @@ class Belief:
 
         Mostly as the order of the trials bounds it, and with the probability of a surprise as if nothing did.
         """
-        fields = {part.expert: part.expert.foresee(settings) for part in self._parts}
+        surfaces = {part.expert.surface for part in self._parts}
+        places = {surface: surface.coordinates(settings.alpha, settings.lam) for surface in surfaces}
+        experts = {part.expert for part in self._parts}
+        fields = {expert: expert.foresee(settings, places[expert.surface]) for expert in experts}
         low, high = self._order.bounds(settings)
         surprise = self._order.surprise
         total = np.zeros(len(settings))

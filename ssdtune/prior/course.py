@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,14 @@ class Course:
         row = _place(-self.log_alpha, -log_alpha)
         column = _place(self.log_kappa, log_kappa)
         (i, s), (j, t) = row, column
-        root = np.sqrt(self.damage)
+        root = self._root
         upper = root[i, j] * (1 - t) + root[i, j + 1] * t
         lower = root[i + 1, j] * (1 - t) + root[i + 1, j + 1] * t
         return np.asarray(upper * (1 - s) + lower * s)
+
+    @cached_property
+    def _root(self) -> Array:
+        return np.sqrt(self.damage)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; arrays as base64 of little-endian float32."""

@@ -73,20 +73,24 @@ def expected_improvement(
     first, last = np.zeros(retained.shape), np.ones(retained.shape)
     if low is not None and high is not None:
         # a belief far outside its bounds would leave nothing to truncate
-        retained = np.clip(retained, low[0] - sd, high[0] + sd)
+        retained = _between(retained, low[0] - sd, high[0] + sd)
         first, last = ndtr((low[0] - retained) / sd), ndtr((high[0] - retained) / sd)
         rest = np.minimum(rest, np.maximum((high[1] - low[1]) / np.sqrt(12), _TINY))
-    start = first if goal.min_retained <= 0 else np.clip(ndtr((goal.min_retained - retained) / sd), first, last)
-    kink = np.clip(ndtr((1 - retained) / sd), start, last)
+    start = first if goal.min_retained <= 0 else _between(ndtr((goal.min_retained - retained) / sd), first, last)
+    kink = _between(ndtr((1 - retained) / sd), start, last)
     share = max(1 - goal.retain_weight, 1e-12)
     total = np.zeros(retained.shape)
     for begin, width in ((start, kink - start), (kink, last - kink)):
-        for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-            z = ndtri(np.clip(begin + width * (node + 1) / 2, 1e-12, 1 - 1e-12))
-            missing = incumbent - goal.retain_weight * np.clip(retained + sd * z, 0, 1)
-            forgotten = remembered + slope * z
-            if low is not None and high is not None:
-                forgotten = np.clip(forgotten, low[1], high[1])
-            gain = clipped_call(1 - forgotten, rest, missing / share)
+        z = ndtri(_between(begin + width * (_NODES[:, None, None] + 1) / 2, 1e-12, 1 - 1e-12))
+        missing = incumbent - goal.retain_weight * _between(retained + sd * z, 0, 1)
+        forgotten = remembered + slope * z
+        if low is not None and high is not None:
+            forgotten = _between(forgotten, low[1], high[1])
+        for weight, gain in zip(_WEIGHTS, clipped_call(1 - forgotten, rest, missing / share), strict=True):
             total += weight / 2 * width * share * gain
     return total / np.maximum(last - first, _TINY)
+
+
+def _between(x: Array, low: Array | float, high: Array | float) -> Array:
+    """``np.clip`` without its overhead, which on a few hundred settings is most of it."""
+    return np.asarray(np.minimum(np.maximum(x, low), high))

@@ -7,6 +7,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
 from ssdtune.prior.belief import Observations
 from ssdtune.prior.density import HyperparameterPrior
@@ -131,9 +133,9 @@ class SpectrumSampler(BaseSampler):
 
     def _propose(self, study: optuna.Study, trial: FrozenTrial, box: Box) -> dict[str, float]:
         trials = _others(study, trial)
-        found = self._search(study, trials).propose(
-            _under_way(trials, trial), box, np.random.default_rng(self._seed_of(study, trial, "setting"))
-        )
+        rng = np.random.default_rng(self._seed_of(study, trial, "setting"))
+        with _blas().limit(limits=1, user_api="blas"):  # to small matrices, threads that wait for one another cost most
+            found = self._search(study, trials).propose(_under_way(trials, trial), box, rng)
         return {ALPHA: float(found.alpha[0]), LAMBDA: float(found.lam[0])}
 
     def _search(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> Search:
@@ -167,6 +169,12 @@ class SpectrumSampler(BaseSampler):
         name = "" if study.study_name.startswith("no-name-") else study.study_name
         digest = hashlib.blake2b(f"{self._seed}\n{name}\n{place}\n{what}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "little")
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    """What sets the threads of NumPy's and SciPy's libraries."""
+    return ThreadpoolController()
 
 
 def _others(study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
