@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
+from ssdtune.prior.bilinear import cell
 from ssdtune.prior.design import CHECKS, KAPPA, RHO
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.improvement import Goal
@@ -127,7 +128,7 @@ class Replay:
         """(2, n): the same at (ln rho, ln kappa)."""
         rho, kappa = np.atleast_1d(np.asarray(log_rho, float)), np.atleast_1d(np.asarray(log_kappa, float))
         nodes_rho, nodes_kappa, table = self._table
-        (i, s), (j, t) = _cell(nodes_rho, rho), _cell(nodes_kappa, kappa)
+        (i, s), (j, t) = cell(nodes_rho, rho), cell(nodes_kappa, kappa)
         inside = (
             table[:, i, j] * (1 - s) * (1 - t)
             + table[:, i + 1, j] * s * (1 - t)
@@ -175,8 +176,3 @@ def _nearest(nodes: Array, x: Array) -> NDArray[np.intp]:
 def _finer(nodes: Array) -> Array:
     place = np.arange(_REFINE * (nodes.size - 1) + 1) / _REFINE
     return np.interp(place, np.arange(nodes.size), nodes)
-
-
-def _cell(nodes: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
-    index = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)
-    return index, np.clip((x - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0, 1.0)

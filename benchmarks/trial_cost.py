@@ -10,7 +10,7 @@ evaluated in full. `slice_speedup`: the same slices, read, reconstructed and mea
 `wilcoxon.*` the same of Optuna's WilcoxonPruner. `search_overhead`: share of Optuna and the storage (SQLite) in the
 time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes; `growth.*px.search_overhead`
 is `search_overhead` with everything but the search scaled as a slice of that size is. `at_once.N_slices`: eight small
-models one after the other over all at once (vmap), which is why trials are evaluated one by one.
+models one after the other over all at once (vmap).
 With `--device cuda`: trial_cost_gpu.py, the paper's VarNet; every metric with the prefix `cuda.`.
 """
 

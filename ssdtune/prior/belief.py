@@ -191,9 +191,9 @@ class Belief:
 
         Mostly as the order of the trials bounds it, and with the probability of a surprise as if nothing did.
         """
-        surfaces = {part.expert.surface for part in self._parts}
-        places = {surface: surface.coordinates(settings.alpha, settings.lam) for surface in surfaces}
         experts = {part.expert for part in self._parts}
+        surfaces = {expert.surface for expert in experts}
+        places = {surface: surface.coordinates(settings.alpha, settings.lam) for surface in surfaces}
         fields = {expert: expert.foresee(settings, places[expert.surface]) for expert in experts}
         low, high = self._order.bounds(settings)
         surprise = self._order.surprise

@@ -26,7 +26,7 @@ from ssdtune.prior.experience import Experience, Rejected, load_collection, save
 from ssdtune.prior.making import SiteData, make_mri_task, make_site, make_vision_task
 from ssdtune.prior.processes import run_in_processes
 from ssdtune.prior.recipes import MriRecipe, Recipe, VisionRecipe
-from ssdtune.prior.view import TaskView
+from ssdtune.prior.view import TaskView, on_lines
 from ssdtune.progress import Track, silent
 from ssdtune.score import ScoreRule
 from ssdtune.scoring.evaluator import Evaluator
@@ -152,10 +152,9 @@ def damage_tables(analysis: FisherAnalysis, alpha: Array, lam: Array) -> dict[st
     """Damage terms at the design (``design_*``, (n,)) and on the mapper's grid (``grid_*``, (R, K)), each with its
     alpha; and all along the design's lines (``line_*``, places by lines) the damages by the diagonal, in whose measure
     a response is smooth."""
-    view = TaskView.of(analysis)
+    view = TaskView.on_grid(analysis)
     points = analysis.damage(alpha, lam).as_dict()
-    line_alpha = np.asarray(analysis.alpha_at(RHO), float)
-    along = analysis.damage(line_alpha[:, None], line_alpha[:, None] * KAPPA)
+    line_alpha, along = on_lines(analysis)
     return {
         "grid_alpha": view.alpha,
         **{f"grid_{name}": values for name, values in view.terms.items()},

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior.bilinear import cell, interpolate
 from ssdtune.prior.packing import pack, unpack
 
 Array = NDArray[np.float64]
@@ -59,13 +60,7 @@ class Course:
 
     def _at(self, log_alpha: Array, log_kappa: Array) -> Array:
         """(n,) square root of the damage, bilinear; beyond the ends the nearest holds."""
-        row = _place(-self.log_alpha, -log_alpha)
-        column = _place(self.log_kappa, log_kappa)
-        (i, s), (j, t) = row, column
-        root = self._root
-        upper = root[i, j] * (1 - t) + root[i, j + 1] * t
-        lower = root[i + 1, j] * (1 - t) + root[i + 1, j + 1] * t
-        return np.asarray(upper * (1 - s) + lower * s)
+        return interpolate(self._root, cell(-self.log_alpha, -log_alpha), cell(self.log_kappa, log_kappa))
 
     @cached_property
     def _root(self) -> Array:
@@ -82,10 +77,3 @@ class Course:
             return cls(*(unpack(raw[name]) for name in ("log_alpha", "log_kappa", "damage")))
         except (KeyError, TypeError, ValueError) as reason:
             raise ConfigError(f"not a course ({reason!r})", "course", "predict it again") from reason
-
-
-def _place(nodes: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
-    """Index of the cell of rising ``nodes`` (some may be level) that holds x, and the place within it, in [0, 1]."""
-    index = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)
-    width = np.maximum(nodes[index + 1] - nodes[index], 1e-12)
-    return index, np.clip((x - nodes[index]) / width, 0.0, 1.0)

@@ -60,8 +60,8 @@ def refine(respond: Callable[[Place], Array], nodes: int = NODES) -> list[Place]
     return sorted(found)
 
 
-def checks(key: str, count: int = CHECKS) -> tuple[Array, Array]:
-    """(rho, kappa), each (count,), drawn over the plane of the design by a task's key."""
+def checks(key: str) -> tuple[Array, Array]:
+    """(rho, kappa), each (CHECKS,), drawn over the plane of the design by a task's key."""
     rng = np.random.default_rng(list(key.encode()))
-    rho = np.exp(rng.uniform(np.log(RHO[0]), np.log(RHO[-1]), count))
-    return rho, np.exp(rng.uniform(np.log(KAPPA[0]), np.log(KAPPA[-1]), count))
+    rho = np.exp(rng.uniform(np.log(RHO[0]), np.log(RHO[-1]), CHECKS))
+    return rho, np.exp(rng.uniform(np.log(KAPPA[0]), np.log(KAPPA[-1]), CHECKS))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior.bilinear import cell, interpolate
 from ssdtune.prior.course import Course
 from ssdtune.prior.packing import pack, unpack
 from ssdtune.prior.plane import canonical
@@ -112,12 +113,11 @@ class ResponseSurface:
         ends it runs on at the map's mean slope, so that settings with different alpha never coincide."""
         log_alpha, log_kappa = (np.atleast_1d(each) for each in canonical(alpha, lam))
         falling, rising = self.log_alpha[::-1], self.log_rho[::-1]
-        log_alpha, log_kappa = np.broadcast_arrays(log_alpha, log_kappa)
         log_rho = np.interp(log_alpha, falling, rising)
         if self.course is not None and self.log_rho.size > 1:
-            cell, _ = _cell(self.log_rho, log_rho)
-            way = self.course.between(log_alpha, log_kappa, self.log_alpha[cell], self.log_alpha[cell + 1])
-            log_rho = self.log_rho[cell] + way * (self.log_rho[cell + 1] - self.log_rho[cell])
+            node, _ = cell(self.log_rho, log_rho)
+            way = self.course.between(log_alpha, log_kappa, self.log_alpha[node], self.log_alpha[node + 1])
+            log_rho = self.log_rho[node] + way * (self.log_rho[node + 1] - self.log_rho[node])
         slope = (self.log_rho[-1] - self.log_rho[0]) / (self.log_alpha[0] - self.log_alpha[-1])
         beyond = np.clip(log_alpha, falling[0], falling[-1]) - log_alpha
         return np.stack([log_rho + slope * beyond, log_kappa], axis=-1)
@@ -129,15 +129,7 @@ class ResponseSurface:
 
     def interpolate(self, values: Array, u: Array) -> Array:
         """Bilinear interpolation of ``values`` (..., R, K) at u (n, 2); returns (..., n)."""
-        row, down = _cell(self.log_rho, u[:, 0])
-        column, right = _cell(self.log_kappa, u[:, 1])
-        flat = values.reshape(*values.shape[:-2], self.log_rho.size * self.log_kappa.size)
-        corner = row * self.log_kappa.size + column
-        below = corner + (self.log_kappa.size if self.log_rho.size > 1 else 0)
-        beside = 1 if self.log_kappa.size > 1 else 0
-        upper = flat[..., corner] * (1 - right) + flat[..., corner + beside] * right
-        lower = flat[..., below] * (1 - right) + flat[..., below + beside] * right
-        return np.asarray(upper * (1 - down) + lower * down)
+        return interpolate(values, cell(self.log_rho, u[:, 0]), cell(self.log_kappa, u[:, 1]))
 
     def at(self, alpha: ArrayLike, lam: ArrayLike) -> Array:
         """(M, 2, n): unclipped (retained, remembered) of every member at settings."""
@@ -158,11 +150,3 @@ class ResponseSurface:
             return cls(**arrays, trust=float(values["trust"]), course=course)
         except (KeyError, TypeError, ValueError) as reason:
             raise ConfigError(f"not a response surface ({reason!r})", "prior", "predict it again") from reason
-
-
-def _cell(nodes: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
-    """Index of the cell that holds x and the place within it, in [0, 1]."""
-    if nodes.size == 1:
-        return np.zeros(x.shape, np.intp), np.zeros(x.shape)
-    index = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, nodes.size - 2)
-    return index, np.clip((x - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0, 1.0)

@@ -6,13 +6,14 @@ The grid is the same for every task: selected fraction rho and depth kappa = lam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssdtune.errors import ConfigError
+from ssdtune.fisher.damage import DamageTerms
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.prior.course import Course
 from ssdtune.prior.design import KAPPA, RHO
@@ -60,16 +61,15 @@ class TaskView:
     @classmethod
     def of(cls, analysis: FisherAnalysis, floor_ratio: float | None = None) -> TaskView:
         """The view of an analysis, without a forward pass."""
+        alpha, along = on_lines(analysis)
+        return replace(cls.on_grid(analysis), floor_ratio=floor_ratio, course=_course(alpha, along.retain_diagonal))
+
+    @classmethod
+    def on_grid(cls, analysis: FisherAnalysis) -> TaskView:
+        """What is kept of an analysis's view: all but the floor and the course."""
         alpha = np.asarray(analysis.alpha_at(GRID_RHO), float)
         terms = analysis.damage(alpha[:, None], alpha[:, None] * GRID_KAPPA).as_dict()
-        fine = np.asarray(analysis.alpha_at(RHO), float)
-        return cls(
-            analysis.features(),
-            alpha,
-            terms,
-            floor_ratio,
-            _course(fine, analysis.damage(fine[:, None], fine[:, None] * KAPPA).retain_diagonal),
-        )
+        return cls(analysis.features(), alpha, terms)
 
     @classmethod
     def of_experience(cls, record: Experience) -> TaskView:
@@ -97,6 +97,12 @@ class TaskView:
             return cls(dict(raw["features"]), unpack(raw["alpha"]), terms, raw["floor_ratio"])
         except (KeyError, TypeError, ValueError, AttributeError) as reason:
             raise ConfigError(f"not a task view ({reason!r})", "task view", "analyse the task again") from reason
+
+
+def on_lines(analysis: FisherAnalysis) -> tuple[Array, DamageTerms]:
+    """Thresholds that select the design's ``RHO`` (F,), and the damage terms (F, Q) there at its depths ``KAPPA``."""
+    alpha = np.asarray(analysis.alpha_at(RHO), float)
+    return alpha, analysis.damage(alpha[:, None], alpha[:, None] * KAPPA)
 
 
 def _course(alpha: Array, damage: Array) -> Course:

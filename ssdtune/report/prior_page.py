@@ -73,7 +73,7 @@ def regret_figure(assessment: Assessment) -> go.Figure:
             marker={"color": colour, "opacity": 0.6},
             name=name,
         )
-    figure.update_xaxes(tickangle=-40)
+    figure.update_xaxes(tickangle=-40, automargin=True)
     figure.update_yaxes(title="regret of s after the first trial", rangemode="tozero")
     return polish(figure, "Held-out regret by family", height=520)
 

@@ -34,7 +34,7 @@ def keep_view(study: optuna.Study, facts: StudyFacts, analysis: Analysis) -> Non
     """Keep in the study what the mapper sees of its task, once, where it can be learned from later."""
     if VIEW in study.user_attrs or facts.search.exponent != 1 or not isinstance(analysis, FisherAnalysis):
         return
-    view = TaskView.of(analysis)
+    view = TaskView.on_grid(analysis)
     write_packed(study, VIEW, view.to_json(), {"forget": facts.counts.get("fisher.forget")})
 
 
