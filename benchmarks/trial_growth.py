@@ -60,7 +60,7 @@ def at_once(options: argparse.Namespace, models: int = 8, repeats: int = 5) -> d
     stacked = {name: torch.stack([params[name] for params in single]) for name in single[0]}
     found = {}
     for count in (1, 8):
-        sample = next(data.batches(0, count, lambda size=count: size)).sample
+        sample = next(data.batches(0, count, lambda values, size=count: size)).sample
 
         def reconstruct(params: dict[str, torch.Tensor], sample: object = sample) -> torch.Tensor:
             return network(params, sample, network.maps(params, sample))  # type: ignore[no-any-return]

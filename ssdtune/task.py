@@ -2,14 +2,14 @@
 
 A sample is ``(inputs, target)``: ``inputs`` is a tensor or a tuple of tensors for ``model(*inputs)``, ``target`` any
 nest of tensors that ``loss`` and ``quality`` understand. A sample set is anything with ``__len__`` and ``__getitem__``
-(a ``torch.utils.data.Dataset``, a list); it may also offer ``ids`` (one name a sample) and ``fingerprint()`` (a content
-hash).
+(a ``torch.utils.data.Dataset``, a list); it may also offer iteration in order, ``ids`` (one name a sample) and
+``fingerprint()`` (a content hash).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -140,8 +140,7 @@ def batches(samples: Samples, batch_size: int, device: torch.device | str = "cpu
     indices: list[int] = []
     held: list[Any] = []
     shape: Any = None
-    for index in range(len(samples)):
-        inputs, target = samples[index]
+    for index, (inputs, target) in enumerate(each(samples)):
         sample = (inputs if isinstance(inputs, tuple) else (inputs,), target)
         this_shape = shapes_of(sample)
         if held and (len(held) == batch_size or this_shape != shape):
@@ -152,6 +151,11 @@ def batches(samples: Samples, batch_size: int, device: torch.device | str = "cpu
         held.append(sample)
     if held:
         yield _stack(indices, held, device)
+
+
+def each(samples: Samples) -> Iterator[Any]:
+    """All samples in order, as the set itself goes through them where it can."""
+    return iter(samples) if isinstance(samples, Iterable) else (samples[index] for index in range(len(samples)))
 
 
 def sample_ids(samples: Samples) -> list[str]:
@@ -165,7 +169,7 @@ def fingerprint(samples: Samples) -> str:
     own = getattr(samples, "fingerprint", None)
     if callable(own):
         return str(own())
-    return content_hash(part for index in range(len(samples)) for part in _tensor_parts(samples[index]))
+    return content_hash(part for sample in each(samples) for part in _tensor_parts(sample))
 
 
 def model_hash(model: nn.Module) -> str:

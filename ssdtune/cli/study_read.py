@@ -71,7 +71,7 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
 @storage_option
 @json_option
 def best(name: str, storage: str | None, as_json: bool) -> None:
-    """Show a study's best feasible trial, before and after; without one, the trial nearest to feasible."""
+    """Show a study's best feasible trial, before and after; without one, the nearest, which may be an estimate."""
     study = open_study(name, storage)
     if as_json:
         print_json(best_document(study))
@@ -90,20 +90,20 @@ def rescore(name: str, retain_weight: float, min_retained: float | None, storage
     from dataclasses import replace
 
     from ssdtune.search.facts import read_facts
-    from ssdtune.search.records import best_of, scored_trials
+    from ssdtune.search.records import scored_trials
 
     study = open_study(name, storage)
     facts = read_facts(study)
     least = facts.rule.min_retained if min_retained is None else min_retained
     rule = replace(facts.rule, retain_weight=retain_weight, min_retained=least)
     scored = scored_trials(study, rule)
-    found = _some_best(best_of(scored), name)
+    found = _leading(scored, name)
     if as_json:
         trials = [_score_row(item) for item in scored]
         document = _document(found, facts)
         print_json({"retain_weight": retain_weight, "min_retained": least, "best": document, "trials": trials})
         return
-    own = _some_best(best_of(scored_trials(study)), name)
+    own = _leading(scored_trials(study), name)
     click.echo(f"best under retain_weight {retain_weight:g}, min_retained {least:g}: {_in_words(found)}")
     click.echo(f"best under the study's retain_weight {facts.rule.retain_weight:g}: {_in_words(own)}")
     _print_top(scored, "best trials under the new weight")
@@ -152,19 +152,21 @@ def list_row(study: optuna.Study) -> dict[str, Any]:
 def best_document(study: optuna.Study) -> dict[str, Any]:
     """The best trial as plain JSON values, with the untouched model's and the oracle's measures."""
     from ssdtune.search.facts import read_facts
-    from ssdtune.search.records import best_of, scored_trials
+    from ssdtune.search.records import scored_trials
 
-    found = _some_best(best_of(scored_trials(study)), study.study_name)
+    found = _leading(scored_trials(study), study.study_name)
     return {"study": study.study_name, **_document(found, read_facts(study))}
 
 
 def print_best(study: optuna.Study) -> None:
     """The best trial in one line, and its measures beside the untouched model's."""
-    from ssdtune.search.records import best_of, scored_trials
+    from ssdtune.search.records import scored_trials
 
-    found = _some_best(best_of(scored_trials(study)), study.study_name)
+    found = _leading(scored_trials(study), study.study_name)
     if not found.score.feasible:
         click.echo("no feasible trial yet; the nearest is")
+    elif found.estimated:
+        click.echo("no trial beats the untouched model yet; the nearest is")
     click.echo(_in_words(found))
     print_before_after(study, found)
 
@@ -184,7 +186,10 @@ def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
     print_table(["measure", "before", "after", "change"] + (["oracle"] if facts.oracle else []), rows)
 
 
-def _some_best(found: ScoredTrial | None, name: str) -> ScoredTrial:
+def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
+    from ssdtune.search.records import leading
+
+    found = leading(scored)
     if found is None:
         raise ConfigError("no finished trial yet", f"study '{name}'", f"run it with: ssdtune study run {name}")
     return found
@@ -202,6 +207,7 @@ def _in_words(item: ScoredTrial) -> str:
         f"trial {item.number}: alpha {setting.alpha:.6g}, lambda {setting.lam:.6g}, score {score.value:.4f}, "
         f"retained {score.retained:.4f}, remembered {score.remembered:.4f}"
         + ("" if score.feasible else f", infeasible by {score.violation:.4f}")
+        + (", estimated, as it was stopped early" if item.estimated else "")
     )
 
 

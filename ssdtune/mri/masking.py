@@ -6,7 +6,7 @@ own (1 where a column was measured) was undersampled at the scanner: it keeps th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,7 +43,7 @@ class VarNetInputs:
         from fastmri.data.transforms import VarNetDataTransform
         from fastmri.models.varnet import SensitivityModel
 
-        self._undersample = VarNetDataTransform(mask_function(mask))
+        self._undersample = VarNetDataTransform(OncePerVolume(mask_function(mask)))
         self._as_measured = VarNetDataTransform()
         # stock code keeps the rule for the centre in this module; its network is not used
         self._centre = SensitivityModel(chans=1, num_pools=1)
@@ -71,7 +71,7 @@ class UnetInputs:
     def __init__(self, mask: MaskSection) -> None:
         from fastmri.data.transforms import UnetDataTransform
 
-        self._undersample = UnetDataTransform("multicoil", mask_function(mask))
+        self._undersample = UnetDataTransform("multicoil", OncePerVolume(mask_function(mask)))
         self._as_measured = UnetDataTransform("multicoil")
 
     def __call__(
@@ -85,6 +85,22 @@ class UnetInputs:
         transform = self._undersample if own_mask is None else self._as_measured
         sample = transform(_measured(kspace, own_mask), own_mask, image, attributes, file_name, 0)
         return sample.image, sample.mean, sample.std
+
+
+class OncePerVolume:
+    """A fastMRI mask function that does not draw a mask again while it is asked for the same one."""
+
+    def __init__(self, draw: Callable[..., tuple[Tensor, int]]) -> None:
+        self._draw = draw
+        self._asked: tuple[Any, ...] | None = None
+        self._drawn: tuple[Tensor, int] | None = None
+
+    def __call__(self, shape: Sequence[int], offset: int | None = None, seed: Any = None) -> tuple[Tensor, int]:
+        asked = (tuple(shape), offset, seed)
+        if self._drawn is None or seed is None or asked != self._asked:
+            self._asked, self._drawn = asked, self._draw(shape, offset, seed)
+        mask, centre = self._drawn
+        return mask.clone(), centre  # fastMRI writes the padding into it
 
 
 INPUTS: dict[str, type[VarNetInputs] | type[UnetInputs]] = {"varnet": VarNetInputs, "unet": UnetInputs}

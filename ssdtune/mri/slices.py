@@ -1,14 +1,16 @@
 """Slices of fastMRI files as samples: masked k-space for a VarNet, a zero-filled image for a U-Net.
 
-One slice is in memory at a time, and no file stays open, so a set may be larger than memory and go to other processes.
+One slice is in memory at a time, and no file stays open after it, so a set may be larger than memory and go to other
+processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +26,8 @@ from ssdtune.progress import Track, silent
 from ssdtune.studyfile import MaskSection
 
 if TYPE_CHECKING:
+    import h5py
+
     from ssdtune.mri.varnet import Architecture
 
 Item = tuple[tuple[Tensor, ...], dict[str, Tensor]]
@@ -71,11 +75,9 @@ class _CleanTargets:
     maximum: str
     ids: tuple[str, ...]
 
-    def read(self, number: int) -> dict[str, Tensor]:
-        import h5py
-
-        with h5py.File(self.path, "r") as file:
-            return {"clean": _image(file[self.dataset][number]), "clean_max": _scalar(file.attrs[self.maximum])}
+    def read(self, file: h5py.File, number: int) -> dict[str, Tensor]:
+        """One slice's, from the file at ``path``, which is open."""
+        return {"clean": _image(file[self.dataset][number]), "clean_max": _scalar(file.attrs[self.maximum])}
 
 
 class KspaceSlices:
@@ -98,8 +100,10 @@ class KspaceSlices:
         self.mask = mask
         self.architecture = architecture
         self._clean = tuple(clean)
-        self._dataset = slice_dataset([report.path for report in self.reports])
         self._places = [(file, number) for file, report in enumerate(self.reports) for number in range(report.slices)]
+        dataset = slice_dataset([report.path for report in self.reports])
+        metadata = {sample.fname: sample.metadata for sample in dataset.raw_samples}
+        self._metadata = [metadata[report.path.absolute()] for report in self.reports]
         self._inputs: Inputs = INPUTS[architecture](mask)
         self._refuse_empty_masks()
 
@@ -107,19 +111,41 @@ class KspaceSlices:
         return len(self._places)
 
     def __iter__(self) -> Iterator[Item]:
-        return (self[index] for index in range(len(self)))
+        """All slices in order; each file is opened once."""
+        for file, report in enumerate(self.reports):
+            yield from self._items(file, range(report.slices))
 
     def __getitem__(self, index: int, /) -> Item:
         file, number = self._places[index]
+        return next(self._items(file, [number]))
+
+    def _items(self, file: int, numbers: Iterable[int]) -> Iterator[Item]:
+        name = self.reports[file].path.name
+        for kspace, own_mask, image, attributes, target in self._read(file, numbers):
+            yield self._inputs(kspace, own_mask, image, attributes, name), target
+
+    def _read(self, file: int, numbers: Iterable[int]) -> Iterator[tuple[Any, ...]]:
+        """(k-space, the file's own mask, image, attributes, target) of slices of one file, which is open meanwhile."""
+        import h5py
+
+        path, clean, number = self.reports[file].path, self._clean[file] if self._clean else None, 0
         try:
-            kspace, own_mask, image, attributes, file_name, _ = self._dataset[index]
-            target = {"image": _image(image), "max": _scalar(attributes[TARGET_MAX])}
-            if self._clean:
-                target |= self._clean[file].read(number)
+            with ExitStack() as stack:
+                opened = stack.enter_context(h5py.File(path, "r"))
+                apart = clean is not None and clean.path != path
+                beside = stack.enter_context(h5py.File(clean.path, "r")) if clean and apart else opened
+                own_mask = np.asarray(opened["mask"]) if "mask" in opened else None
+                attributes = dict(opened.attrs) | self._metadata[file]
+                kspace, images = opened["kspace"], opened[TARGET]
+                for number in numbers:
+                    image = images[number]
+                    target = {"image": _image(image), "max": _scalar(attributes[TARGET_MAX])}
+                    if clean is not None:
+                        target |= clean.read(beside, number)
+                    yield kspace[number], own_mask, image, attributes, target
         except (OSError, KeyError) as reason:
             what = f"slice {number} can no longer be read"
-            raise DataError(what, self.reports[file].path, "keep the files of a study in place") from reason
-        return self._inputs(kspace, own_mask, image, attributes, file_name), target
+            raise DataError(what, path, "keep the files of a study in place") from reason
 
     @property
     def ids(self) -> list[str]:
@@ -135,7 +161,7 @@ class KspaceSlices:
     @property
     def anatomies(self) -> list[str]:
         """The ``acquisition`` of each slice's file, as near as fastMRI's files come to naming anatomy and contrast."""
-        return [str(sample.metadata.get("acquisition", "")) for sample in self._dataset.raw_samples]
+        return [str(self._metadata[file].get("acquisition", "")) for file, _ in self._places]
 
     @property
     def has_clean(self) -> bool:
@@ -164,10 +190,8 @@ class KspaceSlices:
         return content_hash(parts)
 
     def _refuse_empty_masks(self) -> None:
-        first = 0
-        for report in self.reports:
-            size, metadata = report.kspace_size, self._dataset.raw_samples[first].metadata
-            first += report.slices
+        for report, metadata in zip(self.reports, self._metadata, strict=True):
+            size = report.kspace_size
             if report.own_mask or size is None:
                 continue
             lines = sampled_lines(self.mask, size[1], report.path.name)

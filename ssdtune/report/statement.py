@@ -18,16 +18,17 @@ _SHORT = 12
 
 def finding(view: StudyView) -> str:
     """One or two sentences: the best setting and what it does, or that there is none yet."""
-    best = view.best
+    best = view.leading
     if best is None:
         return "No trial has finished yet."
     score, where = best.score, f"alpha {best.setting.alpha:.4g}, lambda {best.setting.lam:.4g} (trial {best.number})"
     if not score.feasible:
+        about = "about " if best.estimated else ""
         return (
             f"No trial yet keeps the {view.facts.rule.min_retained:.0%} of retain quality asked for; the nearest, "
-            f"{where}, keeps {score.retained:.1%}."
+            f"{where}, keeps {about}{score.retained:.1%}."
         )
-    if score.value <= view.untouched.value:
+    if best.estimated or score.value <= view.untouched.value:
         return f"No feasible trial beats the untouched model yet (score {view.untouched.value:.3f})."
     oracle = f", the oracle {view.oracle.value:.3f}" if view.oracle is not None else ""
     return (

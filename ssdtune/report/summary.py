@@ -21,8 +21,8 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
     """The summary of a study.
 
     files : what the run has written, by role (``"checkpoint"``, ``"storage"``, ...).
-    ``best`` is None before the first trial; ``measures`` hold means by ``{set}_{measure}`` of the original model, the
-    best trial and the oracle (empty where there is none), None where a value is not finite.
+    ``best`` is None before a trial was evaluated in full; ``measures`` hold means by ``{set}_{measure}`` of the
+    original model, the best trial and the oracle (empty where there is none), None where a value is not finite.
     """
     facts, rule = view.facts, view.facts.rule
     return {

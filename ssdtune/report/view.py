@@ -10,7 +10,7 @@ import optuna
 from ssdtune.score import Score
 from ssdtune.search.facts import StudyFacts, as_number, read_facts
 from ssdtune.search.prior import StudyPrior, read_prior
-from ssdtune.search.records import Counts, ScoredTrial, best_of, count_trials, measures_of, scored_trials
+from ssdtune.search.records import Counts, ScoredTrial, best_of, count_trials, leading, measures_of, scored_trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,13 @@ class StudyView:
 
     @cached_property
     def best(self) -> ScoredTrial | None:
-        """The best feasible trial; without one, the trial nearest to feasible; None before the first trial."""
+        """The best feasible trial; without one, the nearest to feasible; None before one was evaluated in full."""
         return best_of(self.trials)
+
+    @cached_property
+    def leading(self) -> ScoredTrial | None:
+        """The best; without one, the trial whose estimate is the nearest; None before the first trial."""
+        return leading(self.trials)
 
     @cached_property
     def untouched(self) -> Score:

@@ -6,6 +6,7 @@ in parts if asked to, and adds up what they cost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdtune.evaluation import DEFAULT_BATCH_SIZE, Measures, finite_rows
+from ssdtune.device import keep_freed_memory
+from ssdtune.evaluation import Measures, finite_rows
 from ssdtune.progress import Track, silent
 from ssdtune.scoring.account import Account
 from ssdtune.scoring.order import stratified_order
@@ -23,6 +25,8 @@ from ssdtune.task import Task, model_hash
 Say = Callable[[str], None]
 
 _SHARE = 0.5  # of the free memory that prepared data may take
+_MOST = 64  # slices at once
+_ON_CPU, _ELSEWHERE = 2**19, 2**23  # values of input at once: with more, a CPU's cache misses cost what batches gain
 _NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
@@ -50,24 +54,30 @@ class AsItIs:
 class Evaluator:
     """Evaluates a task's model under many parameters.
 
-    batch_size : slices at once; halved, which ``say`` is told, where the device's memory does not hold them.
+    batch_size : slices at once, by default by their size; halved, which ``say`` is told, where the device's memory does
+    not hold them.
     dtype : what the networks compute in, for models that have a quick form (``mri.reconstructor``).
     memory_budget : bytes that prepared data may take on the device; default half of what is free. Sensitivity maps of
-    the untouched model, once made, are kept as far as it goes.
+    the untouched model, once made, are kept as far as it goes. On a CPU the process keeps freed memory from now on.
     """
 
     def __init__(
         self,
         task: Task,
         *,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         dtype: torch.dtype = torch.float32,
         memory_budget: float | None = None,
         say: Say = lambda words: None,
     ) -> None:
-        self.task, self.batch_size, self.say = task, batch_size, say
+        self.task, self.say = task, say
         self.account = Account()
         self._device = torch.device(task.device)
+        self.batch_size = self._last = _MOST if batch_size is None else batch_size
+        by_size = _ON_CPU if self._device.type == "cpu" else _ELSEWHERE
+        self._values = by_size if batch_size is None else math.inf
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self._budget = free_memory(self._device) * _SHARE if memory_budget is None else memory_budget
         self.identity = {**task.identity, "model": model_hash(task.model)}
         self._sets: dict[str, PreparedSet] = {}
@@ -100,6 +110,21 @@ class Evaluator:
             if made.home != self._device.type:
                 self.say(f"the {name} set does not fit in memory beside the model: kept in {made.home}")
         return self._sets[name]
+
+    def batch_of(self, values: int) -> int:
+        """Slices at once, where the first input of each has so many values."""
+        self._last = max(1, int(min(self.batch_size, self._values / values)))
+        return self._last
+
+    def halve(self) -> bool:
+        """A smaller batch than the last one, for which memory ran out; False if there is none."""
+        if self._last == 1:
+            return False
+        self.batch_size = self._last // 2
+        self.say(f"out of memory on {self.task.device}: going on with batches of {self.batch_size}")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
 
     @property
     def slices(self) -> int:
@@ -166,11 +191,11 @@ class Measured:
         with torch.no_grad():
             while self.done[name] < stop:
                 try:
-                    for batch in data.batches(self.done[name], stop, lambda: self._evaluator.batch_size):
+                    for batch in data.batches(self.done[name], stop, self._evaluator.batch_of):
                         self._measure(name, data, batch)
                     self.done[name] = stop
                 except (RuntimeError, MemoryError) as reason:
-                    if not _is_out_of_memory(reason) or not self._halve():
+                    if not _is_out_of_memory(reason) or not self._evaluator.halve():
                         raise
 
     def finish(self, track: Track = silent) -> None:
@@ -213,17 +238,6 @@ class Measured:
                 kept = np.where(finite, column.double().cpu().numpy(), np.nan)
                 self.columns[name].setdefault(measure, np.full(len(data), np.nan))[batch.places] = kept
         evaluator.account.slices += len(batch.places)
-
-    def _halve(self) -> bool:
-        """A smaller batch after memory ran out; False if there is none."""
-        evaluator = self._evaluator
-        if evaluator.batch_size == 1:
-            return False
-        evaluator.batch_size //= 2
-        evaluator.say(f"out of memory on {evaluator.task.device}: going on with batches of {evaluator.batch_size}")
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return True
 
 
 def _is_out_of_memory(reason: BaseException) -> bool:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ssdtune.task import Samples, move, shapes_of
+from ssdtune.task import Samples, each, move, shapes_of
 
 Params = Mapping[str, Tensor]
 DEFAULT_BUDGET = 4 * 2**30  # bytes, where the free memory is not known
@@ -55,10 +55,11 @@ class PreparedBatch(NamedTuple):
 class _Group:
     """All slices of one shape; ``places`` are rising, ``kept`` (sample, target) of them, stacked, or None.
 
-    ``maps`` are the untouched model's, where ``mapped`` (bool) says so.
+    ``maps`` are the untouched model's, where ``mapped`` (bool) says so. ``values`` are those of a slice's first input.
     """
 
     places: np.ndarray
+    values: int
     kept: Any
     mapped: np.ndarray
     maps: Tensor | None = None
@@ -89,8 +90,11 @@ class PreparedSet:
     def __len__(self) -> int:
         return len(self.order)
 
-    def batches(self, start: int, stop: int, size: Callable[[], int]) -> Iterator[PreparedBatch]:
-        """The slices at places ``start`` to ``stop`` of the order; ``size()`` is asked before every batch."""
+    def batches(self, start: int, stop: int, size: Callable[[int], int]) -> Iterator[PreparedBatch]:
+        """The slices at places ``start`` to ``stop`` of the order.
+
+        ``size`` is asked before every batch how many slices it is to have, given the values of one's first input.
+        """
         found = self._cut(start, stop, size)
         return found if self.home == self.device.type else _ahead(found, self.device)
 
@@ -114,23 +118,27 @@ class PreparedSet:
         for group in self.groups:
             group.mapped[:] = False
 
-    def _cut(self, start: int, stop: int, size: Callable[[], int]) -> Iterator[PreparedBatch]:
+    def _cut(self, start: int, stop: int, size: Callable[[int], int]) -> Iterator[PreparedBatch]:
         for group in self.groups:
             first, last = (int(np.searchsorted(group.places, place)) for place in (start, stop))
             while first < last:
-                end = min(first + size(), last)
+                end = min(first + size(group.values), last)
                 places = group.places[first:end]
                 if group.kept is not None:
                     sample, target = _cut(group.kept, slice(first, end))
                 else:
-                    sample, target = self._prepare([self._sample(int(place)) for place in places])
+                    sample, target = self._prepare(
+                        [_as_sample(self.samples[int(self.order[place])]) for place in places]
+                    )
                 maps = group.maps[first:end] if group.maps is not None and group.mapped[first:end].all() else None
                 yield PreparedBatch(places, sample, target, maps)
                 first = end
 
     def _read_all(self) -> list[_Group]:
-        """Read every slice once, in order; keep what fits."""
+        """Read every slice once, in the set's own order, in which files follow one another; keep what fits."""
+        place_of = np.argsort(self.order)
         places: dict[Any, list[int]] = {}
+        values: dict[Any, int] = {}
         held: dict[Any, list[Any]] = {}
         parts: dict[Any, list[Any]] = {}
 
@@ -141,21 +149,23 @@ class PreparedSet:
                 parts.setdefault(shape, []).append(part if self.home != "host" else _map(_pinned, part))
             held[shape] = []
 
-        for place in range(len(self.order)):
-            sample = self._sample(place)
+        for index, sample in enumerate(map(_as_sample, each(self.samples))):
             shape = shapes_of(sample)
-            places.setdefault(shape, []).append(place)
+            places.setdefault(shape, []).append(int(place_of[index]))
+            values.setdefault(shape, sample[0][0].numel())
             held.setdefault(shape, []).append(sample)
             if len(held[shape]) == _STEP:
                 keep(shape)
-                self._move_home(self.bytes / (place + 1) * len(self.order), parts)
+                self._move_home(self.bytes / (index + 1) * len(self.order), parts)
         for shape in places:
             keep(shape)
         self._move_home(self.bytes, parts)
-        return [
-            _Group(np.array(found), _join(parts.pop(shape, None)), np.zeros(len(found), bool))
-            for shape, found in places.items()
-        ]
+        groups = []
+        for shape, found in places.items():
+            rising = np.argsort(found)
+            kept = _join(parts.pop(shape, None), torch.from_numpy(rising))
+            groups.append(_Group(np.array(found)[rising], values[shape], kept, np.zeros(len(found), bool)))
+        return groups
 
     def _move_home(self, expected: float, parts: dict[Any, list[Any]]) -> None:
         """Leave the device, or memory altogether, as soon as the set is seen not to fit."""
@@ -164,10 +174,6 @@ class PreparedSet:
             self.home = "host" if roomy else "files"
             for shape, held in parts.items():
                 parts[shape] = [_map(_pinned, part) for part in held] if roomy else []
-
-    def _sample(self, place: int) -> tuple[tuple[Any, ...], Any]:
-        inputs, target = self.samples[int(self.order[place])]
-        return (inputs if isinstance(inputs, tuple) else (inputs,)), target
 
     def _prepare(self, held: list[Any]) -> tuple[Any, Any]:
         """(sample, target) of slices of one shape, stacked and prepared on the device."""
@@ -246,17 +252,17 @@ def _pinned(value: Tensor) -> Tensor:
     return value.cpu().pin_memory()
 
 
-def _join(parts: list[Any] | None) -> Any:
-    """Nests of one form as one, stacked; None of none."""
+def _join(parts: list[Any] | None, order: Tensor) -> Any:
+    """Nests of one form as one, stacked, in another order; None of none."""
     if not parts:
         return None
     first = parts[0]
     if isinstance(first, Tensor):
-        joined = torch.cat(parts)
+        joined = torch.cat(parts)[order.to(first.device)]
         return joined.pin_memory() if first.is_pinned() else joined
     if isinstance(first, Mapping):
-        return {key: _join([part[key] for part in parts]) for key in first}
-    values = [_join(list(column)) for column in zip(*parts, strict=True)]
+        return {key: _join([part[key] for part in parts], order) for key in first}
+    values = [_join(list(column), order) for column in zip(*parts, strict=True)]
     return type(first)(*values) if hasattr(first, "_fields") else type(first)(values)
 
 
@@ -277,3 +283,8 @@ def _as_tuples(nest: Any) -> Any:
     if isinstance(nest, list):
         return tuple(_as_tuples(value) for value in nest)
     return nest
+
+
+def _as_sample(item: Any) -> tuple[tuple[Any, ...], Any]:
+    inputs, target = item
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), target

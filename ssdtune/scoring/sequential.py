@@ -1,9 +1,10 @@
-"""Whether a trial needs its remaining slices: a bound on its score against the best trial so far, after every look.
+"""Whether a trial needs its remaining slices: a bound on its score against the best so far, after every look.
 
-Looks come after 8 slices a set and then after half as many more each time. At each, the means of the retain and the
-forget set are estimated (``estimate``) with the untouched model and the best trial as controls, which makes the
-comparison a paired one. The trial stops where even the favourable end of its interval is not good enough. A one-sided
-level of 1e-3 a look keeps the chance to lose a true best under 1 % over all looks (``benchmarks/trial_cost.py``).
+The best so far is the best feasible trial, or the untouched model where that is better. Looks come after 8 slices a
+set and then after half as many more each time. At each, the means of the retain and the forget set are estimated
+(``estimate``) with the untouched model and the best trial as controls, which makes the comparison a paired one. The
+trial stops where even the favourable end of its interval is not good enough. A one-sided level of 1e-3 a look keeps the
+chance to lose a true best under 1 % over all looks (``benchmarks/trial_cost.py``).
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ Reason = Literal["infeasible", "worse"]
 
 @dataclass(frozen=True)
 class Standing:
-    """The best trial so far, fully evaluated.
+    """The one to beat: the best feasible trial so far, fully evaluated, or the untouched model, feasible too.
 
-    columns : by set, (n,) its qualities in scoring order, where known. label : which trial it is.
+    columns : by set, (n,) a trial's qualities in scoring order, where known. label : which it is.
     """
 
     score: Score
@@ -38,12 +39,8 @@ class Standing:
     label: Hashable = None
 
     def beaten_by(self, other: Score) -> bool:
-        """Whether ``other`` is the better trial: feasible before infeasible, then by score or by violation."""
-        if self.score.feasible != other.feasible:
-            return other.feasible
-        if other.feasible:
-            return other.value > self.score.value
-        return (other.violation, -other.value) < (self.score.violation, -self.score.value)
+        """Whether ``other`` is feasible and has the higher score."""
+        return other.feasible and other.value > self.score.value
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def look(
     found: Measured,
     controls: dict[str, np.ndarray],
     rule: ScoreRule,
-    best: Standing | None,
+    best: Standing,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> Verdict:
     """Judge a trial from the slices measured so far.
@@ -71,19 +68,16 @@ def look(
         for name, moved in zip((RETAIN, FORGET), shift, strict=True)
         for estimate in [estimate_mean(found.quality(name), controls[name], slice(0, found.done[name]))]
     )
-    return Verdict(retain, forget, None if best is None else stop_reason(retain, forget, rule, best.score))
+    return Verdict(retain, forget, stop_reason(retain, forget, rule, best.score))
 
 
 def stop_reason(
     retain: Estimate, forget: Estimate, rule: ScoreRule, best: Score, level: float = LEVEL
 ) -> Reason | None:
-    """Why a trial with these estimates is clearly not better than ``best``; None where it may be."""
-    most_retained = rule(retain.mean + _finite(retain.half_width(level)), forget.mean)
-    if not most_retained.feasible and (best.feasible or most_retained.violation > best.violation):
+    """Why a trial with these estimates is clearly not better than ``best``, which is feasible; None where it may be."""
+    if not rule(retain.mean + _finite(retain.half_width(level)), forget.mean).feasible:
         return "infeasible"
-    if best.feasible and _highest(retain, forget, rule, level) < best.value:
-        return "worse"
-    return None
+    return "worse" if _highest(retain, forget, rule, level) < best.value else None
 
 
 def _highest(retain: Estimate, forget: Estimate, rule: ScoreRule, level: float) -> float:

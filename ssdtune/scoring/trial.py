@@ -34,14 +34,14 @@ class Scored:
 
 
 class TrialScorer:
-    """Scores settings one after the other; knows the best of them.
+    """Scores settings one after the other; knows the best of them, which at first is to leave the model as it is.
 
     evaluator : of the task. rule : the study's score. stop_early : whether trials may end before their last slice.
     """
 
     def __init__(self, evaluator: Evaluator, rule: ScoreRule, *, stop_early: bool = True) -> None:
         self.evaluator, self.rule, self.stop_early = evaluator, rule, stop_early
-        self.best: Standing | None = None
+        self.best = Standing(rule(rule.q_retain, rule.q_forget), label="untouched")
         self._best_params: Callable[[], Params] | None = None
         self._shift: dict[str, float] = {}
 
@@ -59,13 +59,13 @@ class TrialScorer:
         ``params`` makes its parameters: its slices are then measured before it is first compared with, as if it had
         been run here. ``label`` says which trial it is.
         """
-        if self.best is None or (self.best.beaten_by(score) and self.best.label != label):
+        if self.best.beaten_by(score) and self.best.label != label:
             self.best, self._best_params = Standing(score, label=label), params
 
     def __call__(self, params: Params) -> Scored:
         """Measure one setting; as its score is known, it is for ``stand_against`` or ``keep`` to make it the best."""
         found = self.evaluator.start(params)
-        reason = self._until_decided(found) if self.stop_early and self.best is not None else None
+        reason = self._until_decided(found) if self.stop_early else None
         if reason is None and not found.broken:
             found.finish()
         else:
@@ -75,13 +75,13 @@ class TrialScorer:
 
     def keep(self, scored: Scored, score: Score, label: Hashable = None) -> None:
         """Take a complete trial for the best if it is."""
-        if scored.stopped is None and (self.best is None or self.best.beaten_by(score)):
+        if scored.stopped is None and self.best.beaten_by(score):
             self.best, self._best_params = Standing(score, dict(scored.columns), label), None
 
     def controls(self, name: str) -> np.ndarray:
         """(k, N) known qualities of a set: the untouched model's, and the best trial's where at hand."""
         known = [self.evaluator.untouched().quality(name)]
-        if self.best is not None and name in self.best.columns:
+        if name in self.best.columns:
             known.append(self.best.columns[name])
         return np.array(known)
 
@@ -90,7 +90,7 @@ class TrialScorer:
         return self._shift.get(f"{RETAIN}_{quality}", 0.0), self._shift.get(f"{FORGET}_{quality}", 0.0)
 
     def _measure_the_best(self) -> None:
-        if self.best is not None and self._best_params is not None:
+        if self._best_params is not None:
             found = self.evaluator.start(self._best_params())
             for name in (RETAIN, FORGET):
                 found.extend(name, len(self.evaluator.prepared(name)))

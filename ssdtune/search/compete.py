@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import optuna
 
 from ssdtune.errors import ConfigError, StorageError
-from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.progress import Track, silent
 from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.search.facts import StudyFacts, read_facts
@@ -135,7 +134,7 @@ def run_competition(
     analysis: Analysis,
     trials: int,
     *,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int | None = None,
     on_study: OnStudy | None = None,
     track: Track = silent,
 ) -> None:

@@ -32,16 +32,19 @@ class Measurement:
 
 
 class Plain:
-    """Every slice of every set, with nothing taken from an earlier trial."""
+    """Every slice of every set, with nothing taken from an earlier trial.
 
-    def __init__(self, task: Task, batch_size: int) -> None:
-        self.task, self.batch_size = task, batch_size
+    Each slice alone, so that what it gives does not depend on its neighbours.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
     def __call__(self, analysis: Analysis, setting: Setting) -> Measurement:
         started = time.perf_counter()
         params = _dampened(analysis, setting, self.task)
         dampened = time.perf_counter()
-        measures = evaluate(self.task, params, batch_size=self.batch_size)
+        measures = evaluate(self.task, params, batch_size=1)
         done = time.perf_counter()
         broken = [name for name in measures.values if not math.isfinite(measures.quality(name))]
         slices = sum(len(next(iter(columns.values()))) for columns in measures.values.values())

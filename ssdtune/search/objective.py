@@ -11,7 +11,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.errors import TrialError
-from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
 from ssdtune.search.measuring import Fast, Measurement, Plain
@@ -73,7 +72,6 @@ class Objective:
         sampler: ReproducibleSampler | None = None,
         worker: str = "",
         interrupts: Interrupts | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
         fast: Fast | None = None,
     ) -> None:
         self.task, self.analysis, self.facts, self.memo = task, analysis, facts, memo
@@ -81,7 +79,7 @@ class Objective:
         self.sampler, self.worker, self.fast = sampler, worker, fast
         self.budget, self.interrupts = budget, interrupts or Interrupts()
         self.current = -1  # number of the trial under way or last run
-        self._plain = Plain(task, batch_size)
+        self._plain = Plain(task)
         self._stopped: dict[Dampening, dict[str, Any]] = {}  # trials stopped early, by what they do
         self._scored: dict[int, ScoredTrial] = {}  # the study's finished trials by number
         self._idle_since = time.perf_counter()

@@ -106,6 +106,15 @@ def best_of(scored: list[ScoredTrial]) -> ScoredTrial | None:
     return min(scored, key=lambda item: (item.score.violation, -item.score.value), default=None)
 
 
+def leading(scored: list[ScoredTrial]) -> ScoredTrial | None:
+    """The best, if any trial was evaluated in full; else the one that its estimate shows nearest to it.
+
+    All trials are estimates where none came near being feasible and better than the untouched model.
+    """
+    near = min(scored, key=lambda item: (max(item.score.violation, 0.0), -item.score.value), default=None)
+    return best_of(scored) or near
+
+
 def find_trial(study: optuna.Study, number: int) -> ScoredTrial:
     """A finished trial by number.
 
@@ -132,6 +141,7 @@ def trial_record(item: ScoredTrial) -> dict[str, Any]:
         "remembered": item.score.remembered,
         "feasible": item.score.feasible,
         "violation": item.score.violation,
+        "estimated": item.estimated,
         "recorded": recorded(trial),
     }
 

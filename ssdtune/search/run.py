@@ -14,7 +14,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.errors import DataError
-from ssdtune.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.prior.improvement import Goal
 from ssdtune.progress import Track, silent
 from ssdtune.scoring.evaluator import Evaluator, Say
@@ -45,7 +44,7 @@ def run_study(
     *,
     trials: int | None = None,
     memo: Memo | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
+    batch_size: int | None = None,
     exact: bool = False,
     stop_early: bool = True,
     precision: Precision = "auto",
@@ -62,8 +61,8 @@ def run_study(
 
     exact : evaluate every slice of every trial, one by one, the plain way; nothing is reused. stop_early : whether
     trials that are clearly not the best may end before their last slice (not for samplers that learn nothing of them).
-    precision : see ``scoring.precision``. evaluator : data prepared for another study on the same inputs; prepared
-    anew, which ``say`` is told, if model or data are not those.
+    batch_size : see ``scoring.evaluator``. precision : see ``scoring.precision``. evaluator : data prepared for another
+    study on the same inputs; prepared anew, which ``say`` is told, if model or data are not those.
 
     Raises
     ------
@@ -100,7 +99,6 @@ def run_study(
         sampler=sampler,
         worker=worker,
         interrupts=interrupts,
-        batch_size=1 if exact else batch_size,  # alone, so that a slice's number does not depend on its neighbours
         fast=fast,
     )
     with storage_errors():

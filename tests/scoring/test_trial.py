@@ -28,18 +28,10 @@ def test_clearly_worse_stops_and_doubtful_goes_on():
     assert stop_reason(known(0.79, 0.001), known(0.55, 0.02), RULE, GOOD) is None
 
 
-def test_without_a_feasible_trial_the_nearest_to_feasible_is_the_one_to_beat():
-    assert stop_reason(known(0.2, 0.01), known(0.4), RULE, BAD) == "infeasible"
-    assert stop_reason(known(0.5, 0.01), known(0.4), RULE, BAD) is None
-    assert stop_reason(known(0.79, 0.01), known(0.79), RULE, BAD) is None
-
-
-def test_the_better_trial_is_feasible_first_then_higher():
-    better = Score(0.8, 1.0, 0.2, -0.05)
-    assert Standing(GOOD).beaten_by(better)
+def test_only_a_feasible_trial_with_a_higher_score_is_the_better_one():
+    assert Standing(GOOD).beaten_by(Score(0.8, 1.0, 0.2, -0.05))
+    assert not Standing(GOOD).beaten_by(Score(0.6, 1.0, 0.4, -0.05))
     assert not Standing(GOOD).beaten_by(Score(0.9, 0.5, 0.0, 0.45))
-    assert Standing(BAD).beaten_by(GOOD)
-    assert Standing(BAD).beaten_by(Score(0.4, 0.6, 0.1, 0.35))
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +43,27 @@ def scorer_of(mri_task):
     return lambda **options: TrialScorer(evaluator, rule, **options)
 
 
-def test_the_first_trial_and_every_possible_best_is_complete(scorer_of, mri_task, dampened):
+def test_every_trial_that_may_be_the_best_is_complete(scorer_of, mri_task, dampened):
     scorer, params = scorer_of(), dampened(mri_task(), 0.99)
     scored = scorer(params)
     assert scored.stopped is None
     assert scored.means == pytest.approx(evaluate(mri_task(), params).summary(), rel=1e-5, abs=1e-5)
     scorer.stand_against(BAD)
-    assert scorer(params).stopped is None
+    assert scorer.best.score.value == pytest.approx(0.2)  # an infeasible trial is no match for the untouched model
+
+
+def test_before_there_is_a_good_trial_the_untouched_model_is_the_one_to_beat(many_slices, dampened):
+    evaluator = Evaluator(many_slices)
+    before, params = evaluator.measures(None), dampened(many_slices, 0.5)
+    after = evaluator.measures(params)
+    kept, left = after.quality("retain"), after.quality("forget")
+    floor = min(left, before.quality("forget")) - 0.01
+    ruined = ScoreRule(10 * kept, before.quality("forget"), floor)
+    in_vain = ScoreRule(kept * 1.02, left - 0.1, floor - 0.2, retain_weight=0.9, min_retained=0.5)
+    for rule, reason in ((ruined, "infeasible"), (in_vain, "worse")):
+        scored = TrialScorer(evaluator, rule)(params)
+        assert scored.stopped == reason
+        assert scored.slices < evaluator.slices
 
 
 def test_a_hopeless_trial_stops_with_estimates_of_every_measure(mri_task, dampened, many_slices):
