@@ -92,7 +92,7 @@ def replay_bound(
     """Trials and slices in random orders through the study's own scorer."""
     errors, used = [], []
     scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
-    best = _best(scores)
+    best = _best(scores, rule)
     for _ in range(replays):
         orders = {name: rng.permutation(len(untouched[name])) for name in SETS}
         scorer = TrialScorer(Replayed(_ordered(untouched, orders)), rule)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def replay_wilcoxon(
     """The same replays with WilcoxonPruner: each slice reports its own part of the score, at the same looks."""
     errors, used = [], []
     scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
-    best, total = _best(scores), sum(map(len, untouched.values()))
+    best, total = _best(scores, rule), sum(map(len, untouched.values()))
     for _ in range(replays):
         order = rng.permutation(total)
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=threshold, n_startup_steps=2 * FIRST_LOOK)
@@ -161,8 +161,9 @@ def _ordered(qualities: Qualities, orders: dict[str, np.ndarray]) -> Qualities:
     return {name: qualities[name][orders[name]] for name in SETS}
 
 
-def _best(scores: list[Any]) -> int:
-    feasible = [index for index, score in enumerate(scores) if score.feasible]
-    if feasible:
-        return max(feasible, key=lambda index: scores[index].value)
-    return min(range(len(scores)), key=lambda index: scores[index].violation)
+def _best(scores: list[Any], rule: ScoreRule) -> int | None:
+    """The best feasible trial; None where leaving the model as it is is better than any."""
+    better = [index for index, score in enumerate(scores) if score.feasible]
+    index = max(better, key=lambda index: scores[index].value, default=None)
+    untouched = rule(rule.q_retain, rule.q_forget).value
+    return index if index is not None and scores[index].value > untouched else None

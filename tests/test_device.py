@@ -1,4 +1,8 @@
-"""A device that is not there is one error."""
+"""A device that is not there is one error; freed memory is used again."""
+
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -23,3 +27,26 @@ def test_devices_that_are_not_there(name):
 def test_cuda_without_a_gpu():
     with pytest.raises(ConfigError, match="no such cuda device"):
         find_device("cuda")
+
+
+FAULTS = """
+import resource, sys, torch
+from ssdtune.device import keep_freed_memory
+assert sys.argv[1] == "as it is" or keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        parts = [torch.ones(2**24) for _ in range(2)]
+        del parts
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_comes_again_without_page_faults():
+    faults = [
+        int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("as it is", "kept")
+    ]
+    assert faults[1] * 10 < faults[0]

@@ -26,15 +26,19 @@ MASKS = {
     # rounds to no centre line at all, so stock code infers the centre from the mask
     "no centre": MaskSection(kind="equispaced", acceleration=2, center_fraction=0.005),
 }
+SIZES = {
+    "a": {"slices": 2, "coils": 4},
+    "b": {"slices": 1, "coils": 2, "shape": (56, 47), "target_shape": (40, 40)},
+    "c": {"slices": 3, "coils": 3, "shape": (48, 64), "target_shape": (48, 48), "padding": 7},
+}
 
 
 @pytest.fixture
 def folder(tmp_path, fastmri_file):
     """Files of different sizes, coil counts and slice counts, one with unmeasured columns at its sides."""
     folder = tmp_path / "set"
-    fastmri_file(folder / "a.h5", slices=2, coils=4, seed=1)
-    fastmri_file(folder / "b.h5", slices=1, coils=2, shape=(56, 47), target_shape=(40, 40), seed=2)
-    fastmri_file(folder / "c.h5", slices=3, coils=3, shape=(48, 64), target_shape=(48, 48), padding=7, seed=3)
+    for seed, (name, sizes) in enumerate(SIZES.items(), 1):
+        fastmri_file(folder / f"{name}.h5", seed=seed, **sizes)
     return folder
 
 
@@ -209,6 +213,21 @@ def test_a_file_that_vanishes_later_is_one_line(folder):
 def test_a_mask_that_does_not_fit_is_refused(mask, message, folder):
     with pytest.raises(ConfigError, match=message):
         open_slices(find_files(folder), mask, "varnet")
+
+
+def test_going_through_a_set_opens_each_file_once_and_draws_each_mask_once(folder, fastmri_file, monkeypatch):
+    beside = [fastmri_file(folder / "clean" / f"{name}.h5", seed=4, **sizes) for name, sizes in SIZES.items()]
+    slices = open_slices(find_files(folder), MASKS["random"], "varnet", clean=beside[0].parent)
+    singly = [slices[index] for index in range(len(slices))]
+    opened, drawn, draw = [], [], slices._inputs._undersample.mask_func._draw
+    monkeypatch.setattr(h5py, "File", lambda path, mode, file=h5py.File: opened.append(path) or file(path, mode))
+    monkeypatch.setattr(slices._inputs._undersample.mask_func, "_draw", lambda *a: drawn.append(a) or draw(*a))
+    for (inputs, target), (alone, known) in zip(slices, singly, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(inputs, alone, strict=True))
+        assert target.keys() == known.keys() == {"image", "max", "clean", "clean_max"}
+        assert all(torch.equal(target[name], known[name]) for name in known)
+    assert len(opened) == len(set(opened)) == 2 * len(slices.reports)
+    assert len(drawn) == len(slices.reports)
 
 
 def test_a_set_goes_to_another_process(folder):

@@ -20,7 +20,7 @@ def same(ours, plain, tolerance=1e-5):
             np.testing.assert_allclose(ours.values[name][measure], column, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [None, 1, 3, 8])
 def test_measures_are_those_of_the_plain_way(mri_task, dampened, batch_size):
     task = mri_task()
     evaluator = Evaluator(task, batch_size=batch_size)
@@ -112,6 +112,17 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(mri_task):
     assert said == [f"out of memory on cpu: going on with batches of {size}" for size in (4, 2)]
     with pytest.raises(torch.OutOfMemoryError):
         Evaluator(replace(task, model=RunsOut(task.model, 0))).measures(None)
+
+
+def test_by_default_a_batch_has_as_many_slices_as_their_size_allows(mri_task):
+    task, said = mri_task(), []
+    evaluator = Evaluator(replace(task, model=RunsOut(task.model, 1)), say=said.append)
+    sizes = [evaluator.batch_of(values) for values in (1, 2 * 4 * 64**2, 2 * 4 * 128**2, 2 * 15 * 640 * 368)]
+    assert sizes == [64, 16, 4, 1]
+    assert Evaluator(task, batch_size=8).batch_of(2 * 15 * 640 * 368) == 8
+    evaluator.measures(None)
+    assert said[-1] == "out of memory on cpu: going on with batches of 1"
+    assert evaluator.batch_of(1) == 1
 
 
 def test_another_error_of_the_model_is_no_lack_of_memory(mri_task):
