@@ -51,7 +51,7 @@ def one_case(case: Case, count: int) -> Metrics:
     params = {name: value * 0.99 for name, value in case.task.params.items()}
     with torch.no_grad():
         plain = seconds(lambda: [plain_slice(case, case.task.model, case.task.retain[i]) for i in range(4)]) / 4
-    evaluator = Evaluator(case.task, batch_size=16, say=print)
+    evaluator = Evaluator(case.task, say=print)
     choose_precision(evaluator)
 
     def fast() -> None:
@@ -66,7 +66,7 @@ def one_case(case: Case, count: int) -> Metrics:
     return {
         "plain_slices_s": 1 / plain,
         "fast_slices_s": 1 / quick,
-        "batch_size": evaluator.batch_size,
+        "batch_size": evaluator.batch_of(evaluator.prepared("retain").groups[0].values),
         "bfloat16": float(evaluator.dtype == torch.bfloat16),
         "gflops_a_slice": counter.get_total_flops() / 1e9,
         "gbytes_a_slice": bytes_of_convolutions(case, evaluator.dtype) / 1e9,

@@ -161,9 +161,10 @@ def _ordered(qualities: Qualities, orders: dict[str, np.ndarray]) -> Qualities:
     return {name: qualities[name][orders[name]] for name in SETS}
 
 
-def _best(scores: list[Any], rule: ScoreRule) -> int | None:
-    """The best feasible trial; None where leaving the model as it is is better than any."""
-    better = [index for index, score in enumerate(scores) if score.feasible]
-    index = max(better, key=lambda index: scores[index].value, default=None)
-    untouched = rule(rule.q_retain, rule.q_forget).value
-    return index if index is not None and scores[index].value > untouched else None
+def _best(scores: list[Any], rule: ScoreRule) -> int:
+    """The best feasible trial, which is to be better than the untouched model: else nothing can be lost."""
+    feasible = [index for index, score in enumerate(scores) if score.feasible]
+    best = max(feasible, key=lambda index: scores[index].value, default=None)
+    if best is None or scores[best].value <= rule(rule.q_retain, rule.q_forget).value:
+        raise SystemExit("error: no trial of the study beats the untouched model, trial_replay, choose another --seed")
+    return best

@@ -39,7 +39,7 @@ class Sizes:
     forget: int = 100
 
 
-MAIN = Sizes()
+MAIN = Sizes(pixels=128)
 QUICK = Sizes(pixels=32, cascades=1, channels=4, pools=2, train=30, retain=40, forget=20)
 SMALL = Sizes(pixels=32, cascades=1, channels=4, pools=2, train=30, retain=40, forget=30)
 

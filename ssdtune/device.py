@@ -38,8 +38,9 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-# mallopt(3): what a free block must have to go back to the system, and by how much the heap grows at once
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = (-1, 2**31 - 1), (-2, 2**26), (-3, 2**30)
+# mallopt(3): blocks above the first size are not taken from the heap; the heap grows by the second and never shrinks
+_MMAP_THRESHOLD, _TOP_PAD, _TRIM_THRESHOLD = (-3, 2**27), (-2, 2**26), (-1, -1)
+_LARGEST = (-3, 2**25)  # that older versions accept
 
 
 @cache
@@ -47,10 +48,21 @@ def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next tensors, where its C library is glibc; returns whether it does.
 
     Blocks of megabytes are else given back to the system and come again page by page, which on a CPU takes up to a
-    third of the time of a network. The process then holds as much as it once had in use at the same time.
+    third of the time of a network. What is kept goes back by ``trim_heap``.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library, or a system that has none to load so
         return False
-    return all(mallopt(*setting) for setting in (_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD))
+    if not (mallopt(*_MMAP_THRESHOLD) or mallopt(*_LARGEST)):
+        return False  # the others without it would keep its default, which is small
+    return bool(mallopt(*_TOP_PAD) and mallopt(*_TRIM_THRESHOLD))
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system where the C library can (glibc keeps it for reuse, but chunks of another
+    size find no use for it, so that it would pile up)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return

@@ -91,12 +91,8 @@ def _without_folders(value: Any) -> Any:
 
 
 def _choose(study: optuna.Study, number: int | None) -> ScoredTrial:
-    from ssdtune.search.records import best_of, find_trial, scored_trials
+    from ssdtune.search.records import best_to_apply, find_trial
 
     if number is not None:
         return find_trial(study, number)
-    found = best_of(scored_trials(study))
-    if found is None or not found.score.feasible:
-        todo = "run more trials, or name a trial with --trial"
-        raise ConfigError("no feasible trial to apply", f"study '{study.study_name}'", todo)
-    return found
+    return best_to_apply(study, "run more trials, or name a trial with --trial")

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from ssdtune.device import trim_heap
 from ssdtune.errors import ConfigError, ModelError
 from ssdtune.fisher.embeddings import Bottleneck, find_bottleneck
 from ssdtune.fisher.layout import Layout
-from ssdtune.fisher.memory import trim_heap
 from ssdtune.fisher.pace import Method, Pace, Step
 from ssdtune.fisher.units import Unit, Units, stack
 from ssdtune.task import Batch, Task

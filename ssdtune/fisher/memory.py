@@ -11,7 +11,6 @@ Bytes beside the model, for P parameters:
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 from ssdtune.errors import ConfigError
@@ -59,12 +58,3 @@ def plan_memory(parameters: int, rows: tuple[int, ...], budget: float) -> Memory
     # views of both sets' columns are held while the engine may work
     beside_tables = budget - held - (_TABLES - _ROW) * parameters
     return MemoryPlan(tuple(kept), rest / 2, min(rest / 4, beside_tables))
-
-
-def trim_heap() -> None:
-    """Give freed memory back to the system where the C library can (glibc keeps it for reuse, but chunks of another
-    size find no use for it, so that it would pile up)."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        return

@@ -6,7 +6,7 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,9 @@ def open_slices(
     if clean is not None:
         targets = [_clean_beside(clean / report.path.name, report) for report in reports]
     elif all(report.has_clean for report in reports):
-        targets = [_CleanTargets(report.path, CLEAN_TARGET, CLEAN_MAX, report.clean_ids) for report in reports]
+        targets = [
+            _CleanTargets(report.path.absolute(), CLEAN_TARGET, CLEAN_MAX, report.clean_ids) for report in reports
+        ]
     else:
         targets = []
     return KspaceSlices(reports, mask, architecture, targets)
@@ -103,7 +105,8 @@ class KspaceSlices:
         self._places = [(file, number) for file, report in enumerate(self.reports) for number in range(report.slices)]
         dataset = slice_dataset([report.path for report in self.reports])
         metadata = {sample.fname: sample.metadata for sample in dataset.raw_samples}
-        self._metadata = [metadata[report.path.absolute()] for report in self.reports]
+        self._paths = [report.path.absolute() for report in self.reports]
+        self._metadata = [metadata[path] for path in self._paths]
         self._inputs: Inputs = INPUTS[architecture](mask)
         self._refuse_empty_masks()
 
@@ -111,7 +114,10 @@ class KspaceSlices:
         return len(self._places)
 
     def __iter__(self) -> Iterator[Item]:
-        """All slices in order; each file is opened once."""
+        return self.in_order()
+
+    def in_order(self) -> Iterator[Item]:
+        """All slices; each file is opened once, and is open while its slices are gone through."""
         for file, report in enumerate(self.reports):
             yield from self._items(file, range(report.slices))
 
@@ -119,16 +125,16 @@ class KspaceSlices:
         file, number = self._places[index]
         return next(self._items(file, [number]))
 
-    def _items(self, file: int, numbers: Iterable[int]) -> Iterator[Item]:
+    def _items(self, file: int, numbers: Sequence[int]) -> Iterator[Item]:
         name = self.reports[file].path.name
         for kspace, own_mask, image, attributes, target in self._read(file, numbers):
             yield self._inputs(kspace, own_mask, image, attributes, name), target
 
-    def _read(self, file: int, numbers: Iterable[int]) -> Iterator[tuple[Any, ...]]:
+    def _read(self, file: int, numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         """(k-space, the file's own mask, image, attributes, target) of slices of one file, which is open meanwhile."""
         import h5py
 
-        path, clean, number = self.reports[file].path, self._clean[file] if self._clean else None, 0
+        path, clean, number = self._paths[file], self._clean[file] if self._clean else None, numbers[0]
         try:
             with ExitStack() as stack:
                 opened = stack.enter_context(h5py.File(path, "r"))
@@ -145,7 +151,7 @@ class KspaceSlices:
                     yield kspace[number], own_mask, image, attributes, target
         except (OSError, KeyError) as reason:
             what = f"slice {number} can no longer be read"
-            raise DataError(what, path, "keep the files of a study in place") from reason
+            raise DataError(what, self.reports[file].path, "keep the files of a study in place") from reason
 
     @property
     def ids(self) -> list[str]:
@@ -200,7 +206,7 @@ class KspaceSlices:
 
 
 def _clean_beside(path: Path, report: FileReport) -> _CleanTargets:
-    return _CleanTargets(path, TARGET, TARGET_MAX, check_clean(path, report))
+    return _CleanTargets(path.absolute(), TARGET, TARGET_MAX, check_clean(path, report))
 
 
 def _image(values: np.ndarray) -> Tensor:

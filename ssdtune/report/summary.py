@@ -21,7 +21,7 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
     """The summary of a study.
 
     files : what the run has written, by role (``"checkpoint"``, ``"storage"``, ...).
-    ``best`` is None before a trial was evaluated in full; ``measures`` hold means by ``{set}_{measure}`` of the
+    ``best`` is None where no trial evaluated in full is near; ``measures`` hold means by ``{set}_{measure}`` of the
     original model, the best trial and the oracle (empty where there is none), None where a value is not finite.
     """
     facts, rule = view.facts, view.facts.rule

@@ -25,12 +25,12 @@ class StudyView:
 
     @cached_property
     def best(self) -> ScoredTrial | None:
-        """The best feasible trial; without one, the nearest to feasible; None before one was evaluated in full."""
+        """The best feasible trial; without one, the nearest to feasible; None where that was not evaluated in full."""
         return best_of(self.trials)
 
     @cached_property
     def leading(self) -> ScoredTrial | None:
-        """The best; without one, the trial whose estimate is the nearest; None before the first trial."""
+        """The best; without one, the trial that is the nearest by its estimate; None before the first trial."""
         return leading(self.trials)
 
     @cached_property

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdtune.device import keep_freed_memory
+from ssdtune.device import keep_freed_memory, trim_heap
 from ssdtune.evaluation import Measures, finite_rows
 from ssdtune.progress import Track, silent
 from ssdtune.scoring.account import Account
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 _SHARE = 0.5  # of the free memory that prepared data may take
 _MOST = 64  # slices at once
-_ON_CPU, _ELSEWHERE = 2**19, 2**23  # values of input at once: with more, a CPU's cache misses cost what batches gain
+_ON_CPU, _ELSEWHERE = 2**19, 2**25  # numbers in their inputs: beyond that a CPU's caches lose what batches gain
 _NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
@@ -73,11 +73,12 @@ class Evaluator:
         self.task, self.say = task, say
         self.account = Account()
         self._device = torch.device(task.device)
-        self.batch_size = self._last = _MOST if batch_size is None else batch_size
+        self.batch_size = _MOST if batch_size is None else batch_size
         by_size = _ON_CPU if self._device.type == "cpu" else _ELSEWHERE
         self._values = by_size if batch_size is None else math.inf
         if self._device.type == "cpu":
             keep_freed_memory()
+            trim_heap()  # what an earlier one has left
         self._budget = free_memory(self._device) * _SHARE if memory_budget is None else memory_budget
         self.identity = {**task.identity, "model": model_hash(task.model)}
         self._sets: dict[str, PreparedSet] = {}
@@ -102,26 +103,31 @@ class Evaluator:
         if name not in self._sets:
             samples = self.task.scored_sets[name]
             with self.account.timed("io"):
-                left = self._budget - sum(known.bytes for known in self._sets.values())
+                here = [known for known in self._sets.values() if known.home == self._device.type]
+                left = self._budget - sum(known.bytes for known in here)
                 prepare = getattr(self.task.quality, "prepare", None)
                 order = stratified_order(samples, name)
                 made = PreparedSet(samples, order, self.network, prepare, self._device, left)
+                trim_heap()  # of what it was put together from
             self._sets[name] = made
             if made.home != self._device.type:
                 self.say(f"the {name} set does not fit in memory beside the model: kept in {made.home}")
         return self._sets[name]
 
     def batch_of(self, values: int) -> int:
-        """Slices at once, where the first input of each has so many values."""
-        self._last = max(1, int(min(self.batch_size, self._values / values)))
-        return self._last
+        """Slices at once, with so many numbers in the inputs of each."""
+        return max(1, round(min(self.batch_size, self._values / values)))
 
-    def halve(self) -> bool:
-        """A smaller batch than the last one, for which memory ran out; False if there is none."""
-        if self._last == 1:
+    def halve(self, size: int, values: int | None = None) -> bool:
+        """Smaller batches than ``size`` slices of so many numbers each, for which memory ran out; False if there are
+        none."""
+        if size <= 1:
             return False
-        self.batch_size = self._last // 2
-        self.say(f"out of memory on {self.task.device}: going on with batches of {self.batch_size}")
+        if values is None or math.isinf(self._values):
+            self.batch_size = size // 2
+        else:  # other sizes of slices may have other numbers at once
+            self._values = size // 2 * values
+        self.say(f"out of memory on {self.task.device}: going on with batches of {size // 2}")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return True
@@ -187,15 +193,17 @@ class Measured:
     def extend(self, name: str, stop: int) -> None:
         """Measure the set's slices up to place ``stop`` of its order."""
         data = self._evaluator.prepared(name)
-        stop = min(stop, len(data))
+        stop, evaluator = min(stop, len(data)), self._evaluator
         with torch.no_grad():
             while self.done[name] < stop:
+                tried: tuple[int, int | None] = evaluator.batch_size, None  # until there is a batch
                 try:
-                    for batch in data.batches(self.done[name], stop, self._evaluator.batch_of):
+                    for batch in data.batches(self.done[name], stop, evaluator.batch_of):
+                        tried = len(batch.places), batch.values
                         self._measure(name, data, batch)
                     self.done[name] = stop
                 except (RuntimeError, MemoryError) as reason:
-                    if not _is_out_of_memory(reason) or not self._evaluator.halve():
+                    if not _is_out_of_memory(reason) or not evaluator.halve(*tried):
                         raise
 
     def finish(self, track: Track = silent) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ssdtune.scoring.nests import as_tuples, cut, moved, pinned, size_of, stack, values_of
 from ssdtune.task import Samples, each, move, shapes_of
 
 Params = Mapping[str, Tensor]
@@ -43,9 +44,11 @@ class Reconstruction(Protocol):
 
 
 class PreparedBatch(NamedTuple):
-    """Slices of one shape: places in the scoring order, inputs, target, known maps of the untouched model."""
+    """Slices of one shape: places in the scoring order, numbers in the inputs of each, inputs, target, known maps of
+    the untouched model."""
 
     places: np.ndarray
+    values: int
     sample: Any
     target: Any
     maps: Tensor | None
@@ -55,7 +58,7 @@ class PreparedBatch(NamedTuple):
 class _Group:
     """All slices of one shape; ``places`` are rising, ``kept`` (sample, target) of them, stacked, or None.
 
-    ``maps`` are the untouched model's, where ``mapped`` (bool) says so. ``values`` are those of a slice's first input.
+    ``maps`` are the untouched model's, where ``mapped`` (bool) says so. ``values`` : numbers in a slice's inputs.
     """
 
     places: np.ndarray
@@ -63,6 +66,23 @@ class _Group:
     kept: Any
     mapped: np.ndarray
     maps: Tensor | None = None
+
+
+@dataclass
+class _Reading:
+    """What has been read of one shape: places in reading order, prepared parts of them, and those not yet prepared."""
+
+    values: int
+    places: list[int] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=list)
+    held: list[Any] = field(default_factory=list)
+
+    def group(self) -> _Group:
+        """All of it, in the order of the places."""
+        rising = np.argsort(self.places)
+        row_of = torch.from_numpy(np.argsort(rising))
+        kept = stack(self.parts, list(row_of.split(_STEP))) if self.parts else None
+        return _Group(np.array(self.places)[rising], self.values, kept, np.zeros(len(rising), bool))
 
 
 class PreparedSet:
@@ -85,6 +105,7 @@ class PreparedSet:
         self.samples, self.order, self.device = samples, order, device
         self._network, self._prepare_target, self._budget = network, prepare_target, budget
         self.home, self.bytes = device.type, 0.0
+        self._host_budget = free_memory(torch.device("cpu")) / 2
         self.groups = self._read_all()
 
     def __len__(self) -> int:
@@ -93,7 +114,7 @@ class PreparedSet:
     def batches(self, start: int, stop: int, size: Callable[[int], int]) -> Iterator[PreparedBatch]:
         """The slices at places ``start`` to ``stop`` of the order.
 
-        ``size`` is asked before every batch how many slices it is to have, given the values of one's first input.
+        ``size`` is asked before every batch how many slices it is to have, given the numbers in the inputs of one.
         """
         found = self._cut(start, stop, size)
         return found if self.home == self.device.type else _ahead(found, self.device)
@@ -125,59 +146,50 @@ class PreparedSet:
                 end = min(first + size(group.values), last)
                 places = group.places[first:end]
                 if group.kept is not None:
-                    sample, target = _cut(group.kept, slice(first, end))
+                    sample, target = cut(group.kept, slice(first, end))
                 else:
                     sample, target = self._prepare(
                         [_as_sample(self.samples[int(self.order[place])]) for place in places]
                     )
                 maps = group.maps[first:end] if group.maps is not None and group.mapped[first:end].all() else None
-                yield PreparedBatch(places, sample, target, maps)
+                yield PreparedBatch(places, group.values, sample, target, maps)
                 first = end
 
     def _read_all(self) -> list[_Group]:
         """Read every slice once, in the set's own order, in which files follow one another; keep what fits."""
-        place_of = np.argsort(self.order)
-        places: dict[Any, list[int]] = {}
-        values: dict[Any, int] = {}
-        held: dict[Any, list[Any]] = {}
-        parts: dict[Any, list[Any]] = {}
-
-        def keep(shape: Any) -> None:
-            if held[shape] and self.home != "files":
-                part = self._prepare(held[shape])
-                self.bytes += _bytes(part)
-                parts.setdefault(shape, []).append(part if self.home != "host" else _map(_pinned, part))
-            held[shape] = []
-
-        for index, sample in enumerate(map(_as_sample, each(self.samples))):
+        readings: dict[Any, _Reading] = {}
+        for place, sample in zip(np.argsort(self.order), map(_as_sample, each(self.samples)), strict=True):
             shape = shapes_of(sample)
-            places.setdefault(shape, []).append(int(place_of[index]))
-            values.setdefault(shape, sample[0][0].numel())
-            held.setdefault(shape, []).append(sample)
-            if len(held[shape]) == _STEP:
-                keep(shape)
-                self._move_home(self.bytes / (index + 1) * len(self.order), parts)
-        for shape in places:
-            keep(shape)
-        self._move_home(self.bytes, parts)
-        groups = []
-        for shape, found in places.items():
-            rising = np.argsort(found)
-            kept = _join(parts.pop(shape, None), torch.from_numpy(rising))
-            groups.append(_Group(np.array(found)[rising], values[shape], kept, np.zeros(len(found), bool)))
-        return groups
+            reading = readings.setdefault(shape, _Reading(values_of(sample[0])))
+            reading.places.append(int(place))
+            reading.held.append(sample)
+            if len(reading.held) == _STEP:
+                self._keep(reading, readings.values())
+        for reading in readings.values():
+            self._keep(reading, readings.values())
+        return [reading.group() for reading in readings.values()]
 
-    def _move_home(self, expected: float, parts: dict[Any, list[Any]]) -> None:
-        """Leave the device, or memory altogether, as soon as the set is seen not to fit."""
-        if self.home == self.device.type and expected > self._budget:
-            roomy = self.device.type == "cuda" and expected <= free_memory(torch.device("cpu")) / 2
-            self.home = "host" if roomy else "files"
-            for shape, held in parts.items():
-                parts[shape] = [_map(_pinned, part) for part in held] if roomy else []
+    def _keep(self, reading: _Reading, readings: Iterable[_Reading]) -> None:
+        """Prepare what is held, and leave the device, then memory altogether, where that is too much for it."""
+        if reading.held and self.home != "files":
+            part = self._prepare(reading.held)
+            self.bytes += size_of(part)
+            reading.parts.append(part if self.home == self.device.type else pinned(part))
+        reading.held = []
+        if self.home == self.device.type and self.bytes > self._budget:
+            self.home = "host" if self.device.type == "cuda" else "files"
+            for other in readings:
+                other.parts = [pinned(part) for part in other.parts] if self.home == "host" else []
+        if self.home == "host" and self.bytes > self._host_budget:
+            self.home = "files"
+        if self.home == "files":
+            self.bytes = 0.0
+            for other in readings:
+                other.parts = []
 
     def _prepare(self, held: list[Any]) -> tuple[Any, Any]:
         """(sample, target) of slices of one shape, stacked and prepared on the device."""
-        inputs, target = move(_as_tuples(default_collate(held)), self.device)
+        inputs, target = move(as_tuples(default_collate(held)), self.device)
         sample = self._network.prepare(*inputs)
         return sample, target if self._prepare_target is None else self._prepare_target(target)
 
@@ -202,10 +214,10 @@ def _ahead(batches: Iterator[PreparedBatch], device: torch.device) -> Iterator[P
             stream = torch.cuda.Stream(device) if device.type == "cuda" else None
             for batch in batches:
                 with torch.cuda.stream(stream):
-                    moved = batch._replace(sample=_moved(batch.sample, device), target=_moved(batch.target, device))
+                    fetched = batch._replace(sample=moved(batch.sample, device), target=moved(batch.target, device))
                 if stream is not None:
                     stream.synchronize()
-                waiting.put(moved)
+                waiting.put(fetched)
                 if stopped.is_set():
                     return
             waiting.put(None)
@@ -226,63 +238,6 @@ def _ahead(batches: Iterator[PreparedBatch], device: torch.device) -> Iterator[P
                 waiting.get(timeout=0.05)
             except queue.Empty:
                 continue
-
-
-def _moved(nest: Any, device: torch.device) -> Any:
-    return _map(lambda value: value.to(device, non_blocking=True), nest)
-
-
-def _map(change: Callable[[Tensor], Tensor], nest: Any) -> Any:
-    """The nest with every tensor changed; named tuples keep their kind."""
-    if isinstance(nest, Tensor):
-        return change(nest)
-    if isinstance(nest, Mapping):
-        return {key: _map(change, value) for key, value in nest.items()}
-    if isinstance(nest, tuple | list):
-        values = [_map(change, value) for value in nest]
-        return type(nest)(*values) if hasattr(nest, "_fields") else type(nest)(values)
-    return nest
-
-
-def _cut(nest: Any, places: slice) -> Any:
-    return _map(lambda value: value[places], nest)
-
-
-def _pinned(value: Tensor) -> Tensor:
-    return value.cpu().pin_memory()
-
-
-def _join(parts: list[Any] | None, order: Tensor) -> Any:
-    """Nests of one form as one, stacked, in another order; None of none."""
-    if not parts:
-        return None
-    first = parts[0]
-    if isinstance(first, Tensor):
-        joined = torch.cat(parts)[order.to(first.device)]
-        return joined.pin_memory() if first.is_pinned() else joined
-    if isinstance(first, Mapping):
-        return {key: _join([part[key] for part in parts], order) for key in first}
-    values = [_join(list(column), order) for column in zip(*parts, strict=True)]
-    return type(first)(*values) if hasattr(first, "_fields") else type(first)(values)
-
-
-def _bytes(nest: Any) -> float:
-    total = 0.0
-
-    def add(value: Tensor) -> Tensor:
-        nonlocal total
-        total += value.nbytes
-        return value
-
-    _map(add, nest)
-    return total
-
-
-def _as_tuples(nest: Any) -> Any:
-    """What ``default_collate`` makes lists of, as tuples again."""
-    if isinstance(nest, list):
-        return tuple(_as_tuples(value) for value in nest)
-    return nest
 
 
 def _as_sample(item: Any) -> tuple[tuple[Any, ...], Any]:

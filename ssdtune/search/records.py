@@ -94,25 +94,37 @@ def recorded_qualities(facts: StudyFacts, measured: Mapping[str, Any]) -> tuple[
     return facts.qualities(measured)
 
 
-def best_of(scored: list[ScoredTrial]) -> ScoredTrial | None:
-    """The best feasible trial; without one, the trial that violates the constraint least; None of no trials.
-
-    Always one that was evaluated in full. Equals ``study.best_trial`` wherever that is defined.
-    """
-    scored = [item for item in scored if not item.estimated]
-    feasible = [item for item in scored if item.score.feasible]
-    if feasible:
-        return max(feasible, key=lambda item: item.score.value)
-    return min(scored, key=lambda item: (item.score.violation, -item.score.value), default=None)
-
-
 def leading(scored: list[ScoredTrial]) -> ScoredTrial | None:
-    """The best, if any trial was evaluated in full; else the one that its estimate shows nearest to it.
+    """The best feasible trial that was evaluated in full; without one, the nearest to it, perhaps by its estimate.
 
-    All trials are estimates where none came near being feasible and better than the untouched model.
+    All feasible trials are estimates where none came near being better than the untouched model. None of no trials.
     """
-    near = min(scored, key=lambda item: (max(item.score.violation, 0.0), -item.score.value), default=None)
-    return best_of(scored) or near
+    full = [item for item in scored if item.score.feasible and not item.estimated]
+    if full:
+        return max(full, key=lambda item: item.score.value)
+    return min(scored, key=lambda item: (max(item.score.violation, 0.0), -item.score.value), default=None)
+
+
+def best_of(scored: list[ScoredTrial]) -> ScoredTrial | None:
+    """The leading trial, if it was evaluated in full. Equals ``study.best_trial`` wherever that is feasible."""
+    found = leading(scored)
+    return None if found is None or found.estimated else found
+
+
+def best_to_apply(study: optuna.Study, todo: str) -> ScoredTrial:
+    """The best feasible trial of a study.
+
+    Raises
+    ------
+    ConfigError : there is none, or none that was worth evaluating in full; ``todo`` then says what to do.
+    """
+    found = leading(scored_trials(study))
+    if found is None or not found.score.feasible:
+        raise ConfigError("no feasible trial", f"study '{study.study_name}'", todo)
+    if found.estimated:
+        what = "no trial is better than the untouched model: those that are feasible were stopped early"
+        raise ConfigError(what, f"study '{study.study_name}'", todo)
+    return found
 
 
 def find_trial(study: optuna.Study, number: int) -> ScoredTrial:

@@ -143,7 +143,8 @@ class SpectrumSampler(BaseSampler):
         pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and _placed(trial)]
         maximise = study.direction == StudyDirection.MAXIMIZE
         scored = [trial for trial in complete if maximise and self._is_score(trial)]
-        if complete and not scored:
+        judged = complete or [trial for trial in pruned if _value(trial) is not None]
+        if judged and not (maximise and any(map(self._is_score, judged))):
             sign = 1 if maximise else -1
             valued = [trial for trial in [*complete, *pruned] if _value(trial) is not None]
             values = _finite([sign * (_value(trial) or 0.0) for trial in valued])
@@ -158,10 +159,10 @@ class SpectrumSampler(BaseSampler):
 
     def _is_score(self, trial: FrozenTrial) -> bool:
         """Whether the trial's value is this sampler's score of its recorded outputs."""
-        outputs = _outputs(trial)
-        if outputs is None or trial.value is None:
+        outputs, value = _outputs(trial), _value(trial)
+        if outputs is None or value is None:
             return False
-        return abs(float(self._goal.score(*outputs[0])) - trial.value) < 1e-6
+        return abs(float(self._goal.score(*outputs[0])) - value) < 1e-6
 
     def _seed_of(self, study: optuna.Study, trial: FrozenTrial, what: str) -> int:
         """A seed by identity. A failed trial gives its place back, and names that Optuna invents do not count."""

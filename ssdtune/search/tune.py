@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssdtune.errors import ConfigError
 from ssdtune.progress import Track, silent
-from ssdtune.search.records import best_of, scored_trials
+from ssdtune.search.records import best_to_apply
 from ssdtune.search.run import run_study
 from ssdtune.search.space import Analysis
 from ssdtune.search.storage import open_storage
@@ -31,10 +31,11 @@ def tune(
     analysis: Analysis | None = None,
     track: Track = silent,
 ) -> optuna.Study:
-    """Search (alpha, lambda) for a task and return the finished Optuna study; ``study.best_trial`` is the best.
+    """Search (alpha, lambda) for a task and return the finished Optuna study.
 
-    storage : a storage URL or an Optuna storage; None keeps the study in memory. ``analysis`` is the task's Fisher
-    analysis, computed if it is not given.
+    ``study.best_trial`` is the best; as for any Optuna study it raises ValueError if there is none (where no trial came
+    near being feasible and better than the untouched model, all were stopped early). storage : a storage URL or an
+    Optuna storage; None keeps the study in memory. analysis : the task's Fisher analysis, computed if it is not given.
 
     Raises
     ------
@@ -65,10 +66,7 @@ def unlearned_params(study: optuna.Study, analysis: Analysis) -> dict[str, Tenso
 
     Raises
     ------
-    ConfigError : the study has no feasible trial.
+    ConfigError : the study has no feasible trial, or none that is better than the untouched model.
     """
-    best = best_of(scored_trials(study))
-    if best is None or not best.score.feasible:
-        todo = "run more trials, or lower min_retained"
-        raise ConfigError("no feasible trial", f"study '{study.study_name}'", todo)
+    best = best_to_apply(study, "run more trials, or ask for less")
     return dict(analysis.dampen(*best.setting))

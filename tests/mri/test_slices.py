@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -198,9 +199,16 @@ def test_a_faulty_file_is_refused_at_once(folder, fastmri_file):
 
 def test_a_file_that_vanishes_later_is_one_line(folder):
     slices = open_slices(find_files(folder), MASKS["random"], "varnet")
-    (folder / "b.h5").unlink()
-    with pytest.raises(DataError, match="can no longer be read"):
-        slices[2]
+    (folder / "c.h5").unlink()
+    with pytest.raises(DataError, match="slice 2 can no longer be read"):
+        slices[5]
+
+
+def test_files_named_from_the_working_folder_are_read_from_any(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    slices = open_slices([Path("a.h5")], MASKS["random"], "varnet")
+    monkeypatch.chdir("/")
+    assert len(list(slices)) == len(slices) == 2
 
 
 @pytest.mark.parametrize(

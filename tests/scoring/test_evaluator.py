@@ -8,7 +8,8 @@ import small_classifier
 import torch
 
 from ssdtune.evaluation import evaluate
-from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.scoring.evaluator import AsItIs, Evaluator
+from ssdtune.scoring.prepared import PreparedSet
 from ssdtune.studyfile import MaskSection
 
 
@@ -42,26 +43,32 @@ def test_what_does_not_fit_in_memory_is_read_again(mri_task, dampened, budget):
     assert any("kept in files" in words for words in said)
 
 
-def test_a_failing_file_is_an_error_also_when_read_ahead(mri_task):
-    class Fails:
-        def __init__(self, items):
-            self.items, self.asked = items, 0
+class Fails:
+    """Samples that can be read once."""
 
-        def __len__(self):
-            return len(self.items)
+    def __init__(self, items, reason):
+        self.items, self.reason, self.asked = list(items), reason, 0
 
-        def __getitem__(self, index):
-            self.asked += 1
-            if self.asked > len(self):
-                raise OSError("gone")
-            return self.items[index]
+    def __len__(self):
+        return len(self.items)
 
-    task = mri_task()
-    task = replace(task, forget=Fails(list(task.forget)))
+    def __getitem__(self, index):
+        self.asked += 1
+        if self.asked > len(self):
+            raise self.reason
+        return self.items[index]
+
+
+@pytest.mark.parametrize("reason", [OSError("gone"), MemoryError("gone")])
+def test_a_failing_file_is_an_error_also_when_read_ahead(mri_task, reason):
+    task, said = mri_task(), []
+    task = replace(task, forget=Fails(task.forget, reason))
     object.__setattr__(task, "identity", {})
-    evaluator = Evaluator(task, memory_budget=0)
-    with pytest.raises(OSError, match="gone"):
+    evaluator = Evaluator(task, memory_budget=0, say=said.append)
+    with pytest.raises(type(reason), match="gone"):
         evaluator.measures(None)
+    smaller = "out of memory on cpu: going on with batches of 1"
+    assert (said[-1] == smaller) == isinstance(reason, MemoryError)
 
 
 def test_sensitivity_maps_are_reused_only_where_their_network_is_untouched(mri_task, dampened):
@@ -109,7 +116,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(mri_task):
     evaluator = Evaluator(replace(task, model=RunsOut(task.model)), batch_size=8, say=said.append)
     same(evaluator.measures(None), plain)
     assert evaluator.batch_size == 2
-    assert said == [f"out of memory on cpu: going on with batches of {size}" for size in (4, 2)]
+    assert said == ["out of memory on cpu: going on with batches of 2"]  # 5 slices have the first size
     with pytest.raises(torch.OutOfMemoryError):
         Evaluator(replace(task, model=RunsOut(task.model, 0))).measures(None)
 
@@ -122,7 +129,33 @@ def test_by_default_a_batch_has_as_many_slices_as_their_size_allows(mri_task):
     assert Evaluator(task, batch_size=8).batch_of(2 * 15 * 640 * 368) == 8
     evaluator.measures(None)
     assert said[-1] == "out of memory on cpu: going on with batches of 1"
-    assert evaluator.batch_of(1) == 1
+    heard = len(said)
+    evaluator.measures(None)
+    assert len(said) == heard
+    assert evaluator.batch_of(1) == 64  # smaller slices may be more at once
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_out_of_memory_among_sets_that_are_read_ahead(mri_task, batch_size):
+    task, said = mri_task(), []
+    evaluator = Evaluator(
+        replace(task, model=RunsOut(task.model)), batch_size=batch_size, memory_budget=0, say=said.append
+    )
+    same(evaluator.measures(None), evaluate(task))
+    assert "out of memory on cpu: going on with batches of 2" in said
+
+
+def test_large_samples_before_small_ones_do_not_make_a_set_too_large():
+    large, small = ([(torch.full((n,), float(i)), torch.tensor(i)) for i in range(40)] for n in (1000, 2))
+    order = np.random.default_rng(0).permutation(80)
+    task, size = small_classifier.task(), 40 * 4 * 1002 + 80 * 8
+    made = PreparedSet([*large, *small], order, AsItIs(task), None, torch.device("cpu"), 1.1 * size)
+    assert (made.home, made.bytes) == ("cpu", size)
+    assert [group.values for group in made.groups] == [1000, 2]
+    for group in made.groups:
+        (points,), numbers = group.kept
+        np.testing.assert_array_equal(numbers, order[group.places] % 40)
+        np.testing.assert_array_equal(points[:, 0], numbers)
 
 
 def test_another_error_of_the_model_is_no_lack_of_memory(mri_task):

@@ -15,11 +15,13 @@ from ssdtune.errors import ConfigError
 from ssdtune.report.dashboard import attach
 from ssdtune.report.html import study_page
 from ssdtune.report.view import read_view
+from ssdtune.score import Score
 from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.search.cost import cost_of
 from ssdtune.search.recorded import recorded
-from ssdtune.search.records import best_of, count_trials, leading, scored_trials
+from ssdtune.search.records import ScoredTrial, best_of, count_trials, leading, scored_trials
 from ssdtune.search.run import EVALUATION, run_study
+from ssdtune.search.space import Setting
 from ssdtune.search.tune import unlearned_params
 
 
@@ -120,6 +122,24 @@ def test_without_a_best_the_commands_show_what_is_nearest(wide, new_study, stora
     assert "ruins" in told("list")
     assert "the nearest" in study_page(read_view(study)).lead
     attach(study)
+
+
+def test_the_leading_trial_is_the_best_in_full_else_the_nearest_of_all():
+    def item(violation, value, *, full):
+        trial = optuna.trial.create_trial(value=value, state=TrialState.COMPLETE if full else TrialState.PRUNED)
+        return ScoredTrial(trial, Score(value, 1.0, 0.0, violation), Setting(1.0, 1.0))
+
+    good, estimate = item(-0.1, 0.4, full=True), item(-0.1, 0.6, full=False)
+    ruin, near, in_vain = item(1.0, 0.0, full=True), item(0.02, 0.9, full=False), item(-0.05, 0.1, full=False)
+    for scored, lead, best in (
+        ([good, estimate, ruin], good, good),
+        ([ruin, near], near, None),
+        ([ruin, near, in_vain], in_vain, None),
+        ([ruin], ruin, ruin),
+        ([], None, None),
+    ):
+        assert leading(scored) is lead
+        assert best_of(scored) is best
 
 
 def test_exact_switches_everything_off_and_is_recorded(pair):

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.surface import ResponseSurface
+from ssdtune.search.acquisition import ScoreSearch, ValueSearch
 from ssdtune.search.sampler import SpectrumSampler
 
 PAIR = ("alpha", "lambda")
@@ -232,6 +233,20 @@ def test_pruned_trials_of_a_foreign_objective_count_with_what_they_reported_last
     worst = min(first, second, 3.0)
     np.testing.assert_allclose(search.values, [first, second, 3.0, worst])
     study.optimize(lambda trial: trial.suggest_float("alpha", 1, 10) + trial.suggest_float("lambda", 1, 10), n_trials=1)
+
+
+@pytest.mark.parametrize(("reported", "kind"), [(0.3, ValueSearch), (None, ScoreSearch), ("score", ScoreSearch)])
+def test_where_all_trials_are_pruned_their_values_tell_what_is_sought(reported, kind):
+    study = new_study(SpectrumSampler(PRIOR, seed=0), study_name="s")
+    for _ in range(2):
+        trial = study.ask(SPACE)
+        found = outputs(*trial.params.values())
+        for name, value in zip(("retained", "remembered"), found, strict=True):
+            trial.set_user_attr(name, value)
+        if reported is not None:
+            trial.report(float(PRIOR.goal.score(*found)) if reported == "score" else reported, 0)
+        study.tell(trial, state=TrialState.PRUNED)
+    assert isinstance(study.sampler._search(study, study.trials), kind)
 
 
 def test_estimates_of_pruned_trials_count_with_their_error_but_are_no_incumbent():
