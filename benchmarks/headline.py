@@ -3,10 +3,11 @@
 A setting is good if it is feasible and within 0.01 of the best feasible score that any trial of the task has shown, all
 scored in full. The plain way evaluates every slice of every trial, one by one in float32 (trial_plain.py); its seconds
 are slices times the median seconds of a slice, timed in the same run. The study with the spectrum sampler pays for what
-it does: reading all data, the untouched model, dampening, reconstruction, search. Both need the Fisher analysis once
-(`analysis_s`, in neither). TPE's cost is that of its 50 trials where it finds nothing good (`tpe_missed`: share of
-tasks). Medians over tasks of different corruptions: `headline_speedup` (seconds), `slices_ratio` (slices), and
-`spectrum_trials`, `tpe_trials` to the first good one. Studies are of 50 trials (TPE) and 30 (spectrum).
+it does: reading all data, dampening, reconstruction, scoring, search. Both need the untouched model's measures and the
+Fisher analysis once (`analysis_s`), which are in neither. TPE's cost is that of its 50 trials where it finds nothing
+good (`tpe_missed`: share of tasks). Medians over tasks of different corruptions: `headline_speedup` (seconds),
+`slices_ratio` (slices), and `spectrum_trials`, `tpe_trials` to the first good one. Studies are of 50 trials (TPE)
+and 30 (spectrum).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The plain way is trial_plain.py: float32, eager, one slice at a time, all slices, read and measured anew each trial.
 `study_speedup`: seconds of a whole 30-trial study the plain way over those of `run_study` as it ships (reading all data
-and measuring the untouched model included), same task and sampler; `slices_share` of the slices were evaluated.
+included), same task and sampler; making the study, which measures the untouched model, is in neither. `slices_share` of
+the slices were evaluated.
 `score_agreement`: share of small tasks on which the setting chosen scores within 0.005 of the plain way's choice, both
 evaluated in full. `slice_speedup`: the same slices, read, reconstructed and measured, under one dampening.
 `coverage95`: random partial evaluations whose stated 95 % interval holds the full mean. `early_stop_error`: replays

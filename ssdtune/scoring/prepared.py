@@ -6,6 +6,7 @@ read anew each time, one batch ahead in a thread of its own.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -143,7 +144,8 @@ class PreparedSet:
         for group in self.groups:
             first, last = (int(np.searchsorted(group.places, place)) for place in (start, stop))
             while first < last:
-                end = min(first + size(group.values), last)
+                batches = math.ceil((last - first) / size(group.values))  # of one size, as far as that goes
+                end = first + math.ceil((last - first) / batches)
                 places = group.places[first:end]
                 if group.kept is not None:
                     sample, target = cut(group.kept, slice(first, end))
