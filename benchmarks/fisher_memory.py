@@ -20,8 +20,8 @@ from fisher_inputs import varnet_task
 from harness import Metrics, show, table
 
 import ssdtune
+from ssdtune.device import trim_heap
 from ssdtune.fisher.analysis import FisherWarning
-from ssdtune.fisher.memory import trim_heap
 from ssdtune.mri.reconstructor import VarNetSizes
 
 MIB = 2**20

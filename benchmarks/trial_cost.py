@@ -28,8 +28,8 @@ import optuna
 import torch
 from harness import Metrics, main
 from trial_growth import at_once, growth
-from trial_plain import PlainTrial, best_plain, plain_qualities, plain_study, untouched_qualities
-from trial_replay import coverage, replay_bound, replay_wilcoxon
+from trial_plain import PlainTrial, plain_qualities, plain_study, untouched_qualities
+from trial_replay import best_trial, coverage, replay_bound, replay_wilcoxon
 from trial_tasks import MAIN, QUICK, SMALL, Case, Sizes, make_case
 
 from ssdtune.scoring.evaluator import Evaluator
@@ -92,7 +92,7 @@ def whole_study(
     with quick_commits(storage):
         run_study(study, case.task, case.analysis)
     fast_seconds = time.perf_counter() - started
-    cost = cost_of(study)
+    cost, choice = cost_of(study), chosen(case, study)
     print(f"plain {plain_seconds:.0f} s, fast {fast_seconds:.0f} s: {cost.rows()}", file=sys.stderr, flush=True)
     hundred = 20 if options.quick else 100
     with quick_commits(storage):
@@ -105,7 +105,7 @@ def whole_study(
             "study_fast_s": fast_seconds,
             "slices_share": cost.slices / cost.possible,
             "trials_stopped": sum(cost.stopped.values()) / cost.trials,
-            "score_difference": chosen(case, study) - best_plain(plain).score,
+            "score_difference": choice - max([t.score for t in plain if t.feasible], default=facts.rule.retain_weight),
             "search_overhead": late.seconds["search"] / late.total,
             "search_s_a_trial": late.seconds["search"] / late.trials,
         },
@@ -115,7 +115,10 @@ def whole_study(
 
 
 def chosen(case: Case, study: optuna.Study) -> float:
-    """The score of the study's choice, evaluated in full the plain way: its best trial, or the model as it is."""
+    """The score of the study's choice, evaluated in full the plain way: its best trial, or the model as it is.
+
+    1 is taken off where the plain way finds the choice infeasible.
+    """
     from trial_plain import plain_dampened
 
     facts, best = read_facts(study), best_of(scored_trials(study))
@@ -155,12 +158,12 @@ def estimates(case: Case, plain: list[PlainTrial], facts: StudyFacts, options: a
     rng = np.random.default_rng(options.seed)
     untouched = untouched_qualities(case)
     replays = 40 if options.quick else 300
+    metrics = {"coverage95": coverage(plain, untouched, 400 if options.quick else 4000, rng)}
+    if best_trial(plain, facts.rule) is None:
+        print("no trial beats the untouched model: there is no true best to replay", file=sys.stderr, flush=True)
+        return metrics
     ours = replay_bound(plain, untouched, facts.rule, replays, rng)
-    metrics = {
-        "coverage95": coverage(plain, untouched, 400 if options.quick else 4000, rng),
-        "early_stop_error": ours.error,
-        "replay_slices": ours.slices,
-    }
+    metrics |= {"early_stop_error": ours.error, "replay_slices": ours.slices}
     for threshold in (0.1, 0.01):
         theirs = replay_wilcoxon(plain, untouched, facts.rule, replays // 10, rng, threshold)
         metrics[f"wilcoxon.error_p{threshold:g}"] = theirs.error

@@ -92,11 +92,5 @@ def plain_slice(case: Case, model: torch.nn.Module, sample: tuple) -> float:
     return float(fastmri_evaluate.ssim(image, found, top)[0])
 
 
-def best_plain(trials: list[PlainTrial]) -> PlainTrial:
-    """The best feasible trial, else the one nearest to feasible."""
-    feasible = [trial for trial in trials if trial.feasible]
-    return max(feasible or trials, key=lambda trial: trial.score if feasible else trial.qualities["retain"].mean())
-
-
 def untouched_qualities(case: Case) -> dict[str, np.ndarray]:
     return plain_qualities(case, case.task.model)

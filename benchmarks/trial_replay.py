@@ -21,6 +21,15 @@ SETS = (RETAIN, FORGET)
 Qualities = dict[str, np.ndarray]
 
 
+def best_trial(trials: list[PlainTrial], rule: ScoreRule) -> int | None:
+    """The best feasible trial; None where leaving the model as it is is no worse than any."""
+    scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
+    feasible = [index for index, score in enumerate(scores) if score.feasible]
+    best = max(feasible, key=lambda index: scores[index].value, default=None)
+    untouched = rule(rule.q_retain, rule.q_forget).value
+    return best if best is not None and scores[best].value > untouched else None
+
+
 def coverage(trials: list[PlainTrial], untouched: Qualities, draws: int, rng: np.random.Generator) -> float:
     """Share of random partial evaluations whose stated 95 % interval holds the full mean."""
     changed = [t for t in trials if any(abs(t.qualities[name] - untouched[name]).max() > 1e-6 for name in SETS)]
@@ -92,7 +101,7 @@ def replay_bound(
     """Trials and slices in random orders through the study's own scorer."""
     errors, used = [], []
     scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
-    best = _best(scores, rule)
+    best = best_trial(trials, rule)
     for _ in range(replays):
         orders = {name: rng.permutation(len(untouched[name])) for name in SETS}
         scorer = TrialScorer(Replayed(_ordered(untouched, orders)), rule)  # type: ignore[arg-type]
@@ -120,7 +129,7 @@ def replay_wilcoxon(
     """The same replays with WilcoxonPruner: each slice reports its own part of the score, at the same looks."""
     errors, used = [], []
     scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
-    best, total = _best(scores, rule), sum(map(len, untouched.values()))
+    best, total = best_trial(trials, rule), sum(map(len, untouched.values()))
     for _ in range(replays):
         order = rng.permutation(total)
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=threshold, n_startup_steps=2 * FIRST_LOOK)
@@ -159,12 +168,3 @@ def _parts(qualities: Qualities, rule: ScoreRule) -> np.ndarray:
 
 def _ordered(qualities: Qualities, orders: dict[str, np.ndarray]) -> Qualities:
     return {name: qualities[name][orders[name]] for name in SETS}
-
-
-def _best(scores: list[Any], rule: ScoreRule) -> int:
-    """The best feasible trial, which is to be better than the untouched model: else nothing can be lost."""
-    feasible = [index for index, score in enumerate(scores) if score.feasible]
-    best = max(feasible, key=lambda index: scores[index].value, default=None)
-    if best is None or scores[best].value <= rule(rule.q_retain, rule.q_forget).value:
-        raise SystemExit("error: no trial of the study beats the untouched model, trial_replay, choose another --seed")
-    return best

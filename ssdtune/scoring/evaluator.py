@@ -196,11 +196,13 @@ class Measured:
         stop, evaluator = min(stop, len(data)), self._evaluator
         with torch.no_grad():
             while self.done[name] < stop:
-                tried: tuple[int, int | None] = evaluator.batch_size, None  # until there is a batch
+                reading: tuple[int, int | None] = evaluator.batch_size, None  # a batch of unknown size
+                tried = reading
                 try:
                     for batch in data.batches(self.done[name], stop, evaluator.batch_of):
                         tried = len(batch.places), batch.values
                         self._measure(name, data, batch)
+                        tried = reading
                     self.done[name] = stop
                 except (RuntimeError, MemoryError) as reason:
                     if not _is_out_of_memory(reason) or not evaluator.halve(*tried):

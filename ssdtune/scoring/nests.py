@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ def as_tuples(nest: Any) -> Any:
 def stack(parts: list[Any], rows: list[Tensor]) -> Any:
     """Nests of one form as one; ``rows[i]`` (n,) say where the n slices of ``parts[i]`` go.
 
-    ``parts`` is emptied, and each part given up as soon as it is copied, so that no two copies of all are in memory.
+    ``parts`` is emptied, and each part given up as soon as it is copied: one tensor of the nest at a time is in memory
+    twice.
     """
     form = change(lambda value: value[:0].clone(), parts[0])
     columns, total = [leaves(part) for part in parts], sum(map(len, rows))
@@ -74,9 +76,10 @@ def stack(parts: list[Any], rows: list[Tensor]) -> Any:
     joined = []
     for number, empty in enumerate(leaves(form)):
         on_host = columns[0][number].is_pinned()
-        whole = torch.empty((total, *empty.shape[1:]), dtype=empty.dtype, device=empty.device, pin_memory=on_host)
+        dtype = reduce(torch.promote_types, (column[number].dtype for column in columns))
+        whole = torch.empty((total, *empty.shape[1:]), dtype=dtype, device=empty.device, pin_memory=on_host)
         for column, own in zip(columns, rows, strict=True):
-            whole[own.to(whole.device)] = column[number]
+            whole[own.to(whole.device)] = column[number].to(dtype)
             column[number] = empty
         joined.append(whole)
     values = iter(joined)

@@ -179,10 +179,10 @@ class PreparedSet:
             reading.parts.append(part if self.home == self.device.type else pinned(part))
         reading.held = []
         if self.home == self.device.type and self.bytes > self._budget:
-            self.home = "host" if self.device.type == "cuda" else "files"
+            self.home = "host" if self.device.type == "cuda" and self.bytes <= self._host_budget else "files"
             for other in readings:
                 other.parts = [pinned(part) for part in other.parts] if self.home == "host" else []
-        if self.home == "host" and self.bytes > self._host_budget:
+        elif self.home == "host" and self.bytes > self._host_budget:
             self.home = "files"
         if self.home == "files":
             self.bytes = 0.0

@@ -116,7 +116,7 @@ def best_to_apply(study: optuna.Study, todo: str) -> ScoredTrial:
 
     Raises
     ------
-    ConfigError : there is none, or none that was worth evaluating in full; ``todo`` then says what to do.
+    ConfigError : there is none, or all were stopped early; ``todo`` then says what to do.
     """
     found = leading(scored_trials(study))
     if found is None or not found.score.feasible:

@@ -66,7 +66,7 @@ def unlearned_params(study: optuna.Study, analysis: Analysis) -> dict[str, Tenso
 
     Raises
     ------
-    ConfigError : the study has no feasible trial, or none that is better than the untouched model.
+    ConfigError : the study has no feasible trial, or all feasible ones were stopped early.
     """
     best = best_to_apply(study, "run more trials, or ask for less")
     return dict(analysis.dampen(*best.setting))

@@ -24,6 +24,8 @@ from ssdtune.search.run import EVALUATION, run_study
 from ssdtune.search.space import Setting
 from ssdtune.search.tune import unlearned_params
 
+BOX = {"alpha": (0.001, 0.01), "lambda": (0.001, 0.002)}  # ruins the model
+
 
 class Counting(small_task.Diagonals):
     """Counts dampenings: two for a trial at most."""
@@ -88,7 +90,7 @@ def test_stopped_trials_count_and_are_never_the_best(pair):
 
 def test_where_every_trial_ruins_the_model_all_stop_early_and_none_is_the_best(wide, new_study):
     task, analysis = wide
-    study = new_study("ruins", task=task, trials=4, sampler="random", alpha=(0.001, 0.01), **{"lambda": (0.001, 0.002)})
+    study = new_study("ruins", task=task, trials=4, **BOX)
     run_study(study, task, analysis)
     scored = scored_trials(study)
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED] * 4
@@ -99,12 +101,16 @@ def test_where_every_trial_ruins_the_model_all_stop_early_and_none_is_the_best(w
     assert cost_of(study).slices < 228
     with pytest.raises(ConfigError, match="no feasible trial"):
         unlearned_params(study, analysis)
+    lenient = new_study("vain", task=task, trials=3, score={"min_retained": 0.0, "retain_weight": 0.9}, **BOX)
+    run_study(lenient, task, analysis)
+    assert [trial.state for trial in lenient.trials] == [TrialState.PRUNED] * 3
+    with pytest.raises(ConfigError, match="no trial is better than the untouched model"):
+        unlearned_params(lenient, analysis)
 
 
 def test_without_a_best_the_commands_show_what_is_nearest(wide, new_study, storage, url, capsys):
     task, analysis = wide
-    box = {"alpha": (0.001, 0.01), "lambda": (0.001, 0.002)}
-    study = new_study("ruins", task=task, trials=3, sampler="random", storage=storage, **box)
+    study = new_study("ruins", task=task, trials=3, storage=storage, **BOX)
     run_study(study, task, analysis)
     number = leading(scored_trials(study)).number
 
