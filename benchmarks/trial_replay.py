@@ -18,16 +18,17 @@ from ssdtune.scoring.sequential import FIRST_LOOK, FORGET, GROWTH, RETAIN
 from ssdtune.scoring.trial import TrialScorer
 
 SETS = (RETAIN, FORGET)
+ROUNDING = 1e-6  # of a score
 Qualities = dict[str, np.ndarray]
 
 
 def best_trial(trials: list[PlainTrial], rule: ScoreRule) -> int | None:
-    """The best feasible trial; None where leaving the model as it is is no worse than any."""
+    """The best feasible trial; None where leaving the model as it is is no worse than any, but for rounding."""
     scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
     feasible = [index for index, score in enumerate(scores) if score.feasible]
     best = max(feasible, key=lambda index: scores[index].value, default=None)
     untouched = rule(rule.q_retain, rule.q_forget).value
-    return best if best is not None and scores[best].value > untouched else None
+    return best if best is not None and scores[best].value > untouched + ROUNDING else None
 
 
 def coverage(trials: list[PlainTrial], untouched: Qualities, draws: int, rng: np.random.Generator) -> float:
@@ -102,6 +103,7 @@ def replay_bound(
     errors, used = [], []
     scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
     best = best_trial(trials, rule)
+    assert best is not None
     for _ in range(replays):
         orders = {name: rng.permutation(len(untouched[name])) for name in SETS}
         scorer = TrialScorer(Replayed(_ordered(untouched, orders)), rule)  # type: ignore[arg-type]
@@ -113,7 +115,7 @@ def replay_bound(
                 scorer.keep(scored, scores[index])
             else:
                 stopped.add(int(index))
-        errors.append(best in stopped)
+        errors.append(best in stopped and scorer.best.score.value < scores[best].value - ROUNDING)
         used.append(slices / (len(trials) * sum(map(len, untouched.values()))))
     return Replay(float(np.mean(errors)), float(np.mean(used)))
 
