@@ -12,7 +12,7 @@ import optuna
 import torch
 from trial_plain import PlainTrial
 
-from ssdtune.score import ScoreRule
+from ssdtune.score import Score, ScoreRule
 from ssdtune.scoring.estimate import estimate_mean
 from ssdtune.scoring.sequential import FIRST_LOOK, FORGET, GROWTH, RETAIN
 from ssdtune.scoring.trial import TrialScorer
@@ -24,7 +24,7 @@ Qualities = dict[str, np.ndarray]
 
 def best_trial(trials: list[PlainTrial], rule: ScoreRule) -> int | None:
     """The best feasible trial; None where leaving the model as it is is no worse than any, but for rounding."""
-    scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
+    scores = _scores(trials, rule)
     feasible = [index for index, score in enumerate(scores) if score.feasible]
     best = max(feasible, key=lambda index: scores[index].value, default=None)
     untouched = rule(rule.q_retain, rule.q_forget).value
@@ -101,9 +101,7 @@ def replay_bound(
 ) -> Replay:
     """Trials and slices in random orders through the study's own scorer."""
     errors, used = [], []
-    scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
-    best = best_trial(trials, rule)
-    assert best is not None
+    scores, best = _scores(trials, rule), best_trial(trials, rule)
     for _ in range(replays):
         orders = {name: rng.permutation(len(untouched[name])) for name in SETS}
         scorer = TrialScorer(Replayed(_ordered(untouched, orders)), rule)  # type: ignore[arg-type]
@@ -115,7 +113,7 @@ def replay_bound(
                 scorer.keep(scored, scores[index])
             else:
                 stopped.add(int(index))
-        errors.append(best in stopped and scorer.best.score.value < scores[best].value - ROUNDING)
+        errors.append(_lost(best, stopped, scores))
         used.append(slices / (len(trials) * sum(map(len, untouched.values()))))
     return Replay(float(np.mean(errors)), float(np.mean(used)))
 
@@ -130,8 +128,8 @@ def replay_wilcoxon(
 ) -> Replay:
     """The same replays with WilcoxonPruner: each slice reports its own part of the score, at the same looks."""
     errors, used = [], []
-    scores = [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
-    best, total = best_trial(trials, rule), sum(map(len, untouched.values()))
+    scores, best = _scores(trials, rule), best_trial(trials, rule)
+    total = sum(map(len, untouched.values()))
     for _ in range(replays):
         order = rng.permutation(total)
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=threshold, n_startup_steps=2 * FIRST_LOOK)
@@ -154,9 +152,20 @@ def replay_wilcoxon(
             else:
                 trial.set_constraint("min_retained", scores[index].violation)
                 study.tell(trial, scores[index].value)
-        errors.append(best in stopped)
+        errors.append(_lost(best, stopped, scores))
         used.append(slices / (len(trials) * total))
     return Replay(float(np.mean(errors)), float(np.mean(used)))
+
+
+def _scores(trials: list[PlainTrial], rule: ScoreRule) -> list[Score]:
+    return [rule(*(trial.qualities[name].mean() for name in SETS)) for trial in trials]
+
+
+def _lost(best: int | None, stopped: set[int], scores: list[Score]) -> bool:
+    """Whether the true best was stopped and no other that was kept is as good, but for rounding."""
+    assert best is not None
+    kept = [score.value for index, score in enumerate(scores) if score.feasible and index not in stopped]
+    return best in stopped and max(kept, default=0.0) < scores[best].value - ROUNDING
 
 
 def _parts(qualities: Qualities, rule: ScoreRule) -> np.ndarray:

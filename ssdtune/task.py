@@ -140,8 +140,7 @@ def batches(samples: Samples, batch_size: int, device: torch.device | str = "cpu
     indices: list[int] = []
     held: list[Any] = []
     shape: Any = None
-    for index, (inputs, target) in enumerate(each(samples)):
-        sample = (inputs if isinstance(inputs, tuple) else (inputs,), target)
+    for index, sample in enumerate(map(as_sample, each(samples))):
         this_shape = shapes_of(sample)
         if held and (len(held) == batch_size or this_shape != shape):
             yield _stack(indices, held, device)
@@ -151,6 +150,12 @@ def batches(samples: Samples, batch_size: int, device: torch.device | str = "cpu
         held.append(sample)
     if held:
         yield _stack(indices, held, device)
+
+
+def as_sample(item: Any) -> tuple[tuple[Any, ...], Any]:
+    """(inputs, target) with the inputs as a tuple."""
+    inputs, target = item
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), target
 
 
 def each(samples: Samples) -> Iterator[Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ssdtune.task import Batch, Samples, batches, move, sample_ids, shapes_of
+from ssdtune.task import Batch, Samples, as_sample, batches, move, sample_ids, shapes_of
 
 Definition = Literal["per-sample", "batch"]
 
@@ -98,8 +98,7 @@ def stack(units: Sequence[Unit]) -> tuple[tuple[Any, ...], Any]:
 
 def _alone(index: int, sample: Any, device: torch.device | str) -> Batch:
     """A batch of one, as ``task.batches`` makes it, without a copy of its tensors."""
-    inputs, target = sample
-    inputs, target = _alone_nest((inputs if isinstance(inputs, tuple) else (inputs,), target))
+    inputs, target = _alone_nest(as_sample(sample))
     return Batch([index], move(inputs, device), move(target, device))
 
 

@@ -18,7 +18,16 @@ from torch import Tensor
 
 from ssdtune.errors import ConfigError, DataError
 from ssdtune.files import content_hash
-from ssdtune.mri.check import CLEAN_MAX, CLEAN_TARGET, TARGET, TARGET_MAX, FileReport, check_clean
+from ssdtune.mri.check import (
+    CLEAN_MAX,
+    CLEAN_TARGET,
+    KSPACE,
+    MASK,
+    TARGET,
+    TARGET_MAX,
+    FileReport,
+    check_clean,
+)
 from ssdtune.mri.files import labels, slice_dataset
 from ssdtune.mri.masking import INPUTS, Inputs, sampled_lines
 from ssdtune.mri.reports import known_report
@@ -138,11 +147,12 @@ class KspaceSlices:
         try:
             with ExitStack() as stack:
                 opened = stack.enter_context(h5py.File(path, "r"))
-                apart = clean is not None and clean.path != path
-                beside = stack.enter_context(h5py.File(clean.path, "r")) if clean and apart else opened
-                own_mask = np.asarray(opened["mask"]) if "mask" in opened else None
+                beside = opened
+                if clean is not None and clean.path != path:
+                    beside = stack.enter_context(h5py.File(clean.path, "r"))
+                own_mask = np.asarray(opened[MASK]) if MASK in opened else None
                 attributes = dict(opened.attrs) | self._metadata[file]
-                kspace, images = opened["kspace"], opened[TARGET]
+                kspace, images = opened[KSPACE], opened[TARGET]
                 for number in numbers:
                     image = images[number]
                     target = {"image": _image(image), "max": _scalar(attributes[TARGET_MAX])}

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ssdtune.scoring.nests import as_tuples, cut, moved, pinned, size_of, stack, values_of
-from ssdtune.task import Samples, each, move, shapes_of
+from ssdtune.task import Samples, as_sample, each, move, shapes_of
 
 Params = Mapping[str, Tensor]
 DEFAULT_BUDGET = 4 * 2**30  # bytes, where the free memory is not known
@@ -151,7 +151,7 @@ class PreparedSet:
                     sample, target = cut(group.kept, slice(first, end))
                 else:
                     sample, target = self._prepare(
-                        [_as_sample(self.samples[int(self.order[place])]) for place in places]
+                        [as_sample(self.samples[int(self.order[place])]) for place in places]
                     )
                 maps = group.maps[first:end] if group.maps is not None and group.mapped[first:end].all() else None
                 yield PreparedBatch(places, group.values, sample, target, maps)
@@ -160,7 +160,7 @@ class PreparedSet:
     def _read_all(self) -> list[_Group]:
         """Read every slice once, in the set's own order, in which files follow one another; keep what fits."""
         readings: dict[Any, _Reading] = {}
-        for place, sample in zip(np.argsort(self.order), map(_as_sample, each(self.samples)), strict=True):
+        for place, sample in zip(np.argsort(self.order), map(as_sample, each(self.samples)), strict=True):
             shape = shapes_of(sample)
             reading = readings.setdefault(shape, _Reading(values_of(sample[0])))
             reading.places.append(int(place))
@@ -240,8 +240,3 @@ def _ahead(batches: Iterator[PreparedBatch], device: torch.device) -> Iterator[P
                 waiting.get(timeout=0.05)
             except queue.Empty:
                 continue
-
-
-def _as_sample(item: Any) -> tuple[tuple[Any, ...], Any]:
-    inputs, target = item
-    return (inputs if isinstance(inputs, tuple) else (inputs,)), target

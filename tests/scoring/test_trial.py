@@ -50,6 +50,7 @@ def test_every_trial_that_may_be_the_best_is_complete(scorer_of, mri_task, dampe
     assert scored.means == pytest.approx(evaluate(mri_task(), params).summary(), rel=1e-5, abs=1e-5)
     scorer.stand_against(BAD)
     assert scorer.best.score.value == pytest.approx(0.2)  # an infeasible trial is no match for the untouched model
+    assert scorer(params).stopped is None
 
 
 def test_before_there_is_a_good_trial_the_untouched_model_is_the_one_to_beat(many_slices, dampened):
