@@ -6,25 +6,25 @@ A cascade (Sriram et al., MICCAI 2020, eq. 8) is
 
     u <- u - w M (u - k) - F S U(S* F^-1 u).
 
-Three identities save most of the time. M acts on columns, so it commutes with the FFT over rows: that is done once when
-inputs are prepared, and a cascade needs FFTs along W alone. Rolling the columns once leaves no FFT to be centred. And
-an instance norm is a group norm of one channel a group, whose kernels are several times faster on a CPU.
+Two identities save most of the time. M acts on columns, so it commutes with the FFT over rows: that is done once when
+inputs are prepared, and a cascade needs FFTs along W alone. Rolling the columns once leaves no FFT to be centred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssdtune.mri.quick_unet import unet, weight_names
+
 if TYPE_CHECKING:
     from ssdtune.mri.reconstructor import UnetReconstructor, VarNetReconstructor
 
-SLOPE = 0.2  # of fastMRI's leaky ReLU
-NORM_EPS = 1e-5  # of torch's instance norm
 MULTIPLE = 16  # fastMRI's NormUnet pads images to it
 
 Params = Mapping[str, Tensor]
@@ -43,24 +43,56 @@ class PreparedKspace(NamedTuple):
     centre: Tensor
 
 
+class Nets:
+    """The U-Nets of a network: what they compute in, how their tensors lie in memory, whether they are compiled.
+
+    ``dtype`` : bfloat16 needs a check that SSIM does not move (``scoring.precision``). ``channels_last`` and
+    ``compiled`` (``torch.compile``) need one that they pay (``scoring.arrangement``).
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32, *, channels_last: bool = False, compiled: bool = False):
+        self.dtype = dtype
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._unet = _compiled() if compiled else unet
+        self.stackable = not (channels_last or compiled)
+        self._names: dict[str, list[str]] = {}
+
+    def ready(self, weight: Tensor) -> Tensor:
+        """A parameter as it is used."""
+        weight = weight.to(self.dtype)
+        return weight.contiguous(memory_format=self._format) if weight.dim() == 4 else weight
+
+    def __call__(self, params: Params, prefix: str, image: Tensor) -> Tensor:
+        """The U-Net whose parameters' names begin with ``prefix`` on (N, channels, h, w)."""
+        if prefix not in self._names:
+            pools = sum(name.startswith(prefix + "up_transpose_conv.") for name in params)
+            self._names[prefix] = [prefix + name for name in weight_names(pools)]
+        weights = [params[name].to(self.dtype) for name in self._names[prefix]]
+        return self._unet(weights, image.to(self.dtype, memory_format=self._format))
+
+
+@cache
+def _compiled() -> Callable[[Sequence[Tensor], Tensor], Tensor]:
+    return torch.compile(unet)
+
+
 class QuickVarNet:
     """``VarNetReconstructor`` in another arrangement; parameters go by that module's names.
 
-    ``dtype`` is what the networks compute in; bfloat16 needs a check that SSIM does not move (``scoring.precision``).
-    FFTs and data consistency stay float32.
+    ``nets`` says how the U-Nets run; FFTs and data consistency stay float32.
     """
 
     map_params = "net.sens_net."  # the parameters that the sensitivity maps depend on begin so
 
-    def __init__(self, module: VarNetReconstructor, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, module: VarNetReconstructor, nets: Nets) -> None:
         net = module.net
         self.cascades = len(net.cascades)
         self.mask_center = bool(net.sens_net.mask_center)
-        self.dtype = dtype
+        self.nets, self.stackable = nets, nets.stackable
 
     def ready(self, params: Params) -> Params:
-        """Parameters in the dtype that they are used in."""
-        return {name: value if name.endswith("dc_weight") else value.to(self.dtype) for name, value in params.items()}
+        """Parameters as they are used."""
+        return {name: value if name.endswith("dc_weight") else self.nets.ready(value) for name, value in params.items()}
 
     def prepare(self, masked_kspace: Tensor, mask: Tensor, acs: Tensor) -> PreparedKspace:
         """Inputs of ``VarNetReconstructor.forward``, made ready once."""
@@ -111,7 +143,7 @@ class QuickVarNet:
         std = ((parts * parts).sum(dim=(-2, -1), keepdim=True) / (height * width - 1)).sqrt()
         top, left = (-height % MULTIPLE) // 2, (-width % MULTIPLE) // 2
         padded = F.pad(parts / std, (left, -width % MULTIPLE - left, top, -height % MULTIPLE - top))
-        output = unet(params, prefix, padded.to(self.dtype)).to(parts.dtype)
+        output = self.nets(params, prefix, padded).to(parts.dtype)
         output = output[..., top : top + height, left : left + width] * std + mean
         return torch.fft.ifftshift(torch.complex(output[:, 0], output[:, 1]), -1)
 
@@ -126,12 +158,12 @@ class QuickUnet:
 
     map_params = ""
 
-    def __init__(self, module: UnetReconstructor, dtype: torch.dtype = torch.float32) -> None:
-        self.dtype = dtype
+    def __init__(self, module: UnetReconstructor, nets: Nets) -> None:
+        self.nets, self.stackable = nets, nets.stackable
 
     def ready(self, params: Params) -> Params:
-        """Parameters in the dtype that they are used in."""
-        return {name: value.to(self.dtype) for name, value in params.items()}
+        """Parameters as they are used."""
+        return {name: self.nets.ready(value) for name, value in params.items()}
 
     def prepare(self, image: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs of ``UnetReconstructor.forward``, as they are."""
@@ -143,63 +175,4 @@ class QuickUnet:
     def __call__(self, params: Params, sample: tuple[Tensor, ...], maps: None = None) -> Tensor:
         """Magnitude images (B, H, W) float32."""
         image, mean, std = sample
-        return unet(params, "net.", image.to(self.dtype))[:, 0].to(image.dtype) * std + mean
-
-
-def unet(params: Params, prefix: str, image: Tensor) -> Tensor:
-    """fastMRI's U-Net in evaluation mode on (N, channels, h, w), in the dtype of the image."""
-    pools = sum(name.startswith(prefix + "up_transpose_conv.") for name in params)
-    kept, output = [], image
-    for level in range(pools):
-        output = _block(params, f"{prefix}down_sample_layers.{level}.layers.", output)
-        kept.append(output)
-        output = _halve(output)
-    output = _block(params, f"{prefix}conv.layers.", output)
-    for level in range(pools):
-        weight = params[f"{prefix}up_transpose_conv.{level}.layers.0.weight"].to(output.dtype)
-        output = _activate(_double(output, weight))
-        skipped = kept.pop()
-        bottom, right = (s - o for s, o in zip(skipped.shape[-2:], output.shape[-2:], strict=True))
-        if bottom or right:
-            output = F.pad(output, (0, right, 0, bottom), "reflect")
-        last = level == pools - 1
-        layers = f"{prefix}up_conv.{level}.{'0.' if last else ''}layers."
-        output = _block(params, layers, torch.cat((output, skipped), dim=1))
-    final = f"{prefix}up_conv.{pools - 1}.1."
-    return _mix(output, params[final + "weight"].to(output.dtype), params[final + "bias"].to(output.dtype))
-
-
-def _halve(image: Tensor) -> Tensor:
-    """Average pooling by 2; torch's own kernel takes several times as long on a CPU."""
-    height, width = (size // 2 * 2 for size in image.shape[-2:])
-    rows = image[..., 0:height:2, :width] + image[..., 1:height:2, :width]
-    return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
-
-
-def _double(image: Tensor, weight: Tensor) -> Tensor:
-    """Transposed convolution by 2 x 2 with stride 2; on a CPU as a matrix product, up to 3 times faster."""
-    if image.device.type != "cpu":
-        return F.conv_transpose2d(image, weight, stride=2)
-    batch, channels, height, width = image.shape
-    pixels = weight.reshape(channels, -1).T @ image.reshape(batch, channels, -1)
-    pixels = pixels.reshape(batch, -1, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
-    return pixels.reshape(batch, -1, 2 * height, 2 * width)
-
-
-def _mix(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolution by 1 x 1; on a CPU as a matrix product, 10 to 20 times faster for few channels."""
-    if image.device.type != "cpu":
-        return F.conv2d(image, weight, bias)
-    batch, _, height, width = image.shape
-    pixels = weight[:, :, 0, 0] @ image.reshape(batch, image.shape[1], -1)
-    return (pixels + bias[:, None]).reshape(batch, -1, height, width)
-
-
-def _block(params: Params, prefix: str, image: Tensor) -> Tensor:
-    for layer in (0, 4):
-        image = _activate(F.conv2d(image, params[f"{prefix}{layer}.weight"].to(image.dtype), padding=1))
-    return image
-
-
-def _activate(image: Tensor) -> Tensor:
-    return F.leaky_relu_(F.group_norm(image, image.shape[1], eps=NORM_EPS), SLOPE)
+        return self.nets(params, "net.", image)[:, 0].to(image.dtype) * std + mean

@@ -18,6 +18,8 @@ from ssdtune.device import keep_freed_memory, trim_heap
 from ssdtune.evaluation import Measures, finite_rows
 from ssdtune.progress import Track, silent
 from ssdtune.scoring.account import Account
+from ssdtune.scoring.captured import Captured
+from ssdtune.scoring.network import PLAIN, Arrangement, build_network
 from ssdtune.scoring.order import stratified_order
 from ssdtune.scoring.prepared import Params, PreparedBatch, PreparedSet, Reconstruction, free_memory
 from ssdtune.task import Task, model_hash
@@ -28,27 +30,6 @@ _SHARE = 0.5  # of the free memory that prepared data may take
 _MOST = 64  # slices at once
 _ON_CPU, _ELSEWHERE = 2**19, 2**25  # numbers in their inputs: beyond that a CPU's caches lose what batches gain
 _NO_MEMORY = ("out of memory", "can't allocate memory")
-
-
-class AsItIs:
-    """A task's model without a quick form."""
-
-    map_params = ""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def ready(self, params: Params) -> Params:
-        return params
-
-    def prepare(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return inputs
-
-    def maps(self, params: Params, sample: Any, /) -> None:
-        return None
-
-    def __call__(self, params: Params, sample: Any, maps: Any = None, /) -> Any:
-        return self._task.predict(params, sample)
 
 
 class Evaluator:
@@ -86,13 +67,12 @@ class Evaluator:
         self.network: Reconstruction
         self.compute_in(dtype)
 
-    def compute_in(self, dtype: torch.dtype) -> None:
-        """Change what the networks compute in; prepared data stay, the untouched model's measures do not."""
-        self.dtype, self._untouched = dtype, None
-        quick = getattr(self.task.model, "quick", None)
+    def compute_in(self, dtype: torch.dtype, arrangement: Arrangement = PLAIN) -> None:
+        """Change what the networks compute in, and how; prepared data stay, the untouched model's measures do not."""
+        self.dtype, self.arrangement, self._untouched = dtype, arrangement, None
         for data in self._sets.values():
             data.forget_maps()
-        self.network = quick(dtype) if callable(quick) else AsItIs(self.task)
+        self.network = build_network(self.task, dtype, arrangement)
 
     def fits(self, task: Task) -> bool:
         """Whether model, loss, data and mask are still those that were prepared."""
@@ -128,6 +108,8 @@ class Evaluator:
         else:  # other sizes of slices may have other numbers at once
             self._values = size // 2 * values
         self.say(f"out of memory on {self.task.device}: going on with batches of {size // 2}")
+        if isinstance(self.network, Captured):
+            self.network.release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return True
@@ -166,7 +148,8 @@ class Measured:
     """One model's measures, as far as they are taken: ``columns[set][measure]`` (n,) in scoring order, NaN elsewhere.
 
     ``done[set]`` slices are measured, always the first ones of the order. A slice whose output is not finite has NaN
-    for every measure.
+    for every measure. ``same_maps`` : whether its sensitivity maps are the untouched model's. ``params`` are ready for
+    the network.
     """
 
     def __init__(self, evaluator: Evaluator, params: Params | None) -> None:
@@ -176,10 +159,10 @@ class Measured:
         self.done = dict.fromkeys(names, 0)
         own = evaluator.task.params
         prefix = evaluator.network.map_params
-        self._same_maps = bool(prefix) and (
+        self.same_maps = bool(prefix) and (
             params is None or all(torch.equal(params[n], own[n]) for n in own if n.startswith(prefix))
         )
-        self._params = evaluator.network.ready(own if params is None else params)
+        self.params = evaluator.network.ready(own if params is None else params)
 
     def quality(self, name: str) -> np.ndarray:
         """(done,) the quality q of a set's measured slices."""
@@ -205,7 +188,7 @@ class Measured:
                         tried = reading
                     self.done[name] = stop
                 except (RuntimeError, MemoryError) as reason:
-                    if not _is_out_of_memory(reason) or not evaluator.halve(*tried):
+                    if not is_out_of_memory(reason) or not evaluator.halve(*tried):
                         raise
 
     def finish(self, track: Track = silent) -> None:
@@ -235,13 +218,23 @@ class Measured:
     def _measure(self, name: str, data: PreparedSet, batch: PreparedBatch) -> None:
         evaluator, network = self._evaluator, self._evaluator.network
         with evaluator.account.timed("reconstruct"):
-            maps = batch.maps if self._same_maps else None
-            if network.map_params and maps is None:
-                maps = network.maps(self._params, batch.sample)
-                if self._same_maps and maps is not None:
-                    data.give_maps(batch, maps)
-            output = network(self._params, batch.sample, maps)
-            _wait_for(output)
+            maps = self.known_maps(data, batch) if self.same_maps else network.maps(self.params, batch.sample)
+            output = network(self.params, batch.sample, maps)
+            wait_for(output)
+        self.score(name, data, batch, output)
+
+    def known_maps(self, data: PreparedSet, batch: PreparedBatch) -> Tensor | None:
+        """The untouched model's sensitivity maps of a batch, which are made once and kept; for ``same_maps`` only."""
+        if batch.maps is not None:
+            return batch.maps
+        maps = self._evaluator.network.maps(self.params, batch.sample)
+        if maps is not None:
+            data.give_maps(batch, maps)
+        return maps
+
+    def score(self, name: str, data: PreparedSet, batch: PreparedBatch, output: Any) -> None:
+        """Take the measures of a batch's output."""
+        evaluator = self._evaluator
         with evaluator.account.timed("score"):
             finite = finite_rows(output, len(batch.places))
             for measure, column in evaluator.task.measures(output, batch.target).items():
@@ -250,12 +243,12 @@ class Measured:
         evaluator.account.slices += len(batch.places)
 
 
-def _is_out_of_memory(reason: BaseException) -> bool:
+def is_out_of_memory(reason: BaseException) -> bool:
     known = isinstance(reason, torch.OutOfMemoryError | MemoryError)
     return known or any(words in str(reason).lower() for words in _NO_MEMORY)
 
 
-def _wait_for(output: Any) -> None:
+def wait_for(output: Any) -> None:
     """Until a GPU is done, so that its time is counted where it is spent."""
     if isinstance(output, Tensor) and output.is_cuda:
         torch.cuda.synchronize(output.device)

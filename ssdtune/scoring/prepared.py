@@ -31,9 +31,11 @@ class Reconstruction(Protocol):
     """A network for many evaluations of the same slices: ``ssdtune.mri.quick``, or any model as it is.
 
     ``maps`` are what depends on the parameters whose names begin with ``map_params`` alone (None: nothing does).
+    ``stackable`` : ``torch.vmap`` over the parameters works.
     """
 
     map_params: str
+    stackable: bool
 
     def ready(self, params: Params) -> Params: ...
 

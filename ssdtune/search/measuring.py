@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,27 @@ import torch
 
 from ssdtune.evaluation import evaluate
 from ssdtune.score import Score
-from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.scoring.arrangement import choose_arrangement
+from ssdtune.scoring.evaluator import Evaluator, Measured
 from ssdtune.scoring.precision import Precision, choose_precision
 from ssdtune.scoring.prepared import Params
-from ssdtune.scoring.sequential import FORGET, RETAIN
+from ssdtune.scoring.sequential import FIRST_LOOK, FORGET, RETAIN
+from ssdtune.scoring.together import FEWEST, MOST, measure_together, room_for
 from ssdtune.scoring.trial import Scored, TrialScorer
 from ssdtune.search.facts import Columns, StudyFacts, as_recorded
 from ssdtune.search.recorded import NON_FINITE, STOPPED
 from ssdtune.search.sampler import STANDARD_ERROR
 from ssdtune.search.space import Analysis, Setting
 from ssdtune.task import Task, batches, move
+
+SHARE = 0.2  # of all slices that a study evaluates, about
+
+Coming = Callable[[int], Sequence[Setting]]
+"""Names so many settings at most that the next trials will ask for, as far as that is known already."""
+
+
+def nothing(most: int) -> Sequence[Setting]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -81,13 +92,21 @@ class Fast:
         self.scorer = TrialScorer(evaluator, facts.rule, stop_early=stop_early)
         self._started = False
         self._measured: tuple[Setting, Scored] | None = None
+        self._begun: dict[Setting, Measured] = {}
+        self._in_vain = 0  # trials begun that did not come
 
-    def __call__(self, analysis: Analysis, setting: Setting) -> Measurement:
+    def __call__(self, analysis: Analysis, setting: Setting, coming: Coming = nothing) -> Measurement:
+        """Measure a setting; those that the next trials ask for may be begun with it."""
         before = self.evaluator.account.copy()
         once = {} if self._started else self._prepare()
-        with self.evaluator.account.timed("dampen"):
-            params = _dampened(analysis, setting, self.evaluator.task)
-        scored = self.scorer(params)
+        if setting not in self._begun:
+            self._begin(analysis, setting, coming)
+        begun = self._begun.pop(setting, None)
+        if begun is None:
+            scored = self.scorer(self._dampened(analysis, setting))
+        else:
+            self.evaluator.account.slices += sum(begun.done.values())
+            scored = self.scorer(begun)
         self._measured = setting, scored
         spent = self.evaluator.account.since(before)
         seconds = {f"seconds_{phase}": value for phase, value in spent.seconds.items()}
@@ -103,9 +122,40 @@ class Fast:
         """The study's best trial so far, whoever ran it."""
         self.scorer.stand_against(score, setting, lambda: _dampened(analysis, setting, self.evaluator.task))
 
+    def _begin(self, analysis: Analysis, setting: Setting, coming: Coming) -> None:
+        """Take the first looks of this trial and of those coming at once, where that pays.
+
+        Their slices are counted in the trials that they are for. After some in vain no more are begun in advance: other
+        trials came, of other processes say, or they could not be measured at once.
+        """
+        self._in_vain += len(self._begun)
+        self._begun = {}
+        most = room_for(self.evaluator, (RETAIN, FORGET), FIRST_LOOK) if self._in_vain < MOST else 0
+        settings = [setting, *coming(most - 1)] if most else []
+        if len(settings) < FEWEST:
+            return
+        slices = self.evaluator.account.slices
+        try:
+            params = [self._dampened(analysis, one) for one in settings]
+            found = measure_together(self.evaluator, params, (RETAIN, FORGET), FIRST_LOOK)
+        except Exception:  # one cannot be dampened, which is said in the trial that it belongs to
+            found = []
+        if not found:
+            self._in_vain += MOST
+            return
+        self.evaluator.account.slices = slices
+        self._begun = dict(zip(settings, found, strict=True))
+
+    def _dampened(self, analysis: Analysis, setting: Setting) -> Params:
+        with self.evaluator.account.timed("dampen"):
+            return _dampened(analysis, setting, self.evaluator.task)
+
     def _prepare(self) -> dict[str, Any]:
         """Read all data and know the untouched model; returns what a slice takes the plain way, for the account."""
+        slices = self.evaluator.account.slices
         choose_precision(self.evaluator, self.precision)
+        choose_arrangement(self.evaluator, SHARE * self.evaluator.slices * self.facts.search.trials)
+        self.evaluator.account.slices = slices  # those were tried on, not scored
         if self._untouched is not None and self.evaluator.dtype == torch.float32:
             self.evaluator.recall(self._untouched)
         if self.scorer.stop_early or self.evaluator.dtype != torch.float32:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -13,12 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ssdtune.errors import TrialError
 from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
-from ssdtune.search.measuring import Fast, Measurement, Plain
+from ssdtune.search.measuring import Coming, Fast, Measurement, Plain, nothing
 from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, ORIGIN, REUSED, SEED_NUMBER, STOPPED, WORKER, recorded
 from ssdtune.search.records import FINISHED, ScoredTrial, best_of, recorded_qualities, score_trials
 from ssdtune.search.sampler import UNCLIPPED
 from ssdtune.search.samplers import ERROR, ReproducibleSampler
-from ssdtune.search.space import Analysis, SearchSpace, Setting, coordinates
+from ssdtune.search.space import ALPHA, LAMBDA, Analysis, SearchSpace, Setting, coordinates
 from ssdtune.task import Task
 
 CONSTRAINT = "min_retained"
@@ -95,7 +97,7 @@ class Objective:
         searching = time.perf_counter() - self._idle_since
         try:
             with self.interrupts.welcome():
-                measured = self.measure(setting)
+                measured = self.measure(setting, partial(self._coming, trial, trials))
         except Exception as reason:
             what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
             trial.set_user_attr(ERROR, f"{type(reason).__name__}: {what}")
@@ -104,20 +106,14 @@ class Objective:
         self._idle_since = time.perf_counter()
         return self.record(trial, setting, {**measured, "seconds_search": searching})
 
-    def measure(self, setting: Setting) -> dict[str, Any]:
+    def measure(self, setting: Setting, coming: Coming = nothing) -> dict[str, Any]:
         """Measures, slices and seconds of one setting, from the memo where it dampens like one already measured."""
         rho, kappa = coordinates(self.analysis, setting)
-        effective = setting.effective
-        where = {"effective_alpha": effective.alpha, "rho": rho, "kappa": kappa}
-        key = (rho, setting.lam, setting.exponent)
+        where = {"effective_alpha": setting.effective.alpha, "rho": rho, "kappa": kappa}
         if self.fast is None:
             return {**where, **self._plain(self.analysis, setting).values, EXACT: True}
-        known = (self.facts.baseline, UNTOUCHED) if rho == 0 else self.memo.get(key)
-        if known is not None:
-            return {**where, **known[0], REUSED: known[1]}
-        if key in self._stopped:
-            return {**where, **self._stopped[key]}
-        return {**where, **self.fast(self.analysis, setting).values}
+        known = self._known(rho, setting)
+        return {**where, **(self.fast(self.analysis, setting, coming).values if known is None else known)}
 
     def record(self, trial: optuna.Trial, setting: Setting, measured: Mapping[str, Any]) -> float:
         """Score the measures and store them with the trial; returns the objective's value.
@@ -149,6 +145,23 @@ class Objective:
         if self.fast is not None:
             self.fast.keep(setting, score)
         return score.value
+
+    def _known(self, rho: float, setting: Setting) -> dict[str, Any] | None:
+        """What is known of a setting's dampening without measuring it."""
+        key = (rho, setting.lam, setting.exponent)
+        known = (self.facts.baseline, UNTOUCHED) if rho == 0 else self.memo.get(key)
+        return {**known[0], REUSED: known[1]} if known is not None else self._stopped.get(key)
+
+    def _coming(self, trial: optuna.Trial, trials: Sequence[FrozenTrial], most: int) -> list[Setting]:
+        """Settings of the next trials that are to be measured; none while others run or are asked for."""
+        alone = all(other.state.is_finished() or other.number == trial.number for other in trials)
+        if self.sampler is None or self.budget is None or not alone:
+            return []
+        left = self.budget - _earlier(trial, trials) - 1
+        proposed = self.sampler.coming(trial.study, trials[trial.number], self.space.distributions)
+        settings = (Setting(params[ALPHA], params[LAMBDA], self.space.exponent) for params in islice(proposed, left))
+        new = (one for one in settings if self._known(coordinates(self.analysis, one)[0], one) is None)
+        return list(islice(new, most))
 
     def _unclipped(self, qualities: tuple[float, float]) -> dict[str, float]:
         """retained and remembered without the clipping to [0, 1], for samplers that model them."""

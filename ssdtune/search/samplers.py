@@ -8,7 +8,8 @@ it would have proposed. All that a sampler learns comes from the storage.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -43,8 +44,8 @@ class Inputs:
 @dataclass(frozen=True)
 class SamplerChoice:
     """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior,
-    whether it learns from trials that were stopped early (for others no trial is), and how it is shown trials, if they
-    are all it reads of a study (``search.estimates``)."""
+    whether it learns from trials that were stopped early (for others no trial is), how it is shown trials, if they
+    are all it reads of a study (``search.estimates``), and how many first trials it draws whatever others came to."""
 
     make: Callable[[Inputs], BaseSampler]
     settings: str
@@ -52,6 +53,7 @@ class SamplerChoice:
     uses_prior: bool = False
     sees_stopped: bool = True
     view: View | None = None
+    drawn: float = 0
 
 
 def _spectrum(given: Inputs) -> BaseSampler:
@@ -87,6 +89,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         "TPESampler, Optuna 5 defaults: multivariate, constant_liar, 10 start-up trials, 24 candidates",
         sees_constraint=True,
         view=completed,
+        drawn=10,
     ),
     "gp": SamplerChoice(
         lambda given: GPSampler(seed=given.trial_seed, warn_independent_sampling=False),
@@ -121,6 +124,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         lambda given: RandomSampler(seed=given.trial_seed),
         "RandomSampler: log-uniform in the box",
         sees_constraint=False,
+        drawn=math.inf,
     ),
     **{name: _rival(name, rival) for name, rival in RIVALS.items()},
 }
@@ -163,7 +167,7 @@ def build_sampler(
     def make(number: int) -> BaseSampler:
         return choice.make(Inputs(seed_of(seed, study_name, f"trial {number}"), study_seed, goal, prior, plane))
 
-    return ReproducibleSampler(make, view=choice.view)
+    return ReproducibleSampler(make, view=choice.view, drawn=choice.drawn)
 
 
 def seed_of(seed: int, study_name: str, what: str) -> int:
@@ -196,11 +200,11 @@ class ReproducibleSampler(BaseSampler):
 
     ``seed_numbers`` holds the numbers of trials under way; whoever runs the trial stores it (``search.recorded``).
     ``trials`` holds what the study had when a trial under way began, that trial among it. ``view`` : see
-    ``search.estimates``; None shows the study itself.
+    ``search.estimates``; None shows the study itself. ``drawn`` : trials of lower seed numbers are drawn independently.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], *, view: View | None = None) -> None:
-        self._make, self._view = make, view
+    def __init__(self, make: Callable[[int], BaseSampler], *, view: View | None = None, drawn: float = 0) -> None:
+        self._make, self._view, self._drawn = make, view, drawn
         self._samplers: dict[int, BaseSampler] = {}
         self._memory: Shown | None = None
         self._shown: dict[int, optuna.Study] = {}
@@ -212,6 +216,19 @@ class ReproducibleSampler(BaseSampler):
         """All trials of the study; the next trial need not read them again where they cannot have changed."""
         self.last_read = study.get_trials(deepcopy=False)
         return self.last_read
+
+    def coming(
+        self, study: optuna.Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
+    ) -> Iterator[dict[str, Any]]:
+        """What the trials after one under way will propose, one after the other, as long as results do not matter.
+
+        A guess where trials were interrupted or other processes run some: they take numbers too.
+        """
+        number, seen = self.seed_numbers[trial.number] + 1, self._seen(study, trial)
+        while number < self._drawn:
+            sampler = self._make(number)
+            yield {name: sampler.sample_independent(seen, trial, name, of) for name, of in space.items()}
+            number += 1
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         trials = self._trials_of(study, trial)

@@ -164,8 +164,14 @@ def test_non_finite_output_is_a_finished_infeasible_worst_trial(task, new_study)
 
 def test_a_trial_that_fails_says_what_and_keeps_the_others(task, analysis, new_study):
     class Fails(small_task.Diagonals):
+        """For the third setting it is asked for, which those that look ahead ask for within the first trial."""
+
+        def __init__(self, task):
+            super().__init__(task)
+            self.known = {}
+
         def dampen(self, *setting):
-            if count_trials(study).finished == 2:
+            if self.known.setdefault(setting, len(self.known)) == 2:
                 raise MemoryError("no room for 3 GiB")
             return super().dampen(*setting)
 
@@ -238,8 +244,9 @@ def test_rescoring_equals_scoring(task, analysis, new_study):
         facts = read_facts(study)
         rule = ScoreRule(facts.rule.q_retain, facts.rule.q_forget, facts.rule.floor, weight, least)
         rescored = scored_trials(study, rule)
-        assert [item.score.value for item in rescored] == [trial.value for trial in direct.trials]
-        assert [item.score.violation for item in rescored] == [t.constraints["min_retained"] for t in direct.trials]
+        again = [trial.value for trial in direct.trials], [t.constraints["min_retained"] for t in direct.trials]
+        assert [item.score.value for item in rescored] == pytest.approx(again[0], abs=1e-7)
+        assert [item.score.violation for item in rescored] == pytest.approx(again[1], abs=1e-7)
 
 
 def test_lost_trials_of_a_dead_process_are_released(task, analysis, new_study):

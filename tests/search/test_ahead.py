@@ -1,0 +1,109 @@
+"""First looks at trials that are known to come: taken at once, and nothing else is changed by it."""
+
+import pytest
+import small_task
+from optuna.trial import TrialState
+
+from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.search import measuring
+from ssdtune.search.facts import read_facts
+from ssdtune.search.measuring import Fast
+from ssdtune.search.recorded import recorded
+from ssdtune.search.run import run_study
+from ssdtune.search.space import Setting
+
+
+@pytest.fixture(scope="module")
+def wide():
+    retain = small_task.points(0, 80, 1) + small_task.points(1, 80, 2)
+    task = small_task.make_task(retain=retain, forget=small_task.points(2, 60, 3))
+    return task, small_task.Diagonals(task)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """How many models were begun at once, each time."""
+    found, together = [], measuring.measure_together
+
+    def count(evaluator, params, names, slices):
+        found.append(len(params))
+        return together(evaluator, params, names, slices)
+
+    monkeypatch.setattr(measuring, "measure_together", count)
+    return found
+
+
+def outcomes(study):
+    return [(trial.params, trial.state, recorded(trial).get("slices", 0)) for trial in study.trials]
+
+
+@pytest.mark.parametrize(("sampler", "most"), [("random", 20), ("tpe", 10), ("qmc", 0)])
+def test_trials_drawn_independently_are_begun_at_once_and_come_out_the_same(
+    wide, new_study, begun, monkeypatch, sampler, most
+):
+    task, analysis = wide
+    evaluator = Evaluator(task)
+    ahead, alone = (new_study("ahead", task=task, trials=20, sampler=sampler) for _ in range(2))
+    run_study(ahead, task, analysis, evaluator=evaluator)
+    assert bool(begun) == (most > 0)
+    assert sum(begun) <= most
+    assert evaluator.account.slices == sum(recorded(trial).get("slices", 0) for trial in ahead.trials)
+    monkeypatch.setattr(measuring, "room_for", lambda *given: 0)
+    run_study(alone, task, analysis)
+    assert outcomes(ahead) == outcomes(alone)
+    values = [trial.value for trial in alone.trials]
+    assert [trial.value for trial in ahead.trials] == pytest.approx(values, abs=1e-6)
+
+
+def test_every_trial_begun_is_one_that_comes(wide, new_study, begun, monkeypatch):
+    task, analysis = wide
+    left, ran = [], Fast.__call__
+
+    def watch(self, *given):
+        found = ran(self, *given)
+        left.append(len(self._begun))
+        return found
+
+    monkeypatch.setattr(Fast, "__call__", watch)
+    run_study(new_study(task=task, trials=20), task, analysis)
+    assert begun
+    assert left[-1] == 0
+
+
+def test_none_is_begun_while_other_trials_run_or_wait(wide, new_study, begun):
+    task, analysis = wide
+    study = new_study(task=task, trials=30)
+    other = study.ask()
+    run_study(study, task, analysis, trials=6)
+    assert begun == []
+    study.tell(other, state=TrialState.FAIL)
+    study.enqueue_trial({"alpha": 1.0, "lambda": 0.5})
+    run_study(study, task, analysis, trials=7)
+    assert begun == []
+    run_study(study, task, analysis)
+    assert begun
+
+
+def test_begun_in_vain_is_given_up(wide, new_study, begun):
+    task, analysis = wide
+    fast = Fast(Evaluator(task), read_facts(new_study(task=task)))
+    others = [Setting(10.0 + n, 1.0) for n in range(50)]
+    for number in range(6):
+        fast(analysis, Setting(1.0 + number, 0.5), lambda most: others[:most])
+    assert begun == [8, 8]
+
+
+def test_what_cannot_be_measured_at_once_is_not_tried_again(wide, new_study, begun):
+    task, _ = wide
+
+    class Breaks(small_task.Diagonals):
+        def dampen(self, alpha, lam, exponent=1.0):
+            found = super().dampen(alpha, lam, exponent)
+            return {name: value * float("nan") for name, value in found.items()} if alpha == 13.0 else found
+
+    fast = Fast(Evaluator(task), read_facts(new_study(task=task)))
+    settings = [Setting(10.0 + n, 1.0) for n in range(10)]
+    for number in range(4):
+        found = fast(Breaks(task), settings[number], lambda most, rest=settings[number + 1 :]: rest[:most])
+        assert ("non_finite" in found.values) == (number == 3)
+    assert begun == [8]
