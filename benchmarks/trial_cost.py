@@ -11,8 +11,10 @@ evaluated in full. `slice_speedup`: the same slices, read, reconstructed and mea
 `wilcoxon.*` the same of Optuna's WilcoxonPruner. `search_overhead`: share of Optuna and the storage (SQLite) in the
 time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes; `growth.*px.search_overhead`
 is `search_overhead` with everything but the search scaled as a slice of that size is. `at_once.N_slices`: eight small
-models one after the other over all at once (vmap). The study has slices of 128 pixels a side (32 with --quick).
-With `--device cuda`: trial_cost_gpu.py, the paper's VarNet; every metric with the prefix `cuda.`.
+models one after the other over all at once (vmap). `arrangement.WAY_ms`: a slice of 128 pixels, plainly, channels-last
+and compiled; `arrangement.WAY_try_s`: seconds until that is known. The study has slices of 128 pixels a side (32
+with --quick). With `--device cuda`: trial_cost_gpu.py, the same study and the paper's VarNet; every metric with the
+prefix `cuda.`.
 """
 
 from __future__ import annotations
@@ -24,20 +26,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-import optuna
 import torch
 from harness import Metrics, main
-from trial_growth import at_once, growth
-from trial_plain import PlainTrial, plain_qualities, plain_study, untouched_qualities
+from trial_growth import arrangements, at_once, growth
+from trial_plain import PlainTrial, plain_qualities, untouched_qualities
 from trial_replay import best_trial, coverage, replay_bound, replay_wilcoxon
+from trial_study import chosen, whole_study
 from trial_tasks import MAIN, QUICK, SMALL, Case, Sizes, make_case
 
 from ssdtune.scoring.evaluator import Evaluator
-from ssdtune.search.cost import cost_of, cost_of_trials
-from ssdtune.search.facts import StudyFacts, read_facts
-from ssdtune.search.records import FINISHED, best_of, scored_trials
-from ssdtune.search.run import run_study, study_sampler
-from ssdtune.search.storage import open_storage, quick_commits, quiet_optuna
+from ssdtune.search.facts import StudyFacts
+from ssdtune.search.run import run_study
+from ssdtune.search.storage import quiet_optuna
 from ssdtune.search.study import create_study
 from ssdtune.studyfile import SearchSection
 
@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> Metrics:
         _say(metrics)
         metrics |= agreement(Path(folder), options, trials)
         _say(metrics)
-    metrics |= growth(options) | at_once(options)
+    metrics |= growth(options) | at_once(options) | arrangements(options)
     metrics |= other_overhead(metrics)
     _say(metrics)
     return metrics
@@ -75,58 +75,6 @@ def other_overhead(metrics: Metrics) -> Metrics:
     rest = search * (1 - share) / share
     scale = {name: metrics[f"growth.{name}.fast_ms"] / metrics[own] for name in ("64px", "96px")}
     return {f"growth.{name}.search_overhead": search / (search + rest * times) for name, times in scale.items()}
-
-
-def whole_study(
-    case: Case, folder: Path, options: argparse.Namespace, trials: int
-) -> tuple[Metrics, list[PlainTrial], StudyFacts]:
-    """The same study both ways, and the search's share as the fast one goes on to 100 trials."""
-    storage = open_storage(f"sqlite:///{folder}/studies.db", create=True)
-    search = SearchSection.model_validate({"sampler": options.sampler, "trials": trials, "seed": options.seed})
-    study = create_study(case.task, storage, name=case.task.name, search=search)
-    facts = read_facts(study)
-    started = time.perf_counter()
-    plain = plain_study(case, facts, study_sampler(study, facts, case.analysis), trials)
-    plain_seconds = time.perf_counter() - started
-    started = time.perf_counter()
-    with quick_commits(storage):
-        run_study(study, case.task, case.analysis)
-    fast_seconds = time.perf_counter() - started
-    cost, choice = cost_of(study), chosen(case, study)
-    print(f"plain {plain_seconds:.0f} s, fast {fast_seconds:.0f} s: {cost.rows()}", file=sys.stderr, flush=True)
-    hundred = 20 if options.quick else 100
-    with quick_commits(storage):
-        run_study(study, case.task, case.analysis, trials=hundred)
-    late = cost_of_trials(study.get_trials(deepcopy=False, states=FINISHED)[int(0.7 * hundred) :])
-    return (
-        {
-            "study_speedup": plain_seconds / fast_seconds,
-            "study_plain_s": plain_seconds,
-            "study_fast_s": fast_seconds,
-            "slices_share": cost.slices / cost.possible,
-            "trials_stopped": sum(cost.stopped.values()) / cost.trials,
-            "score_difference": choice - max([t.score for t in plain if t.feasible], default=facts.rule.retain_weight),
-            "search_overhead": late.seconds["search"] / late.total,
-            "search_s_a_trial": late.seconds["search"] / late.trials,
-        },
-        plain,
-        facts,
-    )
-
-
-def chosen(case: Case, study: optuna.Study) -> float:
-    """The score of the study's choice, evaluated in full the plain way: its best trial, or the model as it is.
-
-    1 is taken off where the plain way finds the choice infeasible.
-    """
-    from trial_plain import plain_dampened
-
-    facts, best = read_facts(study), best_of(scored_trials(study))
-    if best is None or not best.score.feasible:
-        return facts.rule.retain_weight
-    found = plain_qualities(case, plain_dampened(case, best.setting.alpha, best.setting.lam))
-    score = facts.rule(found["retain"].mean(), found["forget"].mean())
-    return score.value if score.feasible else score.value - 1
 
 
 def slices(case: Case, count: int = 16, repeats: int = 5) -> Metrics:

@@ -1,4 +1,4 @@
-"""How the time of a slice grows with image size, coils and parameters, and whether several models at once pay."""
+"""How the time of a slice grows with image size, coils and parameters, and what other ways to run networks give."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from trial_tasks import Case, Sizes
 
 from ssdtune.mri.quality import image_measures, training_loss
 from ssdtune.mri.varnet import build_model
+from ssdtune.scoring.arrangement import choose_arrangement
 from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.scoring.network import Arrangement
+from ssdtune.scoring.together import measure_together
 from ssdtune.studyfile import TrainSection
 from ssdtune.task import Task
 
@@ -50,39 +53,40 @@ def growth(options: argparse.Namespace, repeats: int = 3) -> dict[str, float]:
     return found
 
 
-def at_once(options: argparse.Namespace, models: int = 8, repeats: int = 5) -> dict[str, float]:
-    """``at_once.{1,8}_slices``: time of eight dampened small models one after the other over that of the eight at once,
-    by vmap over their stacked parameters."""
-    case = random_case(Sizes(channels=4, cascades=2, pools=2), 8, options.device)
+def at_once(options: argparse.Namespace, pixels: int = 32, models: int = 8, repeats: int = 5) -> dict[str, float]:
+    """``at_once.{1,8}_slices``: time of eight dampened small models measured one after the other over that of the eight
+    at once."""
+    case = random_case(Sizes(pixels=pixels, channels=4, cascades=2, pools=2), 8, options.device)
     evaluator = Evaluator(case.task)
-    network, data = evaluator.network, evaluator.prepared("retain")
-    single = [{k: v * (1 - 0.01 * n) for k, v in case.task.params.items()} for n in range(models)]
-    stacked = {name: torch.stack([params[name] for params in single]) for name in single[0]}
+    params = [{k: v * (1 - 0.01 * n) for k, v in case.task.params.items()} for n in range(models)]
     found = {}
     for count in (1, 8):
-        sample = next(data.batches(0, count, lambda values, size=count: size)).sample
-
-        def reconstruct(params: dict[str, torch.Tensor], sample: object = sample) -> torch.Tensor:
-            return network(params, sample, network.maps(params, sample))  # type: ignore[no-any-return]
-
         apart, together = [], []
-        with torch.no_grad():
-            for repeat in range(repeats + 1):
-                started = time.perf_counter()
-                for params in single:
-                    _done(reconstruct(params))
-                between = time.perf_counter()
-                _done(torch.vmap(reconstruct)(stacked))
-                if repeat:
-                    apart.append(between - started)
-                    together.append(time.perf_counter() - between)
+        for repeat in range(repeats + 1):
+            started = time.perf_counter()
+            for one in params:
+                evaluator.start(one).extend("retain", count)
+            between = time.perf_counter()
+            measure_together(evaluator, params, ["retain"], count)
+            if repeat:
+                apart.append(between - started)
+                together.append(time.perf_counter() - between)
         found[f"at_once.{count}_slices"] = float(np.median(apart) / np.median(together))
     return found
 
 
-def _done(output: torch.Tensor) -> None:
-    if output.is_cuda:
-        torch.cuda.synchronize()
+def arrangements(options: argparse.Namespace) -> dict[str, float]:
+    """``arrangement.{plainly,channels_last,compiled}_ms`` a slice, ``arrangement.WAY_try_s`` until that is known."""
+    case = random_case(Sizes(pixels=32 if options.quick else 128), 8, options.device)
+    found = {}
+    for way in ("channels_last", "compiled"):
+        started = time.perf_counter()
+        plain, other = choose_arrangement(Evaluator(case.task, say=print), 0, [Arrangement(**{way: True})])
+        if np.isfinite(other.seconds):
+            found["arrangement.plainly_ms"] = 1e3 * plain.seconds
+            found[f"arrangement.{way}_ms"] = 1e3 * other.seconds
+            found[f"arrangement.{way}_try_s"] = time.perf_counter() - started
+    return found
 
 
 def random_case(sizes: Sizes, count: int, device: str, height: int = 0, sens: tuple[int, int] = (4, 2)) -> Case:

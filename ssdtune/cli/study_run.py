@@ -87,8 +87,10 @@ def carry_out(study: optuna.Study, storage: TrialStorage, report: Report, device
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
     from ssdtune.search.records import count_trials
     from ssdtune.search.run import run_study
-    from ssdtune.search.storage import quick_commits
+    from ssdtune.search.storage import quick_commits, storage_errors
 
+    with storage_errors():
+        storage.fail_lost_trials(storage.get_study_id_from_name(study.study_name))
     task, analysis = load_inputs(study.study_name, report.facts, device)
     attach(study, figures=spectrum_figures(view_spectrum(analysis)))
     print_warnings(analysis)

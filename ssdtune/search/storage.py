@@ -24,6 +24,8 @@ VARIABLE = "SSDTUNE_STORAGE"
 SQLITE_TIMEOUT = 120
 """Seconds that a writer waits for another process's lock on one SQLite file."""
 
+_SECRETS = {"password", "passwd", "sslpassword"}  # what drivers take as a part of the query
+
 _LOCAL_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
 
 HEARTBEAT, GRACE = 30, 180
@@ -38,9 +40,14 @@ def storage_url(url: str | None = None) -> str:
 def shown(url: str | None = None) -> str:
     """The URL as it may be printed: without a password."""
     try:
-        return make_url(storage_url(url)).render_as_string(hide_password=True)
+        return _shown(make_url(storage_url(url)))
     except ArgumentError:
         return storage_url(url)
+
+
+def _shown(parsed: URL) -> str:
+    hidden = {name: "hidden" for name in parsed.query if name.lower() in _SECRETS}
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def open_storage(url: str | None = None, *, create: bool = False) -> TrialStorage:
@@ -243,7 +250,7 @@ def _parse(url: str | None) -> URL:
 
 
 def _check_present(parsed: URL) -> None:
-    text = parsed.render_as_string(hide_password=True)
+    text = _shown(parsed)
     if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
         raise StorageError("no storage there", text, "create a study first, or give --storage")
     if not _has_studies(parsed):
@@ -252,7 +259,7 @@ def _check_present(parsed: URL) -> None:
 
 def _has_studies(parsed: URL) -> bool:
     """Whether the database has Optuna's tables; never makes any."""
-    with storage_errors(parsed.render_as_string(hide_password=True)):
+    with storage_errors(_shown(parsed)):
         engine = sqlalchemy.create_engine(parsed)
         try:
             return sqlalchemy.inspect(engine).has_table("studies")
@@ -270,7 +277,7 @@ def _check_writable(parsed: URL) -> None:
     if parsed.get_backend_name() != "sqlite":
         return
     if parsed.database in (None, "", ":memory:"):
-        where = parsed.render_as_string(hide_password=True)
+        where = _shown(parsed)
         raise StorageError("in memory, so that the study would be lost at once", where, "give another --storage")
     file = Path(str(parsed.database)).absolute()
     if file.is_dir():

@@ -51,7 +51,7 @@ class TrialStorage(BaseStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if template_trial is not None:
             return self._cached.create_new_trial(study_id, template_trial)
-        self._fail_lost_trials(study_id)
+        self.fail_lost_trials(study_id)
         trial = create_trial(state=TrialState.RUNNING)
         trial_id = self._cached.create_new_trial(study_id, trial)
         own = FrozenTrial(
@@ -173,6 +173,17 @@ class TrialStorage(BaseStorage):
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         return self._cached.get_best_trial(study_id)
 
+    def fail_lost_trials(self, study_id: int) -> None:
+        """Fail trials whose process gives no sign of life any more, if that was not looked for just now."""
+        interval, now = self._heartbeat.interval, time.monotonic()
+        if interval is None or now - self._searched.get(study_id, -interval) < interval:
+            return
+        self._searched[study_id] = now
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            name = self._cached.get_study_name_from_id(study_id)
+            optuna.storages.fail_stale_trials(optuna.load_study(study_name=name, storage=self._cached))
+
     @contextmanager
     def _changing(self, trial_id: int) -> Iterator[FrozenTrial]:
         """The trial as it is in memory (some trial, if it is not there)."""
@@ -199,14 +210,3 @@ class TrialStorage(BaseStorage):
         except KeyError:
             return True
         return False
-
-    def _fail_lost_trials(self, study_id: int) -> None:
-        """Fail trials whose process gives no sign of life any more, if that was not looked for just now."""
-        interval, now = self._heartbeat.interval, time.monotonic()
-        if interval is None or now - self._searched.get(study_id, -interval) < interval:
-            return
-        self._searched[study_id] = now
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            name = self._cached.get_study_name_from_id(study_id)
-            optuna.storages.fail_stale_trials(optuna.load_study(study_name=name, storage=self._cached))

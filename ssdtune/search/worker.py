@@ -10,9 +10,10 @@ from ssdtune.search.facts import is_ours, read_facts
 from ssdtune.search.records import count_trials
 from ssdtune.search.run import release_lost_trials
 from ssdtune.search.storage import storage_errors, study_names
+from ssdtune.search.trial_storage import TrialStorage
 
 
-def waiting_studies(storage: optuna.storages.BaseStorage, names: Collection[str] = ()) -> Iterator[optuna.Study]:
+def waiting_studies(storage: TrialStorage, names: Collection[str] = ()) -> Iterator[optuna.Study]:
     """Studies made by ssdtune with trials that nobody has begun, oldest first; only those of ``names``, if any.
 
     Each is looked at only when its turn comes: other processes may make, run and delete studies meanwhile.
@@ -28,11 +29,12 @@ def waiting_studies(storage: optuna.storages.BaseStorage, names: Collection[str]
                 yield study
 
 
-def _find(name: str, storage: optuna.storages.BaseStorage) -> optuna.Study | None:
-    """The study, if it is still there and one of ssdtune's."""
+def _find(name: str, storage: TrialStorage) -> optuna.Study | None:
+    """The study, if it is still there and one of ssdtune's, without trials that another machine has lost."""
     with storage_errors():
         try:
             study = optuna.load_study(study_name=name, storage=storage)
+            storage.fail_lost_trials(storage.get_study_id_from_name(name))
             return study if is_ours(study.user_attrs) else None
         except KeyError:
             return None

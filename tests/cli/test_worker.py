@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import optuna
 import pytest
 
 from ssdtune.cli.worker import Work
-from ssdtune.search.storage import open_storage
+from ssdtune.search.storage import load_study, open_storage
 
 
 @pytest.fixture
@@ -42,6 +43,21 @@ def test_it_runs_what_is_left_the_oldest_study_first(study, run, work, tmp_path)
     assert work("zetta").code == 4
     assert work("foreign").code == 4
     assert work("--device", "cuda:7").code == 2
+
+
+@pytest.mark.parametrize("command", ["run", "worker"])
+def test_a_place_that_another_machine_has_lost_is_taken(study, run, work, tmp_path, command):
+    url = f"sqlite:///{tmp_path}/studies.db"
+    run("create", study, "--name", "full", "--trials", 1)
+    lost = load_study("full", open_storage(url)).ask()
+    lost.set_user_attr("worker", "elsewhere-1")
+    taken = (lambda: run("run", "full")) if command == "run" else work
+    taken()
+    assert trials(run) == {"full": 0}  # it may be at work
+    with sqlite3.connect(tmp_path / "studies.db") as database:
+        database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
+    assert taken().code == 0
+    assert trials(run) == {"full": 1}
 
 
 def test_a_study_whose_inputs_changed_is_skipped_in_one_line(study, run, work, fastmri_file):

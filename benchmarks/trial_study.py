@@ -1,0 +1,71 @@
+"""A whole study both ways, the plain one and `run_study` as it ships, and what each chose."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import optuna
+from harness import Metrics
+from trial_plain import PlainTrial, plain_dampened, plain_qualities, plain_study
+from trial_tasks import Case
+
+from ssdtune.search.cost import cost_of, cost_of_trials
+from ssdtune.search.facts import StudyFacts, read_facts
+from ssdtune.search.records import FINISHED, best_of, scored_trials
+from ssdtune.search.run import run_study, study_sampler
+from ssdtune.search.storage import open_storage, quick_commits
+from ssdtune.search.study import create_study
+from ssdtune.studyfile import SearchSection
+
+
+def whole_study(
+    case: Case, folder: Path, options: argparse.Namespace, trials: int
+) -> tuple[Metrics, list[PlainTrial], StudyFacts]:
+    """The same study both ways, and the search's share as the fast one goes on to 100 trials."""
+    storage = open_storage(f"sqlite:///{folder}/studies.db", create=True)
+    search = SearchSection.model_validate({"sampler": options.sampler, "trials": trials, "seed": options.seed})
+    study = create_study(case.task, storage, name=case.task.name, search=search)
+    facts = read_facts(study)
+    started = time.perf_counter()
+    plain = plain_study(case, facts, study_sampler(study, facts, case.analysis), trials)
+    plain_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    with quick_commits(storage):
+        run_study(study, case.task, case.analysis)
+    fast_seconds = time.perf_counter() - started
+    cost, choice = cost_of(study), chosen(case, study)
+    print(f"plain {plain_seconds:.0f} s, fast {fast_seconds:.0f} s: {cost.rows()}", file=sys.stderr, flush=True)
+    hundred = 20 if options.quick else 100
+    with quick_commits(storage):
+        run_study(study, case.task, case.analysis, trials=hundred)
+    late = cost_of_trials(study.get_trials(deepcopy=False, states=FINISHED)[int(0.7 * hundred) :])
+    return (
+        {
+            "study_speedup": plain_seconds / fast_seconds,
+            "study_plain_s": plain_seconds,
+            "study_fast_s": fast_seconds,
+            "slices_share": cost.slices / cost.possible,
+            "trials_stopped": sum(cost.stopped.values()) / cost.trials,
+            "score_difference": choice - max([t.score for t in plain if t.feasible], default=facts.rule.retain_weight),
+            "search_overhead": late.seconds["search"] / late.total,
+            "search_s_a_trial": late.seconds["search"] / late.trials,
+        },
+        plain,
+        facts,
+    )
+
+
+def chosen(case: Case, study: optuna.Study) -> float:
+    """The score of the study's choice, evaluated in full the plain way: its best trial, or the model as it is.
+
+    1 is taken off where the plain way finds the choice infeasible.
+    """
+    facts, best = read_facts(study), best_of(scored_trials(study))
+    if best is None or not best.score.feasible:
+        return facts.rule.retain_weight
+    found = plain_qualities(case, plain_dampened(case, best.setting.alpha, best.setting.lam))
+    score = facts.rule(found["retain"].mean(), found["forget"].mean())
+    return score.value if score.feasible else score.value - 1
