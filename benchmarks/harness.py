@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -50,17 +50,18 @@ def main(
     if extend is not None:
         extend(parser)
     options = parser.parse_args()
+    facts = {"machine": machine(options.device), "commit": commit(), "quick": options.quick}
     started = time.perf_counter()
     metrics = measure(options)
     seconds = time.perf_counter() - started
-    facts = {"machine": machine(options.device), "commit": commit(), "quick": options.quick}
     lines = text or table(("metric", "value"), [(name, show(value)) for name, value in metrics.items()])
     print("\n".join(lines))
     print(f"\n{facts['machine']}; commit {facts['commit']}; {'quick, ' if options.quick else ''}{seconds:.0f} s")
     if options.json:
         options.json.write_text(json.dumps({**metrics, **facts}, indent=2) + "\n")
     if options.publish:
-        publish(Path(sys.argv[0]).stem, description, facts, lines, seconds, getattr(options, "only", None))
+        parts = {"only": getattr(options, "only", None), "device": "cuda" if options.device != "cpu" else None}
+        publish(Path(sys.argv[0]).stem, description, facts, lines, seconds, parts)
 
 
 def publish(
@@ -69,13 +70,15 @@ def publish(
     facts: dict[str, object],
     lines: Sequence[str],
     seconds: float,
-    part: str | None = None,
+    parts: Mapping[str, str | None],
 ) -> None:
-    """Put this output into RESULTS.md in place of the script's last one; a ``part`` has a section of its own."""
-    flags = (f" --only {part}" if part else "") + (" --quick" if facts["quick"] else "")
-    name = f"{script}_{part}" if part else script
+    """Put this output into RESULTS.md in place of the script's last one with the same ``parts``, options by name."""
+    chosen = {option: value for option, value in parts.items() if value}
+    flags = "".join(f" --{option} {value}" for option, value in chosen.items()) + (" --quick" if facts["quick"] else "")
+    name = "_".join([script, *chosen.values()])
+    words = f" ({', '.join(chosen.values())})" if chosen else ""
     body = (
-        f"<!-- {name} -->\n## {description.strip().splitlines()[0]}{f' ({part})' if part else ''}\n\n"
+        f"<!-- {name} -->\n## {description.strip().splitlines()[0]}{words}\n\n"
         f"`python benchmarks/{script}.py{flags}`, {datetime.date.today()}, commit {facts['commit']}, "
         f"{facts['machine']}, {seconds:.0f} s.\n\n" + "\n".join(lines) + f"\n<!-- /{name} -->\n"
     )

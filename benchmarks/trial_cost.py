@@ -11,10 +11,10 @@ evaluated in full. `slice_speedup`: the same slices, read, reconstructed and mea
 `wilcoxon.*` the same of Optuna's WilcoxonPruner. `search_overhead`: share of Optuna and the storage (SQLite) in the
 time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes; `growth.*px.search_overhead`
 is `search_overhead` with everything but the search scaled as a slice of that size is. `at_once.N_slices`: eight small
-models one after the other over all at once (vmap). `arrangement.WAY_ms`: a slice of 128 pixels, plainly, channels-last
-and compiled; `arrangement.WAY_try_s`: seconds until that is known. The study has slices of 128 pixels a side (32
-with --quick). With `--device cuda`: trial_cost_gpu.py, the same study and the paper's VarNet; every metric with the
-prefix `cuda.`.
+models one after the other over all at once (vmap). `ways.WAY_ms`: milliseconds a slice of 128 pixels of the network as
+it is, channels-last and compiled (`ways.compiled_ready_s`: seconds of the first such run), `ways_18channels` the same
+with 18 channels and 4 pools, `..._bfloat16` in bfloat16. The study has slices of 128 pixels a side (32 with --quick).
+With `--device cuda`: trial_cost_gpu.py, the paper's VarNet and the same study; every metric with the prefix `cuda.`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from harness import Metrics, main
-from trial_growth import arrangements, at_once, growth
+from trial_growth import at_once, growth, random_case
 from trial_plain import PlainTrial, plain_qualities, untouched_qualities
 from trial_replay import best_trial, coverage, replay_bound, replay_wilcoxon
 from trial_study import chosen, whole_study
 from trial_tasks import MAIN, QUICK, SMALL, Case, Sizes, make_case
+from trial_ways import ways
 
 from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.search.facts import StudyFacts
@@ -61,7 +63,7 @@ def measure(options: argparse.Namespace) -> Metrics:
         _say(metrics)
         metrics |= agreement(Path(folder), options, trials)
         _say(metrics)
-    metrics |= growth(options) | at_once(options) | arrangements(options)
+    metrics |= growth(options) | at_once(options) | other_ways(options)
     metrics |= other_overhead(metrics)
     _say(metrics)
     return metrics
@@ -75,6 +77,18 @@ def other_overhead(metrics: Metrics) -> Metrics:
     rest = search * (1 - share) / share
     scale = {name: metrics[f"growth.{name}.fast_ms"] / metrics[own] for name in ("64px", "96px")}
     return {f"growth.{name}.search_overhead": search / (search + rest * times) for name, times in scale.items()}
+
+
+def other_ways(options: argparse.Namespace) -> Metrics:
+    small = Sizes(pixels=32 if options.quick else 128)
+    large = replace(small, channels=18, pools=4)
+    runs = {
+        "ways": ways(random_case(small, 8, options.device), compiling=not options.quick),
+        "ways_18channels": ways(random_case(large, 8, options.device), compiling=not options.quick),
+        "ways_bfloat16": ways(random_case(small, 8, options.device), torch.bfloat16, compiling=False),
+        "ways_18channels_bfloat16": ways(random_case(large, 8, options.device), torch.bfloat16, compiling=False),
+    }
+    return {f"{run}.{way}": value for run, found in runs.items() for way, value in found.items()}
 
 
 def slices(case: Case, count: int = 16, repeats: int = 5) -> Metrics:

@@ -1,12 +1,12 @@
-"""The cost of a trial on a GPU: trial_cost.py's study, and slices of the paper's VarNet (12 cascades, 18 channels).
+"""The cost of a trial on a GPU: slices of the paper's VarNet (12 cascades, 18 channels), and trial_cost.py's study.
 
-`cuda.study_speedup` and what goes with it: as on a CPU. `cuda.slice_speedup`: the smaller of the ratios of slices/s on
-4-coil 256x256 and 15-coil 640x368 slices, an evaluator as it ships (batched, bfloat16 where the quality of no slice
-moves by 1e-3, run in the fastest way) over the plain way (float32, batch 1, eager). `cuda.CASE.WAY_slices_s`: each way
-that was tried; compiling on the first case alone. `cuda.CASE.flops_share` and `cuda.CASE.bandwidth_share`:
-multiply-adds (counted by torch) and bytes of weights and activations (one write and one read of every convolution's
-output) a second, over the peak rates that a large bfloat16 matrix product and a large copy reach in the same run. The
-profile says which kernels the rest goes to.
+`cuda.slice_speedup`: the smaller of the ratios of slices/s on 4-coil 256x256 and 15-coil 640x368 slices, an evaluator
+as it ships (batched, bfloat16 where the quality of no slice moves by 1e-3) over the plain way (float32, batch 1,
+eager). `cuda.CASE.ways.*`: what other ways to run the networks give (trial_ways.py); compiling on the first case alone.
+`cuda.CASE.flops_share` and `cuda.CASE.bandwidth_share`: multiply-adds (counted by torch) and bytes of activations (one
+write and one read of every convolution's output) a second, over the peak rates that a large bfloat16 matrix product and
+a large copy reach in the same run. The profile says which kernels the rest goes to. `cuda.at_once.*`, and
+`cuda.study_speedup` and what goes with it: as on a CPU. What is known so far is printed after each part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from harness import Metrics
 from torch.profiler import ProfilerActivity, profile
@@ -26,9 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from trial_growth import at_once, random_case
 from trial_plain import plain_slice
 from trial_study import whole_study
-from trial_tasks import MAIN, QUICK, Case, Sizes, make_case, on_device
+from trial_tasks import MAIN, QUICK, Case, Sizes, make_case
+from trial_ways import ways
 
-from ssdtune.scoring.arrangement import choose_arrangement
 from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.scoring.precision import choose_precision
 from ssdtune.search.storage import quiet_optuna
@@ -43,26 +42,28 @@ def measure_gpu(options: argparse.Namespace) -> Metrics:
     quiet_optuna()
     peak_flops, peak_bytes = peak_rates(options.device)
     metrics: Metrics = {"cuda.peak_tflops": peak_flops / 1e12, "cuda.peak_gbytes": peak_bytes / 1e9}
-    with tempfile.TemporaryDirectory() as folder:
-        case = on_device(make_case(Path(folder), QUICK if options.quick else MAIN, options.seed), options.device)
-        study, _, _ = whole_study(case, Path(folder), options, 12 if options.quick else 30)
-    metrics |= {f"cuda.{key}": value for key, value in study.items()}
-    print(metrics, file=sys.stderr, flush=True)
     ratios = []
     for number, (name, (sizes, height)) in enumerate(CASES.items()):
         count = 8 if options.quick else 32
         case = random_case(sizes, count, options.device, height, sens=(8, 4))
-        found = one_case(case, count, long=number == 0)
+        found = one_case(case, count, compiling=number == 0)
         ratios.append(found["fast_slices_s"] / found["plain_slices_s"])
         metrics |= {f"cuda.{name}.{key}": value for key, value in found.items()}
         metrics[f"cuda.{name}.flops_share"] = found["gflops_a_slice"] * 1e9 * found["fast_slices_s"] / peak_flops
         metrics[f"cuda.{name}.bandwidth_share"] = found["gbytes_a_slice"] * 1e9 * found["fast_slices_s"] / peak_bytes
+        print(metrics, file=sys.stderr, flush=True)
     metrics["cuda.slice_speedup"] = min(ratios)
-    return metrics | {f"cuda.{name}": value for name, value in at_once(options, pixels=64).items()}
+    metrics |= {f"cuda.{name}": value for name, value in at_once(options, pixels=64).items()}
+    print(metrics, file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = QUICK if options.quick else MAIN
+        case = make_case(Path(folder), sizes, options.seed, device=options.device)
+        study, _, _ = whole_study(case, Path(folder), options, 12 if options.quick else 30)
+    return metrics | {f"cuda.{key}": value for key, value in study.items()}
 
 
-def one_case(case: Case, count: int, long: bool) -> Metrics:
-    """Slices a second both ways, and what a slice is made of; ``long`` as for a study in which compiling may pay."""
+def one_case(case: Case, count: int, compiling: bool) -> Metrics:
+    """Slices a second both ways, what other ways give, and what a slice is made of."""
     params = {name: value * 0.99 for name, value in case.task.params.items()}
     with torch.no_grad():
         plain = seconds(lambda: [plain_slice(case, case.task.model, case.task.retain[i]) for i in range(4)]) / 4
@@ -70,7 +71,6 @@ def one_case(case: Case, count: int, long: bool) -> Metrics:
     with FlopCounterMode(display=False) as counter:
         evaluator.start(params).extend("retain", 1)
     choose_precision(evaluator)
-    tried = choose_arrangement(evaluator, 1e9 if long else 0)
 
     def fast() -> None:
         evaluator.start(params).extend("retain", count)
@@ -79,9 +79,9 @@ def one_case(case: Case, count: int, long: bool) -> Metrics:
     with profile(activities=[ProfilerActivity.CUDA]) as found:
         fast()
     print(found.key_averages().table(sort_by="self_device_time_total", row_limit=12, max_name_column_width=60))
-    ways = {str(one.arrangement).replace(" ", "_"): one.seconds for one in tried if np.isfinite(one.seconds)}
+    others = ways(case, evaluator.dtype, compiling=compiling)
     return {
-        **{f"{way}_slices_s": 1 / taken for way, taken in ways.items()},
+        **{f"ways.{way}": value for way, value in others.items()},
         "plain_slices_s": 1 / plain,
         "fast_slices_s": 1 / quick,
         "batch_size": evaluator.batch_of(evaluator.prepared("retain").groups[0].values),

@@ -1,4 +1,4 @@
-"""How the time of a slice grows with image size, coils and parameters, and what other ways to run networks give."""
+"""How the time of a slice grows with image size, coils and parameters, and whether several models at once pay."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from trial_tasks import Case, Sizes
 
 from ssdtune.mri.quality import image_measures, training_loss
 from ssdtune.mri.varnet import build_model
-from ssdtune.scoring.arrangement import choose_arrangement
 from ssdtune.scoring.evaluator import Evaluator
-from ssdtune.scoring.network import Arrangement
 from ssdtune.scoring.together import measure_together
 from ssdtune.studyfile import TrainSection
 from ssdtune.task import Task
@@ -58,7 +56,7 @@ def at_once(options: argparse.Namespace, pixels: int = 32, models: int = 8, repe
     at once."""
     case = random_case(Sizes(pixels=pixels, channels=4, cascades=2, pools=2), 8, options.device)
     evaluator = Evaluator(case.task)
-    params = [{k: v * (1 - 0.01 * n) for k, v in case.task.params.items()} for n in range(models)]
+    params = [{k: v * (0.99 - 0.01 * n) for k, v in case.task.params.items()} for n in range(models)]
     found = {}
     for count in (1, 8):
         apart, together = [], []
@@ -67,25 +65,12 @@ def at_once(options: argparse.Namespace, pixels: int = 32, models: int = 8, repe
             for one in params:
                 evaluator.start(one).extend("retain", count)
             between = time.perf_counter()
-            measure_together(evaluator, params, ["retain"], count)
+            if not measure_together(evaluator, params, ["retain"], count):
+                raise RuntimeError("the models could not be measured at once")
             if repeat:
                 apart.append(between - started)
                 together.append(time.perf_counter() - between)
         found[f"at_once.{count}_slices"] = float(np.median(apart) / np.median(together))
-    return found
-
-
-def arrangements(options: argparse.Namespace) -> dict[str, float]:
-    """``arrangement.{plainly,channels_last,compiled}_ms`` a slice, ``arrangement.WAY_try_s`` until that is known."""
-    case = random_case(Sizes(pixels=32 if options.quick else 128), 8, options.device)
-    found = {}
-    for way in ("channels_last", "compiled"):
-        started = time.perf_counter()
-        plain, other = choose_arrangement(Evaluator(case.task, say=print), 0, [Arrangement(**{way: True})])
-        if np.isfinite(other.seconds):
-            found["arrangement.plainly_ms"] = 1e3 * plain.seconds
-            found[f"arrangement.{way}_ms"] = 1e3 * other.seconds
-            found[f"arrangement.{way}_try_s"] = time.perf_counter() - started
     return found
 
 

@@ -34,7 +34,7 @@ def whole_study(
     plain_seconds = time.perf_counter() - started
     started = time.perf_counter()
     with quick_commits(storage):
-        run_study(study, case.task, case.analysis)
+        run_study(study, case.task, case.analysis, say=_say)
     fast_seconds = time.perf_counter() - started
     cost, choice = cost_of(study), chosen(case, study)
     print(f"plain {plain_seconds:.0f} s, fast {fast_seconds:.0f} s: {cost.rows()}", file=sys.stderr, flush=True)
@@ -69,3 +69,7 @@ def chosen(case: Case, study: optuna.Study) -> float:
     found = plain_qualities(case, plain_dampened(case, best.setting.alpha, best.setting.lam))
     score = facts.rule(found["retain"].mean(), found["forget"].mean())
     return score.value if score.feasible else score.value - 1
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

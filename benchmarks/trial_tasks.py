@@ -3,7 +3,7 @@ learned a corruption it should not have, and enough slices to score it on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class Case:
     sizes: Sizes
 
 
-def make_case(folder: Path, sizes: Sizes, seed: int, number: int = 0) -> Case:
+def make_case(folder: Path, sizes: Sizes, seed: int, number: int = 0, device: str = "cpu") -> Case:
     """Retain brains, forget corrupted knees; a VarNet trained on both, scored on retain slices it has not seen."""
     kinds = ("ghosting", "bias", "lesion", "zipper", "blur")
     kind, name = kinds[number % len(kinds)], f"task{number}"
@@ -69,7 +69,8 @@ def make_case(folder: Path, sizes: Sizes, seed: int, number: int = 0) -> Case:
         seed=seed + number,
     )
     model = build_model(section)
-    train(model, Joined([_held(retain), _held(forget)]), epochs=sizes.epochs, learning_rate=3e-3, batch_size=4)
+    both = Joined([_held(retain), _held(forget)])
+    train(model, both, epochs=sizes.epochs, learning_rate=3e-3, batch_size=4, device=device)
     task = Task(
         model=model.eval(),
         loss=training_loss,
@@ -80,13 +81,9 @@ def make_case(folder: Path, sizes: Sizes, seed: int, number: int = 0) -> Case:
         floor_sources={"clean": lambda q_retain: _clean_similarity(forget) * q_retain},
         loss_name=LOSS_NAME,
         name=name,
+        device=device,
     )
     return Case(task, analyse(task), sizes)
-
-
-def on_device(case: Case, device: str) -> Case:
-    """The same case for another device."""
-    return replace(case, task=replace(case.task, device=device))
 
 
 def _slices(

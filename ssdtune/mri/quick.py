@@ -12,8 +12,7 @@ inputs are prepared, and a cascade needs FFTs along W alone. Rolling the columns
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -43,56 +42,24 @@ class PreparedKspace(NamedTuple):
     centre: Tensor
 
 
-class Nets:
-    """The U-Nets of a network: what they compute in, how their tensors lie in memory, whether they are compiled.
-
-    ``dtype`` : bfloat16 needs a check that SSIM does not move (``scoring.precision``). ``channels_last`` and
-    ``compiled`` (``torch.compile``) need one that they pay (``scoring.arrangement``).
-    """
-
-    def __init__(self, dtype: torch.dtype = torch.float32, *, channels_last: bool = False, compiled: bool = False):
-        self.dtype = dtype
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._unet = _compiled() if compiled else unet
-        self.stackable = not (channels_last or compiled)
-        self._names: dict[str, list[str]] = {}
-
-    def ready(self, weight: Tensor) -> Tensor:
-        """A parameter as it is used."""
-        weight = weight.to(self.dtype)
-        return weight.contiguous(memory_format=self._format) if weight.dim() == 4 else weight
-
-    def __call__(self, params: Params, prefix: str, image: Tensor) -> Tensor:
-        """The U-Net whose parameters' names begin with ``prefix`` on (N, channels, h, w)."""
-        if prefix not in self._names:
-            pools = sum(name.startswith(prefix + "up_transpose_conv.") for name in params)
-            self._names[prefix] = [prefix + name for name in weight_names(pools)]
-        weights = [params[name].to(self.dtype) for name in self._names[prefix]]
-        return self._unet(weights, image.to(self.dtype, memory_format=self._format))
-
-
-@cache
-def _compiled() -> Callable[[Sequence[Tensor], Tensor], Tensor]:
-    return torch.compile(unet)
-
-
 class QuickVarNet:
     """``VarNetReconstructor`` in another arrangement; parameters go by that module's names.
 
-    ``nets`` says how the U-Nets run; FFTs and data consistency stay float32.
+    ``dtype`` is what the networks compute in; bfloat16 needs a check that SSIM does not move (``scoring.precision``).
+    FFTs and data consistency stay float32.
     """
 
     map_params = "net.sens_net."  # the parameters that the sensitivity maps depend on begin so
 
-    def __init__(self, module: VarNetReconstructor, nets: Nets) -> None:
+    def __init__(self, module: VarNetReconstructor, dtype: torch.dtype = torch.float32) -> None:
         net = module.net
         self.cascades = len(net.cascades)
         self.mask_center = bool(net.sens_net.mask_center)
-        self.nets, self.stackable = nets, nets.stackable
+        self.dtype, self.stackable = dtype, True
 
     def ready(self, params: Params) -> Params:
-        """Parameters as they are used."""
-        return {name: value if name.endswith("dc_weight") else self.nets.ready(value) for name, value in params.items()}
+        """Parameters in the dtype that they are used in."""
+        return {name: value if name.endswith("dc_weight") else value.to(self.dtype) for name, value in params.items()}
 
     def prepare(self, masked_kspace: Tensor, mask: Tensor, acs: Tensor) -> PreparedKspace:
         """Inputs of ``VarNetReconstructor.forward``, made ready once."""
@@ -143,7 +110,7 @@ class QuickVarNet:
         std = ((parts * parts).sum(dim=(-2, -1), keepdim=True) / (height * width - 1)).sqrt()
         top, left = (-height % MULTIPLE) // 2, (-width % MULTIPLE) // 2
         padded = F.pad(parts / std, (left, -width % MULTIPLE - left, top, -height % MULTIPLE - top))
-        output = self.nets(params, prefix, padded).to(parts.dtype)
+        output = _unet(params, prefix, padded.to(self.dtype)).to(parts.dtype)
         output = output[..., top : top + height, left : left + width] * std + mean
         return torch.fft.ifftshift(torch.complex(output[:, 0], output[:, 1]), -1)
 
@@ -158,12 +125,12 @@ class QuickUnet:
 
     map_params = ""
 
-    def __init__(self, module: UnetReconstructor, nets: Nets) -> None:
-        self.nets, self.stackable = nets, nets.stackable
+    def __init__(self, module: UnetReconstructor, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype, self.stackable = dtype, True
 
     def ready(self, params: Params) -> Params:
-        """Parameters as they are used."""
-        return {name: self.nets.ready(value) for name, value in params.items()}
+        """Parameters in the dtype that they are used in."""
+        return {name: value.to(self.dtype) for name, value in params.items()}
 
     def prepare(self, image: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs of ``UnetReconstructor.forward``, as they are."""
@@ -175,4 +142,10 @@ class QuickUnet:
     def __call__(self, params: Params, sample: tuple[Tensor, ...], maps: None = None) -> Tensor:
         """Magnitude images (B, H, W) float32."""
         image, mean, std = sample
-        return self.nets(params, "net.", image)[:, 0].to(image.dtype) * std + mean
+        return _unet(params, "net.", image.to(self.dtype))[:, 0].to(image.dtype) * std + mean
+
+
+def _unet(params: Params, prefix: str, image: Tensor) -> Tensor:
+    """The U-Net whose parameters' names begin with ``prefix``, on (N, channels, h, w), in the dtype of the image."""
+    pools = sum(name.startswith(prefix + "up_transpose_conv.") for name in params)
+    return unet([params[prefix + name].to(image.dtype) for name in weight_names(pools)], image)

@@ -28,7 +28,7 @@ def weight_names(pools: int) -> list[str]:
 
 
 def unet(weights: Sequence[Tensor], image: Tensor) -> Tensor:
-    """The network on (N, channels, h, w), in the dtype and the memory format of image and weights."""
+    """The network on (N, channels, h, w), in the dtype of image and weights."""
     pools = (len(weights) - 4) // 5
     kept, output = [], image
     for level in range(pools):

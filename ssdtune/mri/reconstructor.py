@@ -14,7 +14,7 @@ import torch
 from fastmri.models import Unet, VarNet
 from torch import Tensor, nn
 
-from ssdtune.mri.quick import Nets, QuickUnet, QuickVarNet
+from ssdtune.mri.quick import QuickUnet, QuickVarNet
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,9 @@ class VarNetReconstructor(nn.Module):
             sens_maps = self.sensitivity_maps(masked_kspace, acs)
         return self.from_maps(masked_kspace, mask, sens_maps)
 
-    def quick(
-        self, dtype: torch.dtype = torch.float32, *, channels_last: bool = False, compiled: bool = False
-    ) -> QuickVarNet:
-        """The same network for many evaluations of the same slices; how its U-Nets run: see ``mri.quick.Nets``."""
-        return QuickVarNet(self, Nets(dtype, channels_last=channels_last, compiled=compiled))
+    def quick(self, dtype: torch.dtype = torch.float32) -> QuickVarNet:
+        """The same network for many evaluations of the same slices; its networks compute in ``dtype``."""
+        return QuickVarNet(self, dtype)
 
     def sensitivity_maps(self, masked_kspace: Tensor, acs: Tensor) -> Tensor:
         """Coil sensitivity maps, float32 (B, C, H, W, 2), from the centre lines; reads ``net.sens_net`` only."""
@@ -120,11 +118,9 @@ class UnetReconstructor(nn.Module):
         output = self.net(image.unsqueeze(1)).squeeze(1)
         return output * std[:, None, None] + mean[:, None, None]
 
-    def quick(
-        self, dtype: torch.dtype = torch.float32, *, channels_last: bool = False, compiled: bool = False
-    ) -> QuickUnet:
-        """The same network for many evaluations of the same slices; how it runs: see ``mri.quick.Nets``."""
-        return QuickUnet(self, Nets(dtype, channels_last=channels_last, compiled=compiled))
+    def quick(self, dtype: torch.dtype = torch.float32) -> QuickUnet:
+        """The same network for many evaluations of the same slices; it computes in ``dtype``."""
+        return QuickUnet(self, dtype)
 
 
 Sizes = VarNetSizes | UnetSizes

@@ -18,8 +18,6 @@ from ssdtune.device import keep_freed_memory, trim_heap
 from ssdtune.evaluation import Measures, finite_rows
 from ssdtune.progress import Track, silent
 from ssdtune.scoring.account import Account
-from ssdtune.scoring.captured import Captured
-from ssdtune.scoring.network import PLAIN, Arrangement, build_network
 from ssdtune.scoring.order import stratified_order
 from ssdtune.scoring.prepared import Params, PreparedBatch, PreparedSet, Reconstruction, free_memory
 from ssdtune.task import Task, model_hash
@@ -30,6 +28,27 @@ _SHARE = 0.5  # of the free memory that prepared data may take
 _MOST = 64  # slices at once
 _ON_CPU, _ELSEWHERE = 2**19, 2**25  # numbers in their inputs: beyond that a CPU's caches lose what batches gain
 _NO_MEMORY = ("out of memory", "can't allocate memory")
+
+
+class AsItIs:
+    """A task's model without a quick form."""
+
+    map_params = ""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self.stackable = task, True
+
+    def ready(self, params: Params) -> Params:
+        return params
+
+    def prepare(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return inputs
+
+    def maps(self, params: Params, sample: Any, /) -> None:
+        return None
+
+    def __call__(self, params: Params, sample: Any, maps: Any = None, /) -> Any:
+        return self._task.predict(params, sample)
 
 
 class Evaluator:
@@ -67,12 +86,13 @@ class Evaluator:
         self.network: Reconstruction
         self.compute_in(dtype)
 
-    def compute_in(self, dtype: torch.dtype, arrangement: Arrangement = PLAIN) -> None:
-        """Change what the networks compute in, and how; prepared data stay, the untouched model's measures do not."""
-        self.dtype, self.arrangement, self._untouched = dtype, arrangement, None
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """Change what the networks compute in; prepared data stay, the untouched model's measures do not."""
+        self.dtype, self._untouched = dtype, None
+        quick = getattr(self.task.model, "quick", None)
         for data in self._sets.values():
             data.forget_maps()
-        self.network = build_network(self.task, dtype, arrangement)
+        self.network = quick(dtype) if callable(quick) else AsItIs(self.task)
 
     def fits(self, task: Task) -> bool:
         """Whether model, loss, data and mask are still those that were prepared."""
@@ -108,8 +128,6 @@ class Evaluator:
         else:  # other sizes of slices may have other numbers at once
             self._values = size // 2 * values
         self.say(f"out of memory on {self.task.device}: going on with batches of {size // 2}")
-        if isinstance(self.network, Captured):
-            self.network.release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return True
@@ -244,6 +262,7 @@ class Measured:
 
 
 def is_out_of_memory(reason: BaseException) -> bool:
+    """Whether an error says that there is no memory left, on a GPU or a CPU."""
     known = isinstance(reason, torch.OutOfMemoryError | MemoryError)
     return known or any(words in str(reason).lower() for words in _NO_MEMORY)
 

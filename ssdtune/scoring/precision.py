@@ -25,6 +25,8 @@ def choose_precision(evaluator: Evaluator, precision: Precision = "auto") -> Non
     """
     wanted = precision == "bfloat16" or (precision == "auto" and torch.device(evaluator.task.device).type == "cuda")
     if not wanted or not callable(getattr(evaluator.task.model, "quick", None)):
+        if evaluator.dtype != torch.float32:  # of another study
+            evaluator.compute_in(torch.float32)
         return
     moved = _largest_change(evaluator)
     if moved < TOLERANCE:

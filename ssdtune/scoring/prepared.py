@@ -31,7 +31,7 @@ class Reconstruction(Protocol):
     """A network for many evaluations of the same slices: ``ssdtune.mri.quick``, or any model as it is.
 
     ``maps`` are what depends on the parameters whose names begin with ``map_params`` alone (None: nothing does).
-    ``stackable`` : ``torch.vmap`` over the parameters works.
+    ``stackable`` : ``torch.vmap`` over the parameters works, as far as is known.
     """
 
     map_params: str

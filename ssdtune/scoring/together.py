@@ -36,9 +36,9 @@ def measure_together(
 ) -> list[Measured]:
     """Evaluations of which the first slices of each named set are measured, as ``Measured.extend`` would.
 
-    Empty, so that each is to be measured by itself, where memory runs out (which ``Evaluator.say`` is told), where an
-    output is not finite, as one model's must not touch the others', and where anything else goes wrong: ``vmap`` cannot
-    run every model, and what is wrong with one by itself is said there.
+    Empty, so that each is to be measured by itself, where an output is not finite, as one model's must not touch the
+    others', and where anything goes wrong, after which it is not tried again: memory runs out (``Evaluator.say`` is
+    told), or ``vmap`` cannot run the model; what is wrong with one by itself is said there.
     """
     found = [evaluator.start(one) for one in params]
     try:
@@ -47,10 +47,9 @@ def measure_together(
             if alike:
                 _measure(evaluator, alike, names, slices)
     except Exception as reason:
+        evaluator.network.stackable = False
         if is_out_of_memory(reason):
-            evaluator.halve(len(found) * slices)
-        else:
-            evaluator.network.stackable = False
+            evaluator.say(f"out of memory on {evaluator.task.device}: going on with one model at a time")
         return []
     return [] if any(one.broken for one in found) else found
 

@@ -62,10 +62,10 @@ class TrialScorer:
         if self.best.beaten_by(score) and self.best.label != label:
             self.best, self._best_params = Standing(score, label=label), params
 
-    def __call__(self, params: Params | Measured) -> Scored:
-        """Measure one setting, which may have been begun; as its score is known, it is for ``stand_against`` or
-        ``keep`` to make it the best."""
-        found = params if isinstance(params, Measured) else self.evaluator.start(params)
+    def __call__(self, setting: Params | Measured) -> Scored:
+        """Measure one setting, given by its parameters or as begun already; as its score is known, it is for
+        ``stand_against`` or ``keep`` to make it the best."""
+        found = setting if isinstance(setting, Measured) else self.evaluator.start(setting)
         reason = self._until_decided(found) if self.stop_early else None
         if reason is None and not found.broken:
             found.finish()

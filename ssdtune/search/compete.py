@@ -24,6 +24,7 @@ from ssdtune.search.samplers import choose_sampler
 from ssdtune.search.space import Analysis
 from ssdtune.search.storage import load_study, study_names
 from ssdtune.search.study import write_study
+from ssdtune.search.trial_storage import TrialStorage
 from ssdtune.studyfile import StudyFile
 from ssdtune.task import Task
 
@@ -92,6 +93,8 @@ def open_competition(
                 study.study_name,
                 "choose another --name, or delete it",
             )
+        if isinstance(storage, TrialStorage):
+            storage.fail_lost_trials(storage.get_study_id_from_name(study.study_name))
     for entry in entries:
         if entry not in studies:
             own = {"sampler": entry.sampler, "seed": entry.seed}

@@ -12,7 +12,6 @@ import torch
 
 from ssdtune.evaluation import evaluate
 from ssdtune.score import Score
-from ssdtune.scoring.arrangement import choose_arrangement
 from ssdtune.scoring.evaluator import Evaluator, Measured
 from ssdtune.scoring.precision import Precision, choose_precision
 from ssdtune.scoring.prepared import Params
@@ -25,13 +24,12 @@ from ssdtune.search.sampler import STANDARD_ERROR
 from ssdtune.search.space import Analysis, Setting
 from ssdtune.task import Task, batches, move
 
-SHARE = 0.2  # of all slices that a study evaluates, about
-
 Coming = Callable[[int], Sequence[Setting]]
 """Names so many settings at most that the next trials will ask for, as far as that is known already."""
 
 
-def nothing(most: int) -> Sequence[Setting]:
+def none_known(most: int) -> Sequence[Setting]:
+    """Where no trial is known beforehand."""
     return ()
 
 
@@ -95,7 +93,7 @@ class Fast:
         self._begun: dict[Setting, Measured] = {}
         self._in_vain = 0  # trials begun that did not come
 
-    def __call__(self, analysis: Analysis, setting: Setting, coming: Coming = nothing) -> Measurement:
+    def __call__(self, analysis: Analysis, setting: Setting, coming: Coming = none_known) -> Measurement:
         """Measure a setting; those that the next trials ask for may be begun with it."""
         before = self.evaluator.account.copy()
         once = {} if self._started else self._prepare()
@@ -125,8 +123,8 @@ class Fast:
     def _begin(self, analysis: Analysis, setting: Setting, coming: Coming) -> None:
         """Take the first looks of this trial and of those coming at once, where that pays.
 
-        Their slices are counted in the trials that they are for. After some in vain no more are begun in advance: other
-        trials came, of other processes say, or they could not be measured at once.
+        Their slices are counted in the trials that they are for, their seconds in this one. After some in vain, which
+        are not counted, no more are begun in advance: other trials came, or they could not be measured at once.
         """
         self._in_vain += len(self._begun)
         self._begun = {}
@@ -140,10 +138,10 @@ class Fast:
             found = measure_together(self.evaluator, params, (RETAIN, FORGET), FIRST_LOOK)
         except Exception:  # one cannot be dampened, which is said in the trial that it belongs to
             found = []
+        self.evaluator.account.slices = slices
         if not found:
             self._in_vain += MOST
             return
-        self.evaluator.account.slices = slices
         self._begun = dict(zip(settings, found, strict=True))
 
     def _dampened(self, analysis: Analysis, setting: Setting) -> Params:
@@ -152,10 +150,7 @@ class Fast:
 
     def _prepare(self) -> dict[str, Any]:
         """Read all data and know the untouched model; returns what a slice takes the plain way, for the account."""
-        slices = self.evaluator.account.slices
         choose_precision(self.evaluator, self.precision)
-        choose_arrangement(self.evaluator, SHARE * self.evaluator.slices * self.facts.search.trials)
-        self.evaluator.account.slices = slices  # those were tried on, not scored
         if self._untouched is not None and self.evaluator.dtype == torch.float32:
             self.evaluator.recall(self._untouched)
         if self.scorer.stop_early or self.evaluator.dtype != torch.float32:

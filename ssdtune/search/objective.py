@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ssdtune.errors import TrialError
 from ssdtune.search.facts import Measured, StudyFacts
 from ssdtune.search.interrupts import Interrupts
-from ssdtune.search.measuring import Coming, Fast, Measurement, Plain, nothing
+from ssdtune.search.measuring import Coming, Fast, Measurement, Plain, none_known
 from ssdtune.search.recorded import EXACT, MEASURES, NON_FINITE, ORIGIN, REUSED, SEED_NUMBER, STOPPED, WORKER, recorded
 from ssdtune.search.records import FINISHED, ScoredTrial, best_of, recorded_qualities, score_trials
 from ssdtune.search.sampler import UNCLIPPED
@@ -106,7 +106,7 @@ class Objective:
         self._idle_since = time.perf_counter()
         return self.record(trial, setting, {**measured, "seconds_search": searching})
 
-    def measure(self, setting: Setting, coming: Coming = nothing) -> dict[str, Any]:
+    def measure(self, setting: Setting, coming: Coming = none_known) -> dict[str, Any]:
         """Measures, slices and seconds of one setting, from the memo where it dampens like one already measured."""
         rho, kappa = coordinates(self.analysis, setting)
         where = {"effective_alpha": setting.effective.alpha, "rho": rho, "kappa": kappa}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ VARIABLE = "SSDTUNE_STORAGE"
 SQLITE_TIMEOUT = 120
 """Seconds that a writer waits for another process's lock on one SQLite file."""
 
-_SECRETS = {"password", "passwd", "sslpassword"}  # what drivers take as a part of the query
+_SECRETS = {"password", "passwd", "pwd", "sslpassword", "odbc_connect"}  # what drivers take as a part of the query
 
 _LOCAL_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
 
@@ -42,7 +43,7 @@ def shown(url: str | None = None) -> str:
     try:
         return _shown(make_url(storage_url(url)))
     except ArgumentError:
-        return storage_url(url)
+        return re.sub(r"[^/]*@", "***@", storage_url(url))
 
 
 def _shown(parsed: URL) -> str:

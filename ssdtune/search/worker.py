@@ -34,8 +34,10 @@ def _find(name: str, storage: TrialStorage) -> optuna.Study | None:
     with storage_errors():
         try:
             study = optuna.load_study(study_name=name, storage=storage)
+            if not is_ours(study.user_attrs):
+                return None
             storage.fail_lost_trials(storage.get_study_id_from_name(name))
-            return study if is_ours(study.user_attrs) else None
+            return study
         except KeyError:
             return None
 

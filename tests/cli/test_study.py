@@ -231,3 +231,13 @@ def test_exact_evaluates_every_slice_of_every_trial(study, run):
     assert (cost["slices"], cost["possible"], cost["exact"]) == (36, 36, 4)
     assert not cost["stopped"]
     assert "4 of 4 trials, without shortcuts" in run("show", "whole").out
+
+
+def test_the_number_format_is_checked_and_said(study, run):
+    run("create", study, "--name", "short", "--trials", 2)
+    refused = run("run", "short", "--exact", "--precision", "bfloat16")
+    assert refused.code == 2
+    assert "--precision bfloat16, leave one of the two out" in refused.err
+    done = run("run", "short", "--precision", "bfloat16")
+    assert done.code == 0
+    assert "computing in" in done.err

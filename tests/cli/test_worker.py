@@ -52,12 +52,17 @@ def test_a_place_that_another_machine_has_lost_is_taken(study, run, work, tmp_pa
     lost = load_study("full", open_storage(url)).ask()
     lost.set_user_attr("worker", "elsewhere-1")
     taken = (lambda: run("run", "full")) if command == "run" else work
-    taken()
-    assert trials(run) == {"full": 0}  # it may be at work
+    left = taken()  # as it may be at work
+    assert left.code == (2 if command == "run" else 0)
+    assert ("all trials (1) are under way in other processes" in left.err) == (command == "run")
+    assert trials(run) == {"full": 0}
+    foreign = optuna.create_study(study_name="foreign", storage=open_storage(url))
+    foreign.ask()
     with sqlite3.connect(tmp_path / "studies.db") as database:
         database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
     assert taken().code == 0
-    assert trials(run) == {"full": 1}
+    assert trials(run) == {"full": 1, "foreign": 0}
+    assert foreign.trials[0].state == optuna.trial.TrialState.RUNNING
 
 
 def test_a_study_whose_inputs_changed_is_skipped_in_one_line(study, run, work, fastmri_file):

@@ -8,8 +8,7 @@ import small_classifier
 import torch
 
 from ssdtune.evaluation import evaluate
-from ssdtune.scoring.evaluator import Evaluator
-from ssdtune.scoring.network import AsItIs
+from ssdtune.scoring.evaluator import AsItIs, Evaluator
 from ssdtune.scoring.prepared import PreparedSet
 from ssdtune.studyfile import MaskSection
 

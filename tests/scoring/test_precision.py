@@ -28,6 +28,13 @@ def test_cpus_compute_in_float32_unless_asked(mri_task):
     assert evaluator.dtype == torch.float32
 
 
+def test_one_study_leaves_its_format_to_no_other(mri_task):
+    evaluator = Evaluator(mri_task())
+    evaluator.compute_in(torch.bfloat16)
+    choose_precision(evaluator)
+    assert evaluator.dtype == torch.float32
+
+
 def test_means_in_bfloat16_are_corrected_by_what_the_untouched_model_differs(mri_task):
     task = mri_task()
     baseline = evaluate(task)

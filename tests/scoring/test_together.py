@@ -7,6 +7,7 @@ import pytest
 import small_classifier
 import torch
 
+from ssdtune.mri.reconstructor import UnetSizes
 from ssdtune.scoring import together
 from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.scoring.together import measure_together, room_for
@@ -27,7 +28,7 @@ def test_models_at_once_are_models_one_by_one(mri_task, dampened, only):
     evaluator = Evaluator(task)
     params = [dampened(task, factor, only) for factor in (0.95, 0.9, 0.8)] + [dampened(task, 0.9, "cascades.1")]
     for found, one in zip(measure_together(evaluator, params, SETS, 4), params, strict=True):
-        own = alone(evaluator, one)
+        own = alone(Evaluator(task), one)  # whose maps are its own
         assert found.done == own.done == {"retain": 4, "forget": 4, "unknown": 0}
         for name in SETS:
             assert list(found.columns[name]) == list(own.columns[name])
@@ -86,13 +87,27 @@ def test_a_model_that_vmap_cannot_run_is_not_tried_again():
     assert alone(evaluator, None).done["retain"] == 4
 
 
-def test_out_of_memory_makes_room_for_fewer_and_says_so():
+def test_out_of_memory_is_said_and_leaves_batches_as_they_are():
     task, said = small_classifier.task(), []
     evaluator = Evaluator(replace(task, model=Full(task.model)), say=said.append)
     assert measure_together(evaluator, [evaluator.task.params] * 8, SETS, 8) == []
-    assert said == ["out of memory on cpu: going on with batches of 32"]
-    assert room_for(evaluator, SETS, 8) == 4
-    assert room_for(evaluator, SETS, 16) == 0
+    assert said == ["out of memory on cpu: going on with one model at a time"]
+    assert room_for(evaluator, SETS, 8) == 0
+    assert evaluator.batch_of(1) == 64
+
+
+@torch.no_grad()
+def test_a_unet_without_sensitivity_maps():
+    network = UnetSizes(channels=4, pools=2).reconstructor().eval()
+    generator = torch.Generator().manual_seed(0)
+    images, (mean, std) = torch.randn(3, 32, 32, generator=generator), torch.rand(2, 3, generator=generator)
+    quick, params = network.quick(), dict(network.named_parameters())
+    sample = quick.prepare(images, mean, std + 0.5)
+    several = [{name: value * factor for name, value in params.items()} for factor in (1.0, 0.7)]
+    stacked = {name: torch.stack([one[name] for one in several]) for name in params}
+    outputs = torch.vmap(quick, (0, None, None))(stacked, sample, None)
+    for output, one in zip(outputs, several, strict=True):
+        torch.testing.assert_close(output, quick(one, sample), rtol=1e-5, atol=1e-5)
 
 
 def test_room_is_for_small_models_on_small_slices(mri_task, monkeypatch):

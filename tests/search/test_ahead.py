@@ -70,18 +70,46 @@ def test_every_trial_begun_is_one_that_comes(wide, new_study, begun, monkeypatch
     assert left[-1] == 0
 
 
+class Stop(Exception):
+    pass
+
+
+def stop_after(trials):
+    def on_trial(study, trial):
+        if trial.number + 1 >= trials:
+            raise Stop
+
+    return on_trial
+
+
 def test_none_is_begun_while_other_trials_run_or_wait(wide, new_study, begun):
     task, analysis = wide
-    study = new_study(task=task, trials=30)
-    other = study.ask()
-    run_study(study, task, analysis, trials=6)
-    assert begun == []
-    study.tell(other, state=TrialState.FAIL)
-    study.enqueue_trial({"alpha": 1.0, "lambda": 0.5})
-    run_study(study, task, analysis, trials=7)
-    assert begun == []
-    run_study(study, task, analysis)
-    assert begun
+    free, running, waiting = (new_study(name, task=task, trials=30) for name in ("free", "running", "waiting"))
+    running.ask()
+    for _ in range(2):
+        waiting.enqueue_trial({"alpha": 1.0, "lambda": 0.5})
+    for study, trials in ((running, 6), (waiting, 1)):
+        with pytest.raises(Stop):
+            run_study(study, task, analysis, on_trial=stop_after(trials))
+        assert begun == []
+    with pytest.raises(Stop):
+        run_study(free, task, analysis, on_trial=stop_after(1))
+    assert len(begun) == 1  # nothing else hinders it
+
+
+def test_a_stop_in_between_changes_nothing(wide, new_study, begun):
+    task, analysis = wide
+    whole, parts = (new_study("parts", task=task, trials=20) for _ in range(2))
+    run_study(whole, task, analysis)
+    with pytest.raises(Stop):
+        run_study(parts, task, analysis, on_trial=stop_after(3))
+    parts.tell(parts.ask(), state=TrialState.FAIL)  # interrupted
+    run_study(parts, task, analysis)
+    kept = [trial for trial in parts.trials if trial.number != 3]
+    assert [(trial.params, trial.state) for trial in kept] == [(t.params, t.state) for t in whole.trials]
+    values = [trial.value for trial in whole.trials]
+    assert [trial.value for trial in kept] == pytest.approx(values, abs=1e-6)
+    assert len(begun) > 2
 
 
 def test_begun_in_vain_is_given_up(wide, new_study, begun):

@@ -35,6 +35,7 @@ def test_the_url_given_comes_before_the_environment_before_the_default(monkeypat
 
 def test_a_password_is_never_shown():
     assert shown("postgresql://lab:secret@host/studies") == "postgresql://lab:***@host/studies"
+    assert shown("postgresql//lab:secret@host/studies") == "postgresql//***@host/studies"
     told = shown("postgresql://host/studies?user=lab&password=secret&sslPassword=secret&port=5432")
     assert told == "postgresql://host/studies?password=hidden&port=5432&sslPassword=hidden&user=lab"
 
