@@ -11,10 +11,10 @@ evaluated in full. `slice_speedup`: the same slices, read, reconstructed and mea
 `wilcoxon.*` the same of Optuna's WilcoxonPruner. `search_overhead`: share of Optuna and the storage (SQLite) in the
 time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes; `growth.*px.search_overhead`
 is `search_overhead` with everything but the search scaled as a slice of that size is. `at_once.N_slices`: eight small
-models one after the other over all at once (vmap). `ways.WAY_ms`: milliseconds a slice of 128 pixels of the network as
-it is, channels-last and compiled (`ways.compiled_ready_s`: seconds of the first such run), `ways_18channels` the same
-with 18 channels and 4 pools, `..._bfloat16` in bfloat16. The study has slices of 128 pixels a side (32 with --quick).
-With `--device cuda`: trial_cost_gpu.py, the paper's VarNet and the same study; every metric with the prefix `cuda.`.
+models one after the other over all at once (vmap). `ways.CHANNELS_FORMAT.WAY_ms`: milliseconds a slice of 128 pixels
+with all networks plain, channels-last (as those of 18 channels are) or compiled (`compiled_ready_s`: seconds of the
+first such run). The study has slices of 128 pixels a side (32 with --quick). With `--device cuda`: trial_cost_gpu.py,
+the paper's VarNet and the same study; every metric with the prefix `cuda.`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import argparse
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,15 +79,17 @@ def other_overhead(metrics: Metrics) -> Metrics:
 
 
 def other_ways(options: argparse.Namespace) -> Metrics:
-    small = Sizes(pixels=32 if options.quick else 128)
-    large = replace(small, channels=18, pools=4)
-    runs = {
-        "ways": ways(random_case(small, 8, options.device), compiling=not options.quick),
-        "ways_18channels": ways(random_case(large, 8, options.device), compiling=not options.quick),
-        "ways_bfloat16": ways(random_case(small, 8, options.device), torch.bfloat16, compiling=False),
-        "ways_18channels_bfloat16": ways(random_case(large, 8, options.device), torch.bfloat16, compiling=False),
-    }
-    return {f"{run}.{way}": value for run, found in runs.items() for way, value in found.items()}
+    """Ways to run networks of other numbers of channels."""
+    found = {}
+    for channels, pools in ((8, 3), (18, 4), (24, 3)):
+        sizes = Sizes(pixels=32 if options.quick else 128, channels=channels, pools=pools)
+        case = random_case(sizes, 8, options.device)
+        runs = {
+            "float32": ways(case, compiling=not options.quick and channels != 24),
+            "bfloat16": ways(case, torch.bfloat16, compiling=False),
+        }
+        found |= {f"ways.{channels}ch_{run}.{way}": value for run, ran in runs.items() for way, value in ran.items()}
+    return found
 
 
 def slices(case: Case, count: int = 16, repeats: int = 5) -> Metrics:

@@ -24,6 +24,7 @@ GRID = {
     "8coils": {"coils": 8},
     "4x_parameters": {"channels": 16},
     "6_cascades": {"cascades": 6},
+    "128px_paper": {"pixels": 128, "channels": 18, "cascades": 12, "pools": 4},
 }
 
 

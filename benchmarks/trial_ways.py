@@ -1,4 +1,4 @@
-"""Other ways to run the networks than `study run` does: channels-last, compiled, and on a GPU as CUDA graphs.
+"""Ways to run the networks: plainly, channels-last, compiled, and on a GPU each of them as a CUDA graph.
 
 One batch, as large as a study's, through sensitivity and cascade networks; milliseconds a slice, the shortest of
 several runs. A graph is replayed as it is: what copying parameters and slices into it takes is left out.
@@ -10,19 +10,19 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import torch
+from fastmri.models import Unet
 from harness import Metrics
 from torch import Tensor
 from trial_tasks import Case
 
-from ssdtune.mri.quick_unet import unet
+from ssdtune.mri import quick_unet
+from ssdtune.mri.quick_unet import Params, Unets
 from ssdtune.scoring.evaluator import Evaluator
-
-LAST = torch.channels_last
 
 
 def ways(case: Case, dtype: torch.dtype = torch.float32, *, compiling: bool = True, repeats: int = 7) -> Metrics:
@@ -30,17 +30,17 @@ def ways(case: Case, dtype: torch.dtype = torch.float32, *, compiling: bool = Tr
     evaluator = Evaluator(case.task, dtype=dtype)
     data, network = evaluator.prepared("retain"), evaluator.network
     batch = next(data.batches(0, len(data), evaluator.batch_of))
-    plain = network.ready({name: value * 0.99 for name, value in case.task.params.items()})
-    last = {n: v.contiguous(memory_format=LAST) if v.dim() == 4 else v for n, v in plain.items()}
+    own = {name: value * 0.99 for name, value in case.task.params.items()}
     found: Metrics = {}
     for name in ("plainly", "channels_last", *(("compiled",) if compiling else ())):
-        params = last if name == "channels_last" else plain
+        network.unets = Unets(dtype, _prefixes(case) if name == "channels_last" else ())  # type: ignore[attr-defined]
+        params = network.ready(own)
 
-        def run(params: dict[str, Tensor] = params) -> Tensor:
+        def run(params: Params = params) -> Tensor:
             return network(params, batch.sample, network.maps(params, batch.sample))  # type: ignore[no-any-return]
 
         try:
-            with torch.no_grad(), _networks(_unet(name)):
+            with torch.no_grad(), _compiled() if name == "compiled" else nullcontext():
                 ready = _seconds(run)
                 found[f"{name}_ms"] = 1e3 * min(_seconds(run) for _ in range(repeats)) / len(batch.places)
                 if name == "compiled":
@@ -53,20 +53,19 @@ def ways(case: Case, dtype: torch.dtype = torch.float32, *, compiling: bool = Tr
     return found
 
 
+def _prefixes(case: Case) -> list[str]:
+    return [f"{name}." for name, net in case.task.model.named_modules() if isinstance(net, Unet)]
+
+
 @contextmanager
-def _networks(run: Callable[[Sequence[Tensor], Tensor], Tensor]) -> Iterator[None]:
-    """Every U-Net runs so meanwhile; what was compiled before is forgotten."""
+def _compiled() -> Iterator[None]:
+    """Every U-Net is compiled meanwhile, as if it never had been."""
     torch.compiler.reset()
-    with tempfile.TemporaryDirectory() as folder, mock.patch("ssdtune.mri.quick.unet", run):
+    with tempfile.TemporaryDirectory() as folder:
         new = {"TORCHINDUCTOR_CACHE_DIR": folder, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
-        with mock.patch.dict(os.environ, new):
+        compiled = torch.compile(quick_unet.unet, dynamic=False)
+        with mock.patch.dict(os.environ, new), mock.patch.object(quick_unet, "unet", compiled):
             yield
-
-
-def _unet(name: str) -> Callable[[Sequence[Tensor], Tensor], Tensor]:
-    if name == "channels_last":
-        return lambda weights, image: unet(weights, image.contiguous(memory_format=LAST))
-    return torch.compile(unet, dynamic=False) if name == "compiled" else unet
 
 
 def _graph(run: Callable[[], Tensor]) -> Callable[[], None]:

@@ -12,21 +12,19 @@ inputs are prepared, and a cascade needs FFTs along W alone. Rolling the columns
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from fastmri.models import Unet
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssdtune.mri.quick_unet import unet, weight_names
+from ssdtune.mri.quick_unet import Params, Unets, faster_channels_last
 
 if TYPE_CHECKING:
     from ssdtune.mri.reconstructor import UnetReconstructor, VarNetReconstructor
 
 MULTIPLE = 16  # fastMRI's NormUnet pads images to it
-
-Params = Mapping[str, Tensor]
 
 
 class PreparedKspace(NamedTuple):
@@ -55,11 +53,13 @@ class QuickVarNet:
         net = module.net
         self.cascades = len(net.cascades)
         self.mask_center = bool(net.sens_net.mask_center)
-        self.dtype, self.stackable = dtype, True
+        self.unets = _unets(module, dtype)
+        self.stackable = self.unets.stackable
 
     def ready(self, params: Params) -> Params:
-        """Parameters in the dtype that they are used in."""
-        return {name: value if name.endswith("dc_weight") else value.to(self.dtype) for name, value in params.items()}
+        """Parameters as they are used."""
+        ready = self.unets.ready
+        return {name: value if name.endswith("dc_weight") else ready(name, value) for name, value in params.items()}
 
     def prepare(self, masked_kspace: Tensor, mask: Tensor, acs: Tensor) -> PreparedKspace:
         """Inputs of ``VarNetReconstructor.forward``, made ready once."""
@@ -110,7 +110,7 @@ class QuickVarNet:
         std = ((parts * parts).sum(dim=(-2, -1), keepdim=True) / (height * width - 1)).sqrt()
         top, left = (-height % MULTIPLE) // 2, (-width % MULTIPLE) // 2
         padded = F.pad(parts / std, (left, -width % MULTIPLE - left, top, -height % MULTIPLE - top))
-        output = _unet(params, prefix, padded.to(self.dtype)).to(parts.dtype)
+        output = self.unets(params, prefix, padded).to(parts.dtype)
         output = output[..., top : top + height, left : left + width] * std + mean
         return torch.fft.ifftshift(torch.complex(output[:, 0], output[:, 1]), -1)
 
@@ -126,11 +126,12 @@ class QuickUnet:
     map_params = ""
 
     def __init__(self, module: UnetReconstructor, dtype: torch.dtype = torch.float32) -> None:
-        self.dtype, self.stackable = dtype, True
+        self.unets = _unets(module, dtype)
+        self.stackable = self.unets.stackable
 
     def ready(self, params: Params) -> Params:
-        """Parameters in the dtype that they are used in."""
-        return {name: value.to(self.dtype) for name, value in params.items()}
+        """Parameters as they are used."""
+        return {name: self.unets.ready(name, value) for name, value in params.items()}
 
     def prepare(self, image: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs of ``UnetReconstructor.forward``, as they are."""
@@ -142,10 +143,11 @@ class QuickUnet:
     def __call__(self, params: Params, sample: tuple[Tensor, ...], maps: None = None) -> Tensor:
         """Magnitude images (B, H, W) float32."""
         image, mean, std = sample
-        return _unet(params, "net.", image.to(self.dtype))[:, 0].to(image.dtype) * std + mean
+        return self.unets(params, "net.", image)[:, 0].to(image.dtype) * std + mean
 
 
-def _unet(params: Params, prefix: str, image: Tensor) -> Tensor:
-    """The U-Net whose parameters' names begin with ``prefix``, on (N, channels, h, w), in the dtype of the image."""
-    pools = sum(name.startswith(prefix + "up_transpose_conv.") for name in params)
-    return unet([params[prefix + name].to(image.dtype) for name in weight_names(pools)], image)
+def _unets(module: nn.Module, dtype: torch.dtype) -> Unets:
+    """All U-Nets of a module, each in the memory format that is faster for it."""
+    device = next(module.parameters()).device
+    nets = {f"{name}.": net for name, net in module.named_modules() if isinstance(net, Unet)}
+    return Unets(dtype, [prefix for prefix, net in nets.items() if faster_channels_last(net.chans, dtype, device)])

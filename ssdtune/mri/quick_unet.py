@@ -1,12 +1,13 @@
 """fastMRI's U-Net in evaluation mode: the same numbers to float32 rounding, with kernels that are faster.
 
 An instance norm is a group norm of one channel a group. On a CPU pooling, transposed and 1 x 1 convolutions are written
-out, as torch's own kernels take several times as long.
+out, as torch's own kernels take several times as long. Tensors lie channels-last where a CPU's convolutions would else
+fill up blocks of channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +15,45 @@ from torch.nn import functional as F
 
 SLOPE = 0.2  # of fastMRI's leaky ReLU
 NORM_EPS = 1e-5  # of torch's instance norm
+
+
+LAST = torch.channels_last
+
+Params = Mapping[str, Tensor]
+
+
+def faster_channels_last(channels: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a U-Net of so many channels takes less time with its tensors channels-last.
+
+    In float32 on a CPU by up to a sixth, for numbers such as fastMRI's 18, which blocks of 8 or 16 channels do not fit;
+    others lose by the norms what convolutions gain (``benchmarks/trial_ways.py``). On a GPU it is not known.
+    """
+    return device.type == "cpu" and dtype == torch.float32 and channels > 16 and channels % 8 != 0
+
+
+class Unets:
+    """U-Nets by the prefix of their parameters' names, in one dtype.
+
+    ``channels_last`` : prefixes of those whose tensors lie so. ``stackable`` : see ``scoring.prepared``.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32, channels_last: Collection[str] = ()) -> None:
+        self.dtype, self._last = dtype, tuple(channels_last)
+        self.stackable = not self._last
+        self._names: dict[str, list[str]] = {}
+
+    def ready(self, name: str, value: Tensor) -> Tensor:
+        """A parameter as it is used."""
+        value = value.to(self.dtype)
+        return value.contiguous(memory_format=LAST) if value.dim() == 4 and name.startswith(self._last) else value
+
+    def __call__(self, params: Params, prefix: str, image: Tensor) -> Tensor:
+        """The U-Net's output on (N, channels, h, w), in ``dtype``."""
+        if prefix not in self._names:
+            pools = sum(name.startswith(prefix + "up_transpose_conv.") for name in params)
+            self._names[prefix] = [prefix + name for name in weight_names(pools)]
+        weights = [params[name].to(self.dtype) for name in self._names[prefix]]
+        return unet(weights, image.to(self.dtype), prefix in self._last)
 
 
 def weight_names(pools: int) -> list[str]:
@@ -27,10 +67,10 @@ def weight_names(pools: int) -> list[str]:
     return [*names, f"up_conv.{pools - 1}.1.weight", f"up_conv.{pools - 1}.1.bias"]
 
 
-def unet(weights: Sequence[Tensor], image: Tensor) -> Tensor:
-    """The network on (N, channels, h, w), in the dtype of image and weights."""
+def unet(weights: Sequence[Tensor], image: Tensor, channels_last: bool = False) -> Tensor:
+    """The network on (N, channels, h, w), in the dtype of image and weights, which lie ``channels_last`` then."""
     pools = (len(weights) - 4) // 5
-    kept, output = [], image
+    kept, output = [], image.contiguous(memory_format=LAST) if channels_last else image
     for level in range(pools):
         output = _block(weights[2 * level], weights[2 * level + 1], output)
         kept.append(output)
@@ -38,13 +78,13 @@ def unet(weights: Sequence[Tensor], image: Tensor) -> Tensor:
     output = _block(weights[2 * pools], weights[2 * pools + 1], output)
     for level in range(pools):
         up, first, second = weights[2 * pools + 2 + 3 * level :][:3]
-        output = _activate(_double(output, up))
+        output = _activate(_double(output, up, channels_last))
         skipped = kept.pop()
         bottom, right = (s - o for s, o in zip(skipped.shape[-2:], output.shape[-2:], strict=True))
         if bottom or right:
             output = F.pad(output, (0, right, 0, bottom), "reflect")
         output = _block(first, second, torch.cat((output, skipped), dim=1))
-    return _mix(output, weights[-2], weights[-1])
+    return _mix(output, weights[-2], weights[-1], channels_last)
 
 
 def _block(first: Tensor, second: Tensor, image: Tensor) -> Tensor:
@@ -64,20 +104,26 @@ def _halve(image: Tensor) -> Tensor:
     return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
 
 
-def _double(image: Tensor, weight: Tensor) -> Tensor:
+def _double(image: Tensor, weight: Tensor, channels_last: bool) -> Tensor:
     """Transposed convolution by 2 x 2 with stride 2; on a CPU as a matrix product, up to 3 times faster."""
     if image.device.type != "cpu":
         return F.conv_transpose2d(image, weight, stride=2)
     batch, channels, height, width = image.shape
+    if channels_last:
+        pixels = image.permute(0, 2, 3, 1).reshape(-1, channels) @ weight.permute(0, 2, 3, 1).reshape(channels, -1)
+        pixels = pixels.reshape(batch, height, width, 2, 2, -1).permute(0, 1, 3, 2, 4, 5)
+        return pixels.reshape(batch, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
     pixels = weight.reshape(channels, -1).T @ image.reshape(batch, channels, -1)
     pixels = pixels.reshape(batch, -1, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
     return pixels.reshape(batch, -1, 2 * height, 2 * width)
 
 
-def _mix(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _mix(image: Tensor, weight: Tensor, bias: Tensor, channels_last: bool) -> Tensor:
     """Convolution by 1 x 1; on a CPU as a matrix product, 10 to 20 times faster for few channels."""
     if image.device.type != "cpu":
         return F.conv2d(image, weight, bias)
+    if channels_last:
+        return (image.permute(0, 2, 3, 1) @ weight[:, :, 0, 0].T + bias).permute(0, 3, 1, 2)
     batch, _, height, width = image.shape
     pixels = weight[:, :, 0, 0] @ image.reshape(batch, image.shape[1], -1)
     return (pixels + bias[:, None]).reshape(batch, -1, height, width)

@@ -39,6 +39,22 @@ def test_quick_varnet_equals_stock(size, mask_center):
     torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5 * float(stock.max()))
 
 
+@pytest.mark.parametrize(("channels", "last"), [(18, True), (20, True), (16, False), (24, False), (6, False)])
+@torch.no_grad()
+def test_networks_lie_channels_last_where_that_is_faster_and_are_the_same(channels, last):
+    module, inputs = varnet(channels=channels, cascades=1), slices(33, 47)
+    quick = module.quick()
+    params = quick.ready(dict(module.named_parameters()))
+    weight = params["net.cascades.0.model.unet.conv.layers.4.weight"]
+    assert weight.is_contiguous(memory_format=torch.channels_last) == last
+    assert params["net.sens_net.norm_unet.unet.conv.layers.4.weight"].is_contiguous()
+    assert quick.stackable == (not last)
+    sample, stock = quick.prepare(*inputs), module(*inputs)
+    ours = quick(params, sample, quick.maps(params, sample))
+    torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5 * float(stock.max()))
+    assert module.quick(torch.bfloat16).stackable
+
+
 @torch.no_grad()
 def test_kspace_outside_the_mask_is_kept_as_stock_keeps_it():
     module = varnet()
@@ -51,13 +67,13 @@ def test_kspace_outside_the_mask_is_kept_as_stock_keeps_it():
     )
 
 
-@pytest.mark.parametrize("pools", [2, 3])
+@pytest.mark.parametrize(("channels", "pools"), [(4, 2), (4, 3), (18, 3)])
 @torch.no_grad()
-def test_quick_unet_equals_stock_also_at_sizes_that_do_not_halve(pools):
-    module = UnetSizes(channels=4, pools=pools).reconstructor().eval()
+def test_quick_unet_equals_stock_also_at_sizes_that_do_not_halve(channels, pools):
+    module = UnetSizes(channels=channels, pools=pools).reconstructor().eval()
     image, mean, std = torch.randn(2, 45, 38), torch.rand(2), torch.rand(2) + 0.5
     quick = module.quick()
-    ours = quick(dict(module.named_parameters()), quick.prepare(image, mean, std), None)
+    ours = quick(quick.ready(dict(module.named_parameters())), quick.prepare(image, mean, std), None)
     torch.testing.assert_close(ours, module(image, mean, std), rtol=1e-4, atol=1e-4)
 
 
