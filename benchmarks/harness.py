@@ -60,7 +60,7 @@ def main(
     if options.json:
         options.json.write_text(json.dumps({**metrics, **facts}, indent=2) + "\n")
     if options.publish:
-        parts = {"only": getattr(options, "only", None), "device": "cuda" if options.device != "cpu" else None}
+        parts = {"only": _words(getattr(options, "only", None)), "device": options.device}
         publish(Path(sys.argv[0]).stem, description, facts, lines, seconds, parts)
 
 
@@ -70,12 +70,12 @@ def publish(
     facts: dict[str, object],
     lines: Sequence[str],
     seconds: float,
-    parts: Mapping[str, str | None],
+    parts: Mapping[str, str],
 ) -> None:
     """Put this output into RESULTS.md in place of the script's last one with the same ``parts``, options by name."""
-    chosen = {option: value for option, value in parts.items() if value}
+    chosen = {option: value for option, value in parts.items() if value not in ("", "cpu")}
     flags = "".join(f" --{option} {value}" for option, value in chosen.items()) + (" --quick" if facts["quick"] else "")
-    name = "_".join([script, *chosen.values()])
+    name = re.sub(r"\W", "_", "_".join([script, *chosen.values()]))
     words = f" ({', '.join(chosen.values())})" if chosen else ""
     body = (
         f"<!-- {name} -->\n## {description.strip().splitlines()[0]}{words}\n\n"
@@ -86,6 +86,10 @@ def publish(
     section = re.compile(rf"<!-- {name} -->.*?<!-- /{name} -->\n", re.DOTALL)
     text = section.sub(lambda _: body, text) if section.search(text) else f"{text.rstrip()}\n\n{body}"
     RESULTS.write_text(text)
+
+
+def _words(option: str | Sequence[str] | None) -> str:
+    return option if isinstance(option, str) else " ".join(option or ())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

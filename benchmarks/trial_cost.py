@@ -12,9 +12,9 @@ evaluated in full. `slice_speedup`: the same slices, read, reconstructed and mea
 time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for other sizes; `growth.*px.search_overhead`
 is `search_overhead` with everything but the search scaled as a slice of that size is. `at_once.N_slices`: eight small
 models one after the other over all at once (vmap). `ways.CHANNELS_FORMAT.WAY_ms`: milliseconds a slice of 128 pixels
-with all networks plain, channels-last (as those of 18 channels are) or compiled (`compiled_ready_s`: seconds of the
-first such run). The study has slices of 128 pixels a side (32 with --quick). With `--device cuda`: trial_cost_gpu.py,
-the paper's VarNet and the same study; every metric with the prefix `cuda.`.
+with all networks plain, the cascades' channels-last (as those of 18 channels are), or all compiled (`compiled_ready_s`:
+seconds of the first such run). The study has slices of 128 pixels a side (32 with --quick). With `--device cuda`:
+trial_cost_gpu.py, the paper's VarNet and the same study; every metric with the prefix `cuda.`.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ def other_overhead(metrics: Metrics) -> Metrics:
 def other_ways(options: argparse.Namespace) -> Metrics:
     """Ways to run networks of other numbers of channels."""
     found = {}
-    for channels, pools in ((8, 3), (18, 4), (24, 3)):
-        sizes = Sizes(pixels=32 if options.quick else 128, channels=channels, pools=pools)
+    for channels in (8, 16, 18, 20, 24, 28, 32):
+        sizes = Sizes(pixels=32 if options.quick else 128, channels=channels, pools=4)
         case = random_case(sizes, 8, options.device)
         runs = {
-            "float32": ways(case, compiling=not options.quick and channels != 24),
+            "float32": ways(case, compiling=not options.quick and channels in (8, 18)),
             "bfloat16": ways(case, torch.bfloat16, compiling=False),
         }
         found |= {f"ways.{channels}ch_{run}.{way}": value for run, ran in runs.items() for way, value in ran.items()}

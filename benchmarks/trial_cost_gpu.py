@@ -3,10 +3,11 @@
 `cuda.slice_speedup`: the smaller of the ratios of slices/s on 4-coil 256x256 and 15-coil 640x368 slices, an evaluator
 as it ships (batched, bfloat16 where the quality of no slice moves by 1e-3) over the plain way (float32, batch 1,
 eager). `cuda.CASE.ways.*`: what other ways to run the networks give (trial_ways.py); compiling on the first case alone.
-`cuda.CASE.flops_share` and `cuda.CASE.bandwidth_share`: multiply-adds (counted by torch) and bytes of activations (one
-write and one read of every convolution's output) a second, over the peak rates that a large bfloat16 matrix product and
-a large copy reach in the same run. The profile says which kernels the rest goes to. `cuda.at_once.*`, and
-`cuda.study_speedup` and what goes with it: as on a CPU. What is known so far is printed after each part.
+`cuda.CASE.flops_share` and `cuda.CASE.bandwidth_share`: operations of convolutions and products (counted by torch) and
+bytes of activations (one write and one read of every convolution's output) a second, over the peak rates that a large
+bfloat16 matrix product and a large copy reach in the same run. The profile says which kernels the rest goes to.
+`cuda.study_speedup` and what goes with it, and `cuda.at_once.*`: as on a CPU. What is known so far is printed after
+each part.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ def measure_gpu(options: argparse.Namespace) -> Metrics:
         metrics[f"cuda.{name}.bandwidth_share"] = found["gbytes_a_slice"] * 1e9 * found["fast_slices_s"] / peak_bytes
         print(metrics, file=sys.stderr, flush=True)
     metrics["cuda.slice_speedup"] = min(ratios)
-    metrics |= {f"cuda.{name}": value for name, value in at_once(options, pixels=64).items()}
-    print(metrics, file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         sizes = QUICK if options.quick else MAIN
         case = make_case(Path(folder), sizes, options.seed, device=options.device)
         study, _, _ = whole_study(case, Path(folder), options, 12 if options.quick else 30)
-    return metrics | {f"cuda.{key}": value for key, value in study.items()}
+    metrics |= {f"cuda.{key}": value for key, value in study.items()}
+    print(metrics, file=sys.stderr, flush=True)
+    return metrics | {f"cuda.{name}": value for name, value in at_once(options, pixels=64).items()}
 
 
 def one_case(case: Case, count: int, compiling: bool) -> Metrics:

@@ -56,7 +56,7 @@ def at_once(options: argparse.Namespace, pixels: int = 32, models: int = 8, repe
     """``at_once.{1,8}_slices``: time of eight dampened small models measured one after the other over that of the eight
     at once."""
     case = random_case(Sizes(pixels=pixels, channels=4, cascades=2, pools=2), 8, options.device)
-    evaluator = Evaluator(case.task)
+    evaluator = Evaluator(case.task, say=print)
     params = [{k: v * (0.99 - 0.01 * n) for k, v in case.task.params.items()} for n in range(models)]
     found = {}
     for count in (1, 8):

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
-    help="What networks compute in. auto: bfloat16 on a GPU, float32 on a CPU. bfloat16 is used only where it moves no "
-    "slice's quality by 1e-3, which is looked at first.  [default: auto]",
+    help="What networks compute in. auto: bfloat16 on a GPU, float32 on a CPU. bfloat16 is used only where it moves "
+    "the quality of none of the first slices by 1e-3.  [default: auto]",
 )
 @storage_option
 @device_option
@@ -111,11 +111,11 @@ def carry_out(
     from ssdtune.report.dashboard import attach
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
     from ssdtune.search.records import count_trials
-    from ssdtune.search.run import run_study
+    from ssdtune.search.run import release_lost_trials, run_study
     from ssdtune.search.storage import quick_commits, storage_errors
 
     with storage_errors():
-        storage.fail_lost_trials(storage.get_study_id_from_name(study.study_name))
+        release_lost_trials(study, storage)
     task, analysis = load_inputs(study.study_name, report.facts, device)
     attach(study, figures=spectrum_figures(view_spectrum(analysis)))
     print_warnings(analysis)

@@ -58,8 +58,8 @@ class QuickVarNet:
 
     def ready(self, params: Params) -> Params:
         """Parameters as they are used."""
-        ready = self.unets.ready
-        return {name: value if name.endswith("dc_weight") else ready(name, value) for name, value in params.items()}
+        laid = self.unets.laid
+        return {name: value if name.endswith("dc_weight") else laid(name, value) for name, value in params.items()}
 
     def prepare(self, masked_kspace: Tensor, mask: Tensor, acs: Tensor) -> PreparedKspace:
         """Inputs of ``VarNetReconstructor.forward``, made ready once."""
@@ -131,7 +131,7 @@ class QuickUnet:
 
     def ready(self, params: Params) -> Params:
         """Parameters as they are used."""
-        return {name: self.unets.ready(name, value) for name, value in params.items()}
+        return {name: self.unets.laid(name, value) for name, value in params.items()}
 
     def prepare(self, image: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs of ``UnetReconstructor.forward``, as they are."""

@@ -2,7 +2,7 @@
 
 An instance norm is a group norm of one channel a group. On a CPU pooling, transposed and 1 x 1 convolutions are written
 out, as torch's own kernels take several times as long. Tensors lie channels-last where a CPU's convolutions would else
-fill up blocks of channels.
+pad blocks of channels.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from torch.nn import functional as F
 SLOPE = 0.2  # of fastMRI's leaky ReLU
 NORM_EPS = 1e-5  # of torch's instance norm
 
-
-LAST = torch.channels_last
-
 Params = Mapping[str, Tensor]
 
 
 def faster_channels_last(channels: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether a U-Net of so many channels takes less time with its tensors channels-last.
 
-    In float32 on a CPU by up to a sixth, for numbers such as fastMRI's 18, which blocks of 8 or 16 channels do not fit;
-    others lose by the norms what convolutions gain (``benchmarks/trial_ways.py``). On a GPU it is not known.
+    It does in float32 on a CPU for numbers such as fastMRI's 18, which blocks of channels do not fit; others lose by
+    the norms what convolutions gain (``ways`` in benchmarks/RESULTS.md). On a GPU it is not known.
     """
     return device.type == "cpu" and dtype == torch.float32 and channels > 16 and channels % 8 != 0
 
@@ -42,17 +39,17 @@ class Unets:
         self.stackable = not self._last
         self._names: dict[str, list[str]] = {}
 
-    def ready(self, name: str, value: Tensor) -> Tensor:
-        """A parameter as it is used."""
-        value = value.to(self.dtype)
-        return value.contiguous(memory_format=LAST) if value.dim() == 4 and name.startswith(self._last) else value
+    def laid(self, name: str, value: Tensor) -> Tensor:
+        """A parameter in the dtype and the memory format that it is used in."""
+        last = value.dim() == 4 and name.startswith(self._last)
+        return value.to(self.dtype, memory_format=torch.channels_last if last else torch.preserve_format)
 
     def __call__(self, params: Params, prefix: str, image: Tensor) -> Tensor:
-        """The U-Net's output on (N, channels, h, w), in ``dtype``."""
+        """The U-Net's output on (N, channels, h, w), in ``dtype``; parameters are as ``laid`` gives them."""
         if prefix not in self._names:
             pools = sum(name.startswith(prefix + "up_transpose_conv.") for name in params)
             self._names[prefix] = [prefix + name for name in weight_names(pools)]
-        weights = [params[name].to(self.dtype) for name in self._names[prefix]]
+        weights = [params[name] for name in self._names[prefix]]
         return unet(weights, image.to(self.dtype), prefix in self._last)
 
 
@@ -70,7 +67,7 @@ def weight_names(pools: int) -> list[str]:
 def unet(weights: Sequence[Tensor], image: Tensor, channels_last: bool = False) -> Tensor:
     """The network on (N, channels, h, w), in the dtype of image and weights, which lie ``channels_last`` then."""
     pools = (len(weights) - 4) // 5
-    kept, output = [], image.contiguous(memory_format=LAST) if channels_last else image
+    kept, output = [], image.contiguous(memory_format=torch.channels_last) if channels_last else image
     for level in range(pools):
         output = _block(weights[2 * level], weights[2 * level + 1], output)
         kept.append(output)

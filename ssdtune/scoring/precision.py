@@ -24,7 +24,10 @@ def choose_precision(evaluator: Evaluator, precision: Precision = "auto") -> Non
     retain or the forget set moves by more than ``TOLERANCE``.
     """
     wanted = precision == "bfloat16" or (precision == "auto" and torch.device(evaluator.task.device).type == "cuda")
-    if not wanted or not callable(getattr(evaluator.task.model, "quick", None)):
+    quick = callable(getattr(evaluator.task.model, "quick", None))
+    if precision == "bfloat16" and not quick:
+        evaluator.say("computing in float32: the model has no other form")
+    if not wanted or not quick:
         if evaluator.dtype != torch.float32:  # of another study
             evaluator.compute_in(torch.float32)
         return

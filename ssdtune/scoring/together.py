@@ -40,8 +40,8 @@ def measure_together(
     others', and where anything goes wrong, after which it is not tried again: memory runs out (``Evaluator.say`` is
     told), or ``vmap`` cannot run the model; what is wrong with one by itself is said there.
     """
-    found = [evaluator.start(one) for one in params]
     try:
+        found = [evaluator.start(one) for one in params]
         for same_maps in (True, False):
             alike = [one for one in found if one.same_maps == same_maps]
             if alike:

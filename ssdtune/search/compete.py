@@ -19,12 +19,11 @@ from ssdtune.search.facts import StudyFacts, read_facts
 from ssdtune.search.objective import Memo, memo_of
 from ssdtune.search.prior import StudyPrior, fix_prior, keep_prior, read_prior
 from ssdtune.search.records import count_trials
-from ssdtune.search.run import run_study
+from ssdtune.search.run import release_lost_trials, run_study
 from ssdtune.search.samplers import choose_sampler
 from ssdtune.search.space import Analysis
 from ssdtune.search.storage import load_study, study_names
 from ssdtune.search.study import write_study
-from ssdtune.search.trial_storage import TrialStorage
 from ssdtune.studyfile import StudyFile
 from ssdtune.task import Task
 
@@ -93,8 +92,7 @@ def open_competition(
                 study.study_name,
                 "choose another --name, or delete it",
             )
-        if isinstance(storage, TrialStorage):
-            storage.fail_lost_trials(storage.get_study_id_from_name(study.study_name))
+        release_lost_trials(study, storage)
     for entry in entries:
         if entry not in studies:
             own = {"sampler": entry.sampler, "seed": entry.seed}

@@ -16,10 +16,10 @@ from ssdtune.scoring.evaluator import Evaluator, Measured
 from ssdtune.scoring.precision import Precision, choose_precision
 from ssdtune.scoring.prepared import Params
 from ssdtune.scoring.sequential import FIRST_LOOK, FORGET, RETAIN
-from ssdtune.scoring.together import FEWEST, MOST, measure_together, room_for
+from ssdtune.scoring.together import FEWEST, measure_together, room_for
 from ssdtune.scoring.trial import Scored, TrialScorer
 from ssdtune.search.facts import Columns, StudyFacts, as_recorded
-from ssdtune.search.recorded import NON_FINITE, STOPPED
+from ssdtune.search.recorded import NON_FINITE, PRECISION, STOPPED
 from ssdtune.search.sampler import STANDARD_ERROR
 from ssdtune.search.space import Analysis, Setting
 from ssdtune.task import Task, batches, move
@@ -91,7 +91,7 @@ class Fast:
         self._started = False
         self._measured: tuple[Setting, Scored] | None = None
         self._begun: dict[Setting, Measured] = {}
-        self._in_vain = 0  # trials begun that did not come
+        self._ahead = True  # whether trials are begun in advance
 
     def __call__(self, analysis: Analysis, setting: Setting, coming: Coming = none_known) -> Measurement:
         """Measure a setting; those that the next trials ask for may be begun with it."""
@@ -123,12 +123,12 @@ class Fast:
     def _begin(self, analysis: Analysis, setting: Setting, coming: Coming) -> None:
         """Take the first looks of this trial and of those coming at once, where that pays.
 
-        Their slices are counted in the trials that they are for, their seconds in this one. After some in vain, which
-        are not counted, no more are begun in advance: other trials came, or they could not be measured at once.
+        Their slices are counted in the trials that they are for, their seconds in this one. No more are begun in
+        advance once other trials have come, or some could not be measured at once.
         """
-        self._in_vain += len(self._begun)
+        self._ahead = self._ahead and not self._begun
         self._begun = {}
-        most = room_for(self.evaluator, (RETAIN, FORGET), FIRST_LOOK) if self._in_vain < MOST else 0
+        most = room_for(self.evaluator, (RETAIN, FORGET), FIRST_LOOK) if self._ahead else 0
         settings = [setting, *coming(most - 1)] if most else []
         if len(settings) < FEWEST:
             return
@@ -139,10 +139,8 @@ class Fast:
         except Exception:  # one cannot be dampened, which is said in the trial that it belongs to
             found = []
         self.evaluator.account.slices = slices
-        if not found:
-            self._in_vain += MOST
-            return
-        self._begun = dict(zip(settings, found, strict=True))
+        self._ahead = bool(found)
+        self._begun = dict(zip(settings, found, strict=False))
 
     def _dampened(self, analysis: Analysis, setting: Setting) -> Params:
         with self.evaluator.account.timed("dampen"):
@@ -160,6 +158,8 @@ class Fast:
 
     def _values(self, scored: Scored) -> dict[str, Any]:
         values: dict[str, Any] = dict(as_recorded(dict(scored.means)))
+        if self.evaluator.dtype != torch.float32:
+            values[PRECISION] = str(self.evaluator.dtype).removeprefix("torch.")
         if scored.broken:
             values[NON_FINITE] = scored.broken
         if scored.stopped is not None:

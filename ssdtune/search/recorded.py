@@ -15,7 +15,7 @@ ORIGIN = "origin"
 
 WORKER, SEED_NUMBER = "worker", "seed_number"
 
-NON_FINITE, STOPPED, REUSED, EXACT = "non_finite", "stopped", "reused_from", "exact"
+NON_FINITE, STOPPED, REUSED, EXACT, PRECISION = "non_finite", "stopped", "reused_from", "exact", "precision"
 
 
 def recorded(trial: FrozenTrial) -> dict[str, Any]:

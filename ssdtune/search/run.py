@@ -29,6 +29,7 @@ from ssdtune.search.records import counts_of
 from ssdtune.search.samplers import ReproducibleSampler, build_sampler, choose_sampler, interrupted
 from ssdtune.search.space import Analysis
 from ssdtune.search.storage import GRACE, storage_errors
+from ssdtune.search.trial_storage import TrialStorage
 from ssdtune.task import Task
 
 EVALUATION = "evaluation"
@@ -156,12 +157,14 @@ def changed_inputs(recorded: Mapping[str, str], present: Mapping[str, str]) -> l
     return list(dict.fromkeys(changed))
 
 
-def release_lost_trials(study: optuna.Study) -> list[int]:
-    """Mark running trials whose process is gone as interrupted; returns their numbers.
+def release_lost_trials(study: optuna.Study, storage: optuna.storages.BaseStorage | None = None) -> list[int]:
+    """Mark running trials whose process is gone as interrupted; returns the numbers of those of this machine.
 
-    A process of this machine is asked for directly. Trials of other machines are found by their signs of
-    life (``search.trial_storage``) as the study runs.
+    A process of this machine is asked for directly. Trials of other machines are found by their signs of life: here if
+    the study's ``storage`` is given, else as its trials run (``search.trial_storage``).
     """
+    if isinstance(storage, TrialStorage):
+        storage.fail_lost_trials(storage.get_study_id_from_name(study.study_name))
     lost = [
         trial.number
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -97,7 +97,6 @@ SAMPLERS: dict[str, SamplerChoice] = {
         "kernel refitted from scratch at every trial",
         sees_constraint=True,
         sees_stopped=False,
-        drawn=10,
     ),
     "cmaes": SamplerChoice(
         # Its own seed formula adds the trial number, so one seed a study serves the relative part.

@@ -25,7 +25,7 @@ VARIABLE = "SSDTUNE_STORAGE"
 SQLITE_TIMEOUT = 120
 """Seconds that a writer waits for another process's lock on one SQLite file."""
 
-_SECRETS = {"password", "passwd", "pwd", "sslpassword", "odbc_connect"}  # what drivers take as a part of the query
+_SECRET = re.compile(r"pass|pwd|secret|token|odbc_connect", re.IGNORECASE)  # names of what drivers take in a query
 
 _LOCAL_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
 
@@ -42,12 +42,13 @@ def shown(url: str | None = None) -> str:
     """The URL as it may be printed: without a password."""
     try:
         return _shown(make_url(storage_url(url)))
-    except ArgumentError:
-        return re.sub(r"[^/]*@", "***@", storage_url(url))
+    except (ArgumentError, ValueError):
+        before_query = storage_url(url).partition("?")[0]
+        return re.sub(r"//.*@", "//***@", before_query)
 
 
 def _shown(parsed: URL) -> str:
-    hidden = {name: "hidden" for name in parsed.query if name.lower() in _SECRETS}
+    hidden = {name: "hidden" for name in parsed.query if _SECRET.search(name)}
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
@@ -238,7 +239,7 @@ def _parse(url: str | None) -> URL:
     try:
         parsed = make_url(storage_url(url))
         dialect = parsed.get_dialect()
-    except SQLAlchemyError as reason:
+    except (SQLAlchemyError, ValueError) as reason:  # the second for a port that is no number
         todo = f"give an SQLAlchemy URL such as {DEFAULT_URL}"
         raise StorageError("not a storage URL", shown(url), todo) from reason
     try:

@@ -10,10 +10,9 @@ from ssdtune.search.facts import is_ours, read_facts
 from ssdtune.search.records import count_trials
 from ssdtune.search.run import release_lost_trials
 from ssdtune.search.storage import storage_errors, study_names
-from ssdtune.search.trial_storage import TrialStorage
 
 
-def waiting_studies(storage: TrialStorage, names: Collection[str] = ()) -> Iterator[optuna.Study]:
+def waiting_studies(storage: optuna.storages.BaseStorage, names: Collection[str] = ()) -> Iterator[optuna.Study]:
     """Studies made by ssdtune with trials that nobody has begun, oldest first; only those of ``names``, if any.
 
     Each is looked at only when its turn comes: other processes may make, run and delete studies meanwhile.
@@ -25,25 +24,22 @@ def waiting_studies(storage: TrialStorage, names: Collection[str] = ()) -> Itera
     for name in study_names(storage):
         if not names or name in names:
             study = _find(name, storage)
-            if study is not None and _has_trials_left(study):
+            if study is not None and _has_trials_left(study, storage):
                 yield study
 
 
-def _find(name: str, storage: TrialStorage) -> optuna.Study | None:
-    """The study, if it is still there and one of ssdtune's, without trials that another machine has lost."""
+def _find(name: str, storage: optuna.storages.BaseStorage) -> optuna.Study | None:
+    """The study, if it is still there and one of ssdtune's."""
     with storage_errors():
         try:
             study = optuna.load_study(study_name=name, storage=storage)
-            if not is_ours(study.user_attrs):
-                return None
-            storage.fail_lost_trials(storage.get_study_id_from_name(name))
-            return study
+            return study if is_ours(study.user_attrs) else None
         except KeyError:
             return None
 
 
-def _has_trials_left(study: optuna.Study) -> bool:
+def _has_trials_left(study: optuna.Study, storage: optuna.storages.BaseStorage) -> bool:
     with storage_errors():
-        release_lost_trials(study)
+        release_lost_trials(study, storage)
         counts = count_trials(study)
     return counts.finished + counts.running < read_facts(study).search.trials

@@ -17,6 +17,8 @@ from fastmri.models import VarNet
 from ssdtune.cli.study_create import SAMPLERS
 from ssdtune.mri.checkpoint import read_provenance
 from ssdtune.search import samplers
+from ssdtune.search.recorded import recorded
+from ssdtune.search.storage import load_study, open_storage
 from ssdtune.studyfile import SearchSection
 
 
@@ -241,3 +243,6 @@ def test_the_number_format_is_checked_and_said(study, run):
     done = run("run", "short", "--precision", "bfloat16")
     assert done.code == 0
     assert "computing in" in done.err
+    trial = load_study("short", open_storage()).trials[0]
+    taken = "bfloat16" if "computing in bfloat16" in done.err else None
+    assert recorded(trial).get("precision") == (None if recorded(trial).get("reused_from") else taken)

@@ -1,6 +1,7 @@
 """A shorter number format is used only where quality does not move, and what was decided is said."""
 
 import pytest
+import small_classifier
 import torch
 
 from ssdtune.evaluation import evaluate
@@ -33,6 +34,12 @@ def test_one_study_leaves_its_format_to_no_other(mri_task):
     evaluator.compute_in(torch.bfloat16)
     choose_precision(evaluator)
     assert evaluator.dtype == torch.float32
+
+
+def test_a_model_without_another_form_says_so():
+    said = []
+    choose_precision(Evaluator(small_classifier.task(), say=said.append), "bfloat16")
+    assert said == ["computing in float32: the model has no other form"]
 
 
 def test_means_in_bfloat16_are_corrected_by_what_the_untouched_model_differs(mri_task):

@@ -27,6 +27,14 @@ def analysis(task):
     return small_task.Diagonals(task)
 
 
+@pytest.fixture(scope="session")
+def wide():
+    """(task, analysis) of enough samples for trials to be stopped early."""
+    retain = small_task.points(0, 80, 1) + small_task.points(1, 80, 2)
+    task = small_task.make_task(retain=retain, forget=small_task.points(2, 60, 3))
+    return task, small_task.Diagonals(task)
+
+
 @pytest.fixture
 def url(tmp_path):
     return f"sqlite:///{tmp_path}/studies.db"

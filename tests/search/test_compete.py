@@ -1,5 +1,7 @@
 """A competition: shared measures, one prior, gone on with after a stop, refused when it is of something else."""
 
+import sqlite3
+
 import optuna
 import pytest
 from test_prior import ClosedForm
@@ -10,6 +12,8 @@ from ssdtune.search.compete import Entry, entries_of, open_competition, run_comp
 from ssdtune.search.facts import read_facts
 from ssdtune.search.prior import fix_prior, read_prior
 from ssdtune.search.recorded import recorded
+from ssdtune.search.records import count_trials
+from ssdtune.search.storage import open_storage
 from ssdtune.search.study import measure_facts
 from ssdtune.studyfile import ScoreSection, SearchSection
 
@@ -130,3 +134,19 @@ def test_one_bar_counts_the_trials_of_all(opened, task, analysis):
 
     run_competition(opened("random", "tpe", seeds=1), task, analysis, 2, track=track)
     assert seen == [(place, 4) for place in range(4)]
+
+
+def test_a_place_that_another_machine_has_lost_is_taken(task, analysis, tmp_path):
+    def opened():
+        storage = open_storage(f"sqlite:///{tmp_path}/cup.db", create=True)
+        return open_competition(
+            "cup", entries_of(["random"], range(1)), storage, lambda: measure_facts(task, search=SEARCH)
+        )
+
+    (study,) = opened().values()
+    for _ in range(4):
+        study.ask().set_user_attr("worker", "elsewhere-1")
+    with sqlite3.connect(tmp_path / "cup.db") as database:
+        database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
+    run_competition(opened(), task, analysis, 4)
+    assert count_trials(study).finished == 4

@@ -37,14 +37,6 @@ class Counting(small_task.Diagonals):
         return super().dampen(*setting)
 
 
-@pytest.fixture(scope="module")
-def wide():
-    """A task of enough samples for trials to be stopped early."""
-    retain = small_task.points(0, 80, 1) + small_task.points(1, 80, 2)
-    task = small_task.make_task(retain=retain, forget=small_task.points(2, 60, 3))
-    return task, small_task.Diagonals(task)
-
-
 @pytest.fixture
 def pair(wide, new_study):
     """The same study with all shortcuts and without any."""

@@ -35,7 +35,11 @@ def test_the_url_given_comes_before_the_environment_before_the_default(monkeypat
 
 def test_a_password_is_never_shown():
     assert shown("postgresql://lab:secret@host/studies") == "postgresql://lab:***@host/studies"
-    assert shown("postgresql//lab:secret@host/studies") == "postgresql//***@host/studies"
+    assert shown("postgresql//lab:se/cret@host/studies?password=secret") == "postgresql//***@host/studies"
+    assert shown("postgresql://lab:secret@host:port/studies") == "postgresql://***@host:port/studies"
+    assert shown("mysql://host/studies?password1=secret&auth_token=t") == (
+        "mysql://host/studies?auth_token=hidden&password1=hidden"
+    )
     told = shown("postgresql://host/studies?user=lab&password=secret&sslPassword=secret&port=5432")
     assert told == "postgresql://host/studies?password=hidden&port=5432&sslPassword=hidden&user=lab"
 
@@ -170,3 +174,8 @@ def test_a_file_that_another_process_has_open_is_left_as_it_is(tmp_path):
 def test_a_database_in_memory_has_no_journal_to_change():
     with quick_commits(optuna.storages.RDBStorage("sqlite:///:memory:")) as nothing:
         assert nothing is None
+
+
+def test_a_port_that_is_no_number_is_one_line():
+    with pytest.raises(StorageError, match="not a storage URL"):
+        open_storage("postgresql://lab:secret@host:port/studies")
