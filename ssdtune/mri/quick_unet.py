@@ -20,10 +20,10 @@ Params = Mapping[str, Tensor]
 
 
 def faster_channels_last(channels: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a U-Net of so many channels takes less time with its tensors channels-last.
+    """Whether a U-Net of so many channels takes much less time with its tensors channels-last.
 
-    It does in float32 on a CPU for numbers such as fastMRI's 18, which blocks of channels do not fit; others lose by
-    the norms what convolutions gain (``ways`` in benchmarks/RESULTS.md). On a GPU it is not known.
+    It does in float32 on a CPU for numbers such as fastMRI's 18, which blocks of channels do not fit; with others the
+    norms lose most of what the convolutions gain (``ways`` in benchmarks/RESULTS.md). On a GPU it is not known.
     """
     return device.type == "cpu" and dtype == torch.float32 and channels > 16 and channels % 8 != 0
 

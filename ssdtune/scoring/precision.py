@@ -19,8 +19,8 @@ TOLERANCE = 1e-3
 def choose_precision(evaluator: Evaluator, precision: Precision = "auto") -> None:
     """Set what the evaluator computes in.
 
-    ``auto`` asks for bfloat16 on a GPU and float32 elsewhere: on CPUs the gain depends on the model, 1.0 to 1.5 times
-    where they have instructions for it. bfloat16 is given up, which is said, where any of the first slices of the
+    ``auto`` asks for bfloat16 on a GPU and float32 elsewhere: on CPUs not all have instructions for it, and its
+    rounding may send a search another way. bfloat16 is given up, which is said, where any of the first slices of the
     retain or the forget set moves by more than ``TOLERANCE``.
     """
     wanted = precision == "bfloat16" or (precision == "auto" and torch.device(evaluator.task.device).type == "cuda")
