@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,6 +107,7 @@ def train(
     if resume is not None:
         standing = resume.load(model, optimizer, overwrite) or standing
         resume.save(model, optimizer, standing)  # a folder that cannot be written is found before the long work
+    _warm_up(model, samples, device)
     saved = time.monotonic()
     left = steps * (epochs - standing.epoch) - standing.step
     for indices in track(_work(groups, batch_size, seed, epochs, standing), "training", left):
@@ -158,6 +160,17 @@ def _work(groups: list[np.ndarray], batch_size: int, seed: int, epochs: int, sta
 
 def _decay(epoch: int, epochs: int) -> float:
     return 1.0 if 5 * epoch < 4 * epochs else 0.1
+
+
+def _warm_up(model: Reconstructor, samples: TrainingSet, device: torch.device | str) -> None:
+    """Ask the model once before it counts.
+
+    On two threads its first answer in a process is now and then another one at single pixels (seen with torch 2.13 on a
+    CPU), and training then ends elsewhere from the same seed.
+    """
+    inputs, _ = _batch(samples, [0], device)
+    with torch.no_grad(), suppress(RuntimeError, ValueError):  # said in the first step
+        model(*inputs)
 
 
 def _batch(samples: TrainingSet, indices: list[int], device: torch.device | str) -> tuple[Any, dict[str, Tensor]]:
