@@ -101,7 +101,7 @@ class Fast:
             self._begin(analysis, setting, coming)
         begun = self._begun.pop(setting, None)
         if begun is None:
-            scored = self.scorer(self._dampened(analysis, setting))
+            scored = self.scorer(self._dampen(analysis, setting))
         else:
             self.evaluator.account.slices += sum(begun.done.values())
             scored = self.scorer(begun)
@@ -134,7 +134,7 @@ class Fast:
             return
         slices = self.evaluator.account.slices
         try:
-            params = [self._dampened(analysis, one) for one in settings]
+            params = [self._dampen(analysis, one) for one in settings]
             found = measure_together(self.evaluator, params, (RETAIN, FORGET), FIRST_LOOK)
         except Exception:  # one cannot be dampened, which is said in the trial that it belongs to
             found = []
@@ -142,7 +142,8 @@ class Fast:
         self._ahead = bool(found)
         self._begun = dict(zip(settings, found, strict=False))
 
-    def _dampened(self, analysis: Analysis, setting: Setting) -> Params:
+    def _dampen(self, analysis: Analysis, setting: Setting) -> Params:
+        """Dampened parameters, their time in the account."""
         with self.evaluator.account.timed("dampen"):
             return _dampened(analysis, setting, self.evaluator.task)
 

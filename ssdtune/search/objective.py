@@ -135,7 +135,7 @@ class Objective:
         }
         trial.set_user_attr(MEASURES, attributes)
         trial.set_constraint(CONSTRAINT, score.violation)
-        key = (measured["rho"], setting.lam, setting.exponent)
+        key = _dampening(measured["rho"], setting)
         if STOPPED in measured:
             kept = {value: measured[value] for value in measured if not value.startswith("seconds_")}
             self._stopped.setdefault(key, {**kept, "slices": 0, REUSED: name})
@@ -148,7 +148,7 @@ class Objective:
 
     def _known(self, rho: float, setting: Setting) -> dict[str, Any] | None:
         """What is known of a setting's dampening without measuring it."""
-        key = (rho, setting.lam, setting.exponent)
+        key = _dampening(rho, setting)
         known = (self.facts.baseline, UNTOUCHED) if rho == 0 else self.memo.get(key)
         return {**known[0], REUSED: known[1]} if known is not None else self._stopped.get(key)
 
@@ -187,6 +187,10 @@ class Objective:
             best = best_of([self._scored[trial.number] for trial in trials if trial.number in self._scored])
             if best is not None:
                 self.fast.stand_against(self.analysis, best.setting, best.score)
+
+
+def _dampening(rho: float, setting: Setting) -> Dampening:
+    return rho, setting.lam, setting.exponent
 
 
 def _measures(facts: StudyFacts, values: Mapping[str, Any]) -> Measured:
