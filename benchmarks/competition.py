@@ -38,7 +38,7 @@ from competition_tables import Ledger, rank_metrics, sampler_metrics, sampler_ta
 from harness import Metrics, main
 
 from ssdtune.prior.experience import BUNDLED, Rejected, load_collection
-from ssdtune.search.samplers import SAMPLERS
+from ssdtune.samplers.table import SAMPLERS
 
 BUDGET, LONG, SHORT = 40, 100, 10
 RIVAL_NAMES = ("tpe", "tpe-4", "tpe-plane", "tpe-mode", "gp", "gp-plane", "cmaes", "random")

@@ -9,10 +9,10 @@ from competition_replay import Replay
 from competition_runs import BOX, SETTINGS
 from harness import Metrics, table
 
-from ssdtune.prior.improvement import Goal
-from ssdtune.prior.plane import Settings
-from ssdtune.search.rivals import CHOOSERS, PUBLISHED, percentile_setting, step_rule
-from ssdtune.search.space import Setting
+from ssdtune.plane.settings import Settings
+from ssdtune.samplers.rivals import CHOOSERS, PUBLISHED, percentile_setting, step_rule
+from ssdtune.samplers.space import Setting
+from ssdtune.surrogate.improvement import Goal
 
 _RHO, _KAPPA = (
     axis.ravel() for axis in np.meshgrid(np.geomspace(3e-4, 0.7, 18), np.geomspace(0.01, 1.0, 8), indexing="ij")

@@ -17,14 +17,14 @@ from competition_runs import NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, regret
 from harness import Metrics, table
 from numpy.typing import NDArray
 
-from ssdtune.evaluation import evaluate
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
-from ssdtune.prior.collect import MIN_GAP
+from ssdtune.learning.collect import MIN_GAP
+from ssdtune.objective.evaluation import evaluate
+from ssdtune.objective.evaluator import Evaluator
 from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.view import TaskView
 from ssdtune.report.regret import trials_to_target
-from ssdtune.scoring.evaluator import Evaluator
 from ssdtune.task import Task
 
 BUDGETS = {SPECTRUM: 15, NO_PRIOR: 15, "tpe": 30}

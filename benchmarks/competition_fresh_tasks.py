@@ -13,17 +13,17 @@ import numpy as np
 from harness import ROOT
 from torch import nn
 
+from ssdtune.learning.making import make_mri_task, make_site, make_vision_task
+from ssdtune.learning.recipes import ANATOMIES, MriRecipe, VisionRecipe, draw_site
 from ssdtune.mri.corruptions import CORRUPTIONS
-from ssdtune.mri.fourier import fft2c, ifft2c, root_sum_of_squares
+from ssdtune.mri.kspace.fourier import fft2c, ifft2c, root_sum_of_squares
+from ssdtune.mri.kspace.slices import Item, open_slices
+from ssdtune.mri.kspace.write import write_volume
+from ssdtune.mri.networks.models import build_model
+from ssdtune.mri.networks.train import Joined, train
+from ssdtune.mri.phantom.simulate import simulate_images
 from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
 from ssdtune.mri.seeds import named_rng
-from ssdtune.mri.simulate import simulate_images
-from ssdtune.mri.slices import Item, open_slices
-from ssdtune.mri.train import Joined, train
-from ssdtune.mri.varnet import build_model
-from ssdtune.mri.volume import write_volume
-from ssdtune.prior.making import make_mri_task, make_site, make_vision_task
-from ssdtune.prior.recipes import ANATOMIES, MriRecipe, VisionRecipe, draw_site
 from ssdtune.studyfile import MaskSection, TrainSection
 from ssdtune.task import Task
 from ssdtune.vision.forgetting import load_images

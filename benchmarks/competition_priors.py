@@ -17,15 +17,15 @@ from competition_replay import Replay
 from competition_runs import in_processes, progress, start_process
 from scipy.special import ndtr
 
-from ssdtune.prior.belief import squash
+from ssdtune.learning.fit import fit, folds, points, squash_outputs
+from ssdtune.learning.training import Recipe
+from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate, log_likelihood
 from ssdtune.prior.experience import Experience
-from ssdtune.prior.fit import fit, folds, points, squash_outputs
 from ssdtune.prior.inputs import GROUPS
 from ssdtune.prior.mapper import Familiarity, SpectrumMapper
-from ssdtune.prior.surface import ResponseSurface
-from ssdtune.prior.training import Recipe
 from ssdtune.prior.view import TaskView
+from ssdtune.surrogate.belief import squash
 
 Json = Mapping[str, Any]
 

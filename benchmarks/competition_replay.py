@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 
-from ssdtune.prior.bilinear import cell
-from ssdtune.prior.design import CHECKS, KAPPA, RHO
+from ssdtune.plane.bilinear import cell
+from ssdtune.plane.design import CHECKS, KAPPA, RHO
+from ssdtune.plane.settings import Box, canonical
 from ssdtune.prior.experience import Experience
-from ssdtune.prior.improvement import Goal
-from ssdtune.prior.plane import Box, canonical
 from ssdtune.prior.view import GRID_RHO
+from ssdtune.surrogate.improvement import Goal
 
 Array = NDArray[np.float64]
 

@@ -24,15 +24,15 @@ import optuna
 from competition_replay import Replay
 from optuna.samplers import BaseSampler
 
+from ssdtune.plane.settings import Box
+from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.prior.improvement import Goal
-from ssdtune.prior.plane import Box
-from ssdtune.prior.surface import ResponseSurface
 from ssdtune.report.regret import incumbent_regret
-from ssdtune.search.objective import CONSTRAINT
-from ssdtune.search.sampler import REMEMBERED, RETAINED, UNCLIPPED
-from ssdtune.search.samplers import SAMPLERS, Inputs, seed_of
-from ssdtune.search.space import ALPHA, LAMBDA
+from ssdtune.samplers.space import ALPHA, LAMBDA
+from ssdtune.samplers.spectrum import REMEMBERED, RETAINED, UNCLIPPED
+from ssdtune.samplers.table import SAMPLERS, Inputs, seed_of
+from ssdtune.study.objective import CONSTRAINT
+from ssdtune.surrogate.improvement import Goal
 
 SETTINGS = {
     "w0.2": Goal(0.2, 0.0),

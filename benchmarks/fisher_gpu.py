@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ssdtune
 from ssdtune.fisher.analysis import FisherWarning
-from ssdtune.mri.reconstructor import VarNetSizes
+from ssdtune.mri.networks.stock import VarNetSizes
 from ssdtune.task import Task, batches
 
 

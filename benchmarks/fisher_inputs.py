@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ssdtune.mri.masking import VarNetInputs
+from ssdtune.mri.kspace.masking import VarNetInputs
+from ssdtune.mri.networks.stock import VarNetReconstructor, VarNetSizes
+from ssdtune.mri.phantom.simulate import simulate_volume
 from ssdtune.mri.quality import training_loss
-from ssdtune.mri.reconstructor import VarNetReconstructor, VarNetSizes
-from ssdtune.mri.simulate import simulate_volume
 from ssdtune.studyfile import MaskSection
 from ssdtune.task import Samples, Task, batches
 from ssdtune.vision.resnet9 import ResNet9

@@ -22,7 +22,7 @@ from harness import Metrics, show, table
 import ssdtune
 from ssdtune.device import trim_heap
 from ssdtune.fisher.analysis import FisherWarning
-from ssdtune.mri.reconstructor import VarNetSizes
+from ssdtune.mri.networks.stock import VarNetSizes
 
 MIB = 2**20
 

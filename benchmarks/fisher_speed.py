@@ -19,7 +19,7 @@ from ssdtune.fisher.gram import gram_matrix
 from ssdtune.fisher.memory import plan_memory
 from ssdtune.fisher.spectrum import spectrum_of_gram
 from ssdtune.fisher.units import Units
-from ssdtune.mri.reconstructor import VarNetSizes
+from ssdtune.mri.networks.stock import VarNetSizes
 from ssdtune.progress import silent
 from ssdtune.task import Task
 

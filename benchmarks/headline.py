@@ -23,11 +23,11 @@ from harness import Metrics, main
 from trial_plain import plain_qualities
 from trial_tasks import QUICK, Case, Sizes, make_case
 
-from ssdtune.search.cost import cost_of_trials
-from ssdtune.search.records import FINISHED, ScoredTrial, scored_trials
-from ssdtune.search.run import run_study
-from ssdtune.search.storage import quiet_optuna
-from ssdtune.search.study import create_study
+from ssdtune.study.cost import cost_of_trials
+from ssdtune.study.create import create_study
+from ssdtune.study.records import FINISHED, ScoredTrial, scored_trials
+from ssdtune.study.run import run_study
+from ssdtune.study.storage import quiet_optuna
 from ssdtune.studyfile import SearchSection
 
 CLOSE = 0.01

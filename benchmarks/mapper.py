@@ -21,15 +21,15 @@ import numpy as np
 from harness import Metrics, main, median_seconds, show, table
 from numpy.typing import NDArray
 
+from ssdtune.learning.fit import Predictor, learn_networks, predict_held_out
+from ssdtune.learning.training import Recipe
 from ssdtune.prior.assess import SETTINGS, Assessment, assess
-from ssdtune.prior.belief import squash
 from ssdtune.prior.calibration import calibrate
 from ssdtune.prior.experience import BUNDLED, Experience, load_collection
-from ssdtune.prior.fit import Predictor, learn_networks, predict_held_out
 from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.points import Points, points
-from ssdtune.prior.training import Recipe
 from ssdtune.prior.view import TaskView
+from ssdtune.surrogate.belief import squash
 
 Array = NDArray[np.float64]
 Learn = Callable[[Sequence[Points]], Predictor]

@@ -60,7 +60,7 @@ def measure(options: argparse.Namespace) -> Metrics:
 
 
 def make_small(folder: Path, seed: int) -> None:
-    from ssdtune.mri.simulate import simulate_folder
+    from ssdtune.mri.phantom.simulate import simulate_folder
 
     for name, anatomy, subjects in (("retain", "brain", 4), ("forget", "knee", 2)):
         simulate_folder(folder / name, anatomy=anatomy, subjects=subjects, size=48, seed=seed)
@@ -69,8 +69,8 @@ def make_small(folder: Path, seed: int) -> None:
 
 def make_large(folder: Path, seed: int) -> float:
     """Files of 8-coil 384x320 slices, one simulated scan with fresh noise in each; returns their size in MiB."""
-    from ssdtune.mri.simulate import simulate_volume
-    from ssdtune.mri.volume import write_volume
+    from ssdtune.mri.kspace.write import write_volume
+    from ssdtune.mri.phantom.simulate import simulate_volume
 
     total = 0
     for name, anatomy, share in (("forget", "knee", 0.05), ("retain", "brain", 3.05)):
@@ -89,7 +89,7 @@ def make_large(folder: Path, seed: int) -> float:
 
 
 def finish(folder: Path, architecture: Literal["varnet", "unet"], channels: int) -> None:
-    from ssdtune.mri.varnet import build_model, save_new_model
+    from ssdtune.mri.networks.models import build_model, save_new_model
     from ssdtune.studyfile import TrainSection
 
     section = TrainSection(
@@ -120,9 +120,9 @@ def run_part(part: str, folder: Path, trials: int) -> None:
     import torch
 
     import ssdtune
-    from ssdtune.evaluation import evaluate
-    from ssdtune.search.run import run_study
-    from ssdtune.search.study import create_study
+    from ssdtune.objective.evaluation import evaluate
+    from ssdtune.study.create import create_study
+    from ssdtune.study.run import run_study
     from ssdtune.studyfile import load_study_file
 
     torch.set_num_threads(1)

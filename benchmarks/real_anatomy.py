@@ -22,19 +22,19 @@ from harness import ROOT, Metrics, main, show, table
 
 import ssdtune
 from ssdtune.cli.console import track
-from ssdtune.evaluation import Measures, evaluate
-from ssdtune.mri.check import check_files
 from ssdtune.mri.floors import zero_filled
+from ssdtune.mri.kspace.check import check_files
+from ssdtune.mri.kspace.slices import open_slices
+from ssdtune.mri.networks.models import build_model
+from ssdtune.mri.networks.train import Joined, train
+from ssdtune.mri.phantom.simulate import simulate_images
 from ssdtune.mri.poison import poison_folder
 from ssdtune.mri.quality import image_measures
-from ssdtune.mri.simulate import simulate_images
-from ssdtune.mri.slices import open_slices
-from ssdtune.mri.train import Joined, train
-from ssdtune.mri.varnet import build_model
-from ssdtune.mri_task import open_sets
-from ssdtune.search.records import best_of, scored_trials
-from ssdtune.search.run import run_study
-from ssdtune.search.study import create_study
+from ssdtune.mri.task import open_sets
+from ssdtune.objective.evaluation import Measures, evaluate
+from ssdtune.study.create import create_study
+from ssdtune.study.records import best_of, scored_trials
+from ssdtune.study.run import run_study
 from ssdtune.studyfile import StudyFile, load_study_file
 from ssdtune.task import Task, batches
 

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.learning.making import make_mri_task, make_site
+from ssdtune.learning.recipes import draw_mri, draw_site
+from ssdtune.objective.evaluator import Evaluator
 from ssdtune.prior.experience import BUNDLED, Experience, Rejected, load_collection
-from ssdtune.prior.improvement import Goal
-from ssdtune.prior.making import make_mri_task, make_site
-from ssdtune.prior.recipes import draw_mri, draw_site
-from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.surrogate.improvement import Goal
 from ssdtune.task import Task
 
 Array = NDArray[np.float64]

@@ -35,11 +35,11 @@ from trial_study import chosen, whole_study
 from trial_tasks import MAIN, QUICK, SMALL, Case, Sizes, make_case
 from trial_ways import ways
 
-from ssdtune.scoring.evaluator import Evaluator
-from ssdtune.search.facts import StudyFacts
-from ssdtune.search.run import run_study
-from ssdtune.search.storage import quiet_optuna
-from ssdtune.search.study import create_study
+from ssdtune.objective.evaluator import Evaluator
+from ssdtune.study.create import create_study
+from ssdtune.study.facts import StudyFacts
+from ssdtune.study.run import run_study
+from ssdtune.study.storage import quiet_optuna
 from ssdtune.studyfile import SearchSection
 
 TRIALS = 30

@@ -29,9 +29,9 @@ from trial_study import whole_study
 from trial_tasks import MAIN, QUICK, Case, Sizes, make_case
 from trial_ways import ways
 
-from ssdtune.scoring.evaluator import Evaluator
-from ssdtune.scoring.precision import choose_precision
-from ssdtune.search.storage import quiet_optuna
+from ssdtune.objective.evaluator import Evaluator
+from ssdtune.objective.precision import choose_precision
+from ssdtune.study.storage import quiet_optuna
 
 CASES = {
     "4coil_256x256": (Sizes(pixels=256, coils=4, cascades=12, channels=18, pools=4), 256),

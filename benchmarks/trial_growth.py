@@ -10,10 +10,10 @@ import torch
 from trial_plain import plain_slice
 from trial_tasks import Case, Sizes
 
+from ssdtune.mri.networks.models import build_model
 from ssdtune.mri.quality import image_measures, training_loss
-from ssdtune.mri.varnet import build_model
-from ssdtune.scoring.evaluator import Evaluator
-from ssdtune.scoring.together import measure_together
+from ssdtune.objective.evaluator import Evaluator
+from ssdtune.objective.together import measure_together
 from ssdtune.studyfile import TrainSection
 from ssdtune.task import Task
 

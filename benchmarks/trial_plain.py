@@ -14,8 +14,8 @@ from fastmri import evaluate as fastmri_evaluate
 from trial_tasks import Case
 
 from ssdtune.mri.quality import center_crop
-from ssdtune.search.facts import StudyFacts
-from ssdtune.search.samplers import ReproducibleSampler
+from ssdtune.samplers.table import ReproducibleSampler
+from ssdtune.study.facts import StudyFacts
 
 SETS = ("retain", "forget")
 

@@ -12,10 +12,10 @@ import optuna
 import torch
 from trial_plain import PlainTrial
 
-from ssdtune.score import Score, ScoreRule
-from ssdtune.scoring.estimate import estimate_mean
-from ssdtune.scoring.sequential import FIRST_LOOK, FORGET, GROWTH, RETAIN
-from ssdtune.scoring.trial import TrialScorer
+from ssdtune.objective.estimate import estimate_mean
+from ssdtune.objective.score import Score, ScoreRule
+from ssdtune.objective.stopping import FIRST_LOOK, FORGET, GROWTH, RETAIN
+from ssdtune.objective.trial import TrialScorer
 
 SETS = (RETAIN, FORGET)
 ROUNDING = 1e-6  # of a score

@@ -12,12 +12,12 @@ from harness import Metrics
 from trial_plain import PlainTrial, plain_dampened, plain_qualities, plain_study
 from trial_tasks import Case
 
-from ssdtune.search.cost import cost_of, cost_of_trials
-from ssdtune.search.facts import StudyFacts, read_facts
-from ssdtune.search.records import FINISHED, best_of, scored_trials
-from ssdtune.search.run import run_study, study_sampler
-from ssdtune.search.storage import open_storage, quick_commits
-from ssdtune.search.study import create_study
+from ssdtune.study.cost import cost_of, cost_of_trials
+from ssdtune.study.create import create_study
+from ssdtune.study.facts import StudyFacts, read_facts
+from ssdtune.study.records import FINISHED, best_of, scored_trials
+from ssdtune.study.run import run_study, study_sampler
+from ssdtune.study.storage import open_storage, quick_commits
 from ssdtune.studyfile import SearchSection
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from ssdtune.fisher.analysis import analyse
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.kspace.slices import KspaceSlices, open_slices
+from ssdtune.mri.kspace.write import write_volume
+from ssdtune.mri.networks.models import build_model
+from ssdtune.mri.networks.train import Joined, train
+from ssdtune.mri.phantom.simulate import simulate_volume
 from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
 from ssdtune.mri.seeds import named_rng
-from ssdtune.mri.simulate import simulate_volume
-from ssdtune.mri.slices import KspaceSlices, open_slices
-from ssdtune.mri.train import Joined, train
-from ssdtune.mri.varnet import build_model
-from ssdtune.mri.volume import write_volume
 from ssdtune.studyfile import MaskSection, TrainSection
 from ssdtune.task import Task
 

@@ -20,9 +20,9 @@ from harness import Metrics
 from torch import Tensor
 from trial_tasks import Case
 
-from ssdtune.mri import quick_unet
-from ssdtune.mri.quick_unet import Params, Unets
-from ssdtune.scoring.evaluator import Evaluator
+from ssdtune.mri.networks import fast_unet as quick_unet
+from ssdtune.mri.networks.fast_unet import Params, Unets
+from ssdtune.objective.evaluator import Evaluator
 
 
 def ways(case: Case, dtype: torch.dtype = torch.float32, *, compiling: bool = True, repeats: int = 7) -> Metrics:

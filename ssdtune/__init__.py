@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssdtune.dampening import dampen as dampen
-    from ssdtune.evaluation import evaluate as evaluate
     from ssdtune.fisher.analysis import analyse as analyse
     from ssdtune.fisher.result import FisherAnalysis as FisherAnalysis
-    from ssdtune.mri_task import load_task as load_task
+    from ssdtune.mri.task import load_task as load_task
+    from ssdtune.objective.evaluation import evaluate as evaluate
     from ssdtune.prior.density import HyperparameterPrior as HyperparameterPrior
     from ssdtune.prior.mapper import SpectrumMapper as SpectrumMapper
-    from ssdtune.search.sampler import SpectrumSampler as SpectrumSampler
-    from ssdtune.search.tune import tune as tune
-    from ssdtune.search.tune import unlearned_params as unlearned_params
+    from ssdtune.samplers.spectrum import SpectrumSampler as SpectrumSampler
+    from ssdtune.study.tune import tune as tune
+    from ssdtune.study.tune import unlearned_params as unlearned_params
     from ssdtune.task import Task as Task
 
 __version__ = "0.1.0"
@@ -27,14 +27,14 @@ _HOME = {
     "FisherAnalysis": "ssdtune.fisher.result",
     "HyperparameterPrior": "ssdtune.prior.density",
     "SpectrumMapper": "ssdtune.prior.mapper",
-    "SpectrumSampler": "ssdtune.search.sampler",
+    "SpectrumSampler": "ssdtune.samplers.spectrum",
     "Task": "ssdtune.task",
     "analyse": "ssdtune.fisher.analysis",
     "dampen": "ssdtune.dampening",
-    "evaluate": "ssdtune.evaluation",
-    "load_task": "ssdtune.mri_task",
-    "tune": "ssdtune.search.tune",
-    "unlearned_params": "ssdtune.search.tune",
+    "evaluate": "ssdtune.objective.evaluation",
+    "load_task": "ssdtune.mri.task",
+    "tune": "ssdtune.study.tune",
+    "unlearned_params": "ssdtune.study.tune",
 }
 
 __all__ = ["__version__", *_HOME]

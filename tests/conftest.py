@@ -20,6 +20,9 @@ HEADER = """<?xml version="1.0" encoding="utf-8"?>
 </kspace_encoding_step_1></encodingLimits><trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"""
 
 
+pytest_plugins = ("fixtures.search", "fixtures.prior")
+
+
 def pytest_configure():
     """A shell that runs the tests in its background has them ignore Ctrl-C, and all they start; some tests need it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

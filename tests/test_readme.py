@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssdtune.search.recorded import recorded
+from ssdtune.samplers.recorded import recorded
 from ssdtune.studyfile import StudyFile
 
 ROOT = Path(__file__).parents[1]

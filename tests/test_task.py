@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ssdtune.errors import DataError
-from ssdtune.evaluation import evaluate
+from ssdtune.objective.evaluation import evaluate
 from ssdtune.task import Task, batches, fingerprint, sample_ids
 
 

@@ -29,7 +29,7 @@ def dashboard(storage: str | None, host: str, port: int, artifact_dir: Path | No
 
     from ssdtune.report.dashboard import artifact_folder
     from ssdtune.report.dashboard_storage import DashboardStorage
-    from ssdtune.search.storage import open_database, quiet_optuna, shown, storage_url
+    from ssdtune.study.storage import open_database, quiet_optuna, shown, storage_url
 
     quiet_optuna()
     opened = open_database(storage, kind=DashboardStorage)

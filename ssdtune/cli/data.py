@@ -9,7 +9,7 @@ import click
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.errors import ConfigError
 
-# the names of ssdtune.mri.anatomy and .corruptions, which are too slow to import for a help page (a test compares them)
+# the names of mri.phantom.anatomy and mri.corruptions, too slow to import for a help page (a test compares them)
 ANATOMIES = ("brain", "knee")
 CONTRASTS = ("t1", "t2", "pd", "pdfs")
 KINDS = ("ghosting", "bias", "lesion", "zipper", "motion", "blur")
@@ -91,7 +91,7 @@ def simulate(
 
     The same subject number and seed show the same body in every contrast. Slices of a file are neighbours.
     """
-    from ssdtune.mri.simulate import simulate_folder, simulate_images
+    from ssdtune.mri.phantom.simulate import simulate_folder, simulate_images
 
     if images and (anatomy or contrast):
         raise ConfigError("--images with --anatomy or --contrast", "", "give one or the other")

@@ -10,7 +10,7 @@ from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.errors import DataError
 
 if TYPE_CHECKING:
-    from ssdtune.mri.check import FileReport
+    from ssdtune.mri.kspace.check import FileReport
 
 COLUMNS = ("file", "slices", "coils", "k-space", "target", "NaN", "missing", "mismatches", "fault")
 
@@ -25,8 +25,8 @@ def check(paths: tuple[str, ...], strict: bool, as_json: bool) -> None:
     A fault makes a file unusable. A mismatch is worth a look: a header that gives other sizes than the arrays have, or
     a target that is not the root sum of squares of its k-space (poisoned and averaged targets are not).
     """
-    from ssdtune.mri.check import check_files
-    from ssdtune.mri.files import find_files, labels
+    from ssdtune.mri.kspace.check import check_files
+    from ssdtune.mri.kspace.find import find_files, labels
 
     files = list(dict.fromkeys(file for path in paths for file in find_files(path)))
     reports = check_files(files, track=track)

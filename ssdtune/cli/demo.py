@@ -109,7 +109,7 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
     from ssdtune.report.pictures import write_hero, write_pictures
     from ssdtune.report.summary import write_summary
     from ssdtune.report.view import read_view
-    from ssdtune.search.storage import load_study, open_storage
+    from ssdtune.study.storage import load_study, open_storage
 
     view = read_view(load_study(STUDY, open_storage(storage), storage))
     assert view.best is not None
@@ -153,7 +153,7 @@ def _against_tpe(storage: str) -> str:
     from ssdtune.report.competition import verdict
     from ssdtune.report.competition_studies import competition_of
     from ssdtune.report.view import read_view
-    from ssdtune.search.storage import load_study, open_storage
+    from ssdtune.study.storage import load_study, open_storage
 
     opened = open_storage(storage)
     views = {name: [read_view(load_study(study, opened))] for name, study in (("spectrum", STUDY), ("tpe", RIVAL))}

@@ -66,8 +66,8 @@ def collect(
     Tasks with nothing to forget are rejected and counted. Ctrl-C keeps every finished task in FILE.h5.parts; running
     the same command again goes on.
     """
-    from ssdtune.prior.collect import collect as run
-    from ssdtune.prior.recipes import collection
+    from ssdtune.learning.collect import collect as run
+    from ssdtune.learning.recipes import collection
 
     images = {name: path for name, path in (("mnist", mnist), ("cifar10", cifar10)) if path is not None}
     valid, rejected = run(out, collection(sites, tasks, vision, seed), images=images, workers=workers, track=track)
@@ -88,7 +88,7 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
 
     A study file uses it with `mapper = "FILE.npz"` in its [search] section.
     """
-    from ssdtune.prior.fit import fit as run
+    from ssdtune.learning.fit import fit as run
 
     check_writable(out)
     experiences = _experiences(collection, storages)
@@ -144,8 +144,8 @@ def evaluate(collection: Path | None, storages: tuple[str, ...], html: Path | No
 
     Prints log-likelihood, errors, coverage of the stated intervals, and the regret of the first trial.
     """
+    from ssdtune.learning.fit import hold_out
     from ssdtune.prior.assess import SETTINGS
-    from ssdtune.prior.fit import hold_out
     from ssdtune.report.page import write_page
     from ssdtune.report.prior_page import family_rows, prior_page
 
@@ -168,8 +168,8 @@ def _experiences(collection: Path | None, storages: tuple[str, ...]) -> list[Exp
     records = load_collection(BUNDLED if collection is None else collection)
     found = [record for record in records if isinstance(record, Experience)]
     for url in storages:
-        from ssdtune.search.lessons import lessons
-        from ssdtune.search.storage import open_storage
+        from ssdtune.study.experience import lessons
+        from ssdtune.study.storage import open_storage
 
         found += lessons(open_storage(url))
     return found

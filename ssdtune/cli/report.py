@@ -43,7 +43,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     from ssdtune.report.summary import summary_of
     from ssdtune.report.view import read_view
     from ssdtune.report.write import write_report
-    from ssdtune.search.storage import storage_url
+    from ssdtune.study.storage import storage_url
 
     study = open_study(name, storage)
     out = out or Path(f"{name}.html")

@@ -54,7 +54,7 @@ def spectrum(
     """
     from ssdtune.fisher.analysis import FisherWarning
     from ssdtune.fisher.cache import cached_analysis
-    from ssdtune.mri_task import load_task
+    from ssdtune.mri.task import load_task
     from ssdtune.report.page import write_page
     from ssdtune.report.spectrum import view_spectrum
     from ssdtune.report.spectrum_page import spectrum_page

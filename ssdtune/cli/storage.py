@@ -28,7 +28,7 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as reason:
             if "sqlalchemy" not in sys.modules:  # then it is no failure of a database, and the import would be slow
                 raise
-            from ssdtune.search.storage import shown, storage_errors
+            from ssdtune.study.storage import shown, storage_errors
 
             if isinstance(reason, StorageError) and not reason.where:
                 raise StorageError(reason.what, shown(storage), reason.todo) from reason
@@ -44,7 +44,7 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def open_study(name: str, storage: str | None) -> optuna.Study:
     """A study that is there; raises StorageError."""
-    from ssdtune.search.storage import load_study, open_storage, quiet_optuna
+    from ssdtune.study.storage import load_study, open_storage, quiet_optuna
 
     quiet_optuna()
     return load_study(name, open_storage(storage), storage)
@@ -54,6 +54,6 @@ def next_line(command: str, storage: str | None) -> str:
     """A command to type next, on the same storage; a password in its URL is not repeated."""
     if not storage:
         return f"ssdtune {command}"
-    from ssdtune.search.storage import shown
+    from ssdtune.study.storage import shown
 
     return f"ssdtune {command} --storage {shlex.quote(shown(storage))}"

@@ -19,8 +19,8 @@ from ssdtune.files import check_writable
 if TYPE_CHECKING:
     import optuna
 
-    from ssdtune.search.facts import StudyFacts
-    from ssdtune.search.records import ScoredTrial
+    from ssdtune.study.facts import StudyFacts
+    from ssdtune.study.records import ScoredTrial
 
 
 @click.command(short_help="Write the unlearned checkpoint.")
@@ -40,16 +40,16 @@ def apply(
 
     Stock fastMRI loads it as it loaded the original. Prints every measure before and after.
     """
-    from ssdtune.search.facts import read_facts
-    from ssdtune.search.records import trial_record
+    from ssdtune.study.facts import read_facts
+    from ssdtune.study.records import trial_record
 
     study = open_study(name, storage)
     facts = read_facts(study)
     chosen = _choose(study, number)
     check_writable(out, error=ModelError)
     # imported once the study is known to be there: these take seconds
-    from ssdtune.mri.train import check_free
-    from ssdtune.mri.varnet import load_model, save_model
+    from ssdtune.mri.networks.models import load_model, save_model
+    from ssdtune.mri.networks.train import check_free
 
     check_free(out, overwrite)
     _, analysis = load_inputs(name, facts, device)
@@ -67,7 +67,7 @@ def apply(
 
 def provenance(study: optuna.Study, facts: StudyFacts, item: ScoredTrial) -> dict[str, Any]:
     """What an unlearned checkpoint says of itself, as plain JSON values; files by name, without their folders."""
-    from ssdtune.search.records import trial_record
+    from ssdtune.study.records import trial_record
 
     return {
         "study": study.study_name,
@@ -91,7 +91,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def _choose(study: optuna.Study, number: int | None) -> ScoredTrial:
-    from ssdtune.search.records import best_to_apply, find_trial
+    from ssdtune.study.records import best_to_apply, find_trial
 
     if number is not None:
         return find_trial(study, number)

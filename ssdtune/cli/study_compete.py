@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import optuna
 
     from ssdtune.report.view import StudyView
-    from ssdtune.search.compete import Entry, Studies
+    from ssdtune.study.compete import Entry, Studies
 
 DEFAULT = "spectrum,tpe,gp,random"
 DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
@@ -58,8 +58,8 @@ def compete(
     The untouched model is measured once, the Fisher information computed once, and no setting is evaluated twice.
     Ctrl-C keeps every finished trial; the same command goes on. Several processes may run it together.
     """
-    from ssdtune.search.compete import entries_of
-    from ssdtune.search.storage import open_storage, quiet_optuna
+    from ssdtune.study.compete import entries_of
+    from ssdtune.study.storage import open_storage, quiet_optuna
     from ssdtune.studyfile import load_study_file
 
     quiet_optuna()
@@ -72,9 +72,9 @@ def compete(
     entries = entries_of(wanted, range(first, first + seeds))
     # imported once the study file is known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper, print_warnings, read_analysis
-    from ssdtune.mri_task import load_task
-    from ssdtune.search.compete import open_competition, run_competition, share_prior
-    from ssdtune.search.study import measure_facts
+    from ssdtune.mri.task import load_task
+    from ssdtune.study.compete import open_competition, run_competition, share_prior
+    from ssdtune.study.create import measure_facts
 
     search = resolved.search.model_copy(update={"trials": trials})
     resolved = resolved.model_copy(update={"search": search})
@@ -106,7 +106,7 @@ class Report:
     """One line on standard error for each study that is through: its best, and the time that the others still take."""
 
     def __init__(self, studies: Studies, trials: int) -> None:
-        from ssdtune.search.records import count_trials
+        from ssdtune.study.records import count_trials
 
         self.left = {entry: max(trials - count_trials(study).finished, 0) for entry, study in studies.items()}
         self.total, self.done, self.start = len(studies), 0, time.monotonic()
@@ -115,7 +115,7 @@ class Report:
     def __call__(self, entry: Entry, study: optuna.Study) -> None:
         from ssdtune.cli.study_run import duration
         from ssdtune.report.dashboard import attach
-        from ssdtune.search.records import best_of, scored_trials
+        from ssdtune.study.records import best_of, scored_trials
 
         self.done += 1
         self.ran += self.left.pop(entry)
@@ -136,7 +136,7 @@ def _finish(name: str, studies: Studies, page: Path, address: str, storage: str 
     from ssdtune.report.competition import numbers_table, verdict
     from ssdtune.report.competition_studies import competition_of, write_competition
     from ssdtune.report.view import read_view
-    from ssdtune.search.storage import shown
+    from ssdtune.study.storage import shown
 
     views: dict[str, list[StudyView]] = {}
     for entry, study in studies.items():

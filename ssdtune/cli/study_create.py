@@ -11,7 +11,7 @@ from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 
 if TYPE_CHECKING:
-    from ssdtune.search.facts import StudyFacts
+    from ssdtune.study.facts import StudyFacts
 
 SAMPLERS = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random", "tpe-4", "tpe-plane", "tpe-mode", "gp-plane")
 
@@ -50,7 +50,7 @@ def create(
     Nothing is written unless everything is sound: files, model, shapes, disjoint and non-empty sets, something to
     forget.
     """
-    from ssdtune.search.storage import check_new_name, open_storage, quiet_optuna, shown
+    from ssdtune.study.storage import check_new_name, open_storage, quiet_optuna, shown
     from ssdtune.studyfile import load_study_file
 
     quiet_optuna()
@@ -63,9 +63,9 @@ def create(
     # imported once file and name are known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper
     from ssdtune.fisher.memory import plan_memory
-    from ssdtune.mri_task import load_task
+    from ssdtune.mri.task import load_task
     from ssdtune.report.dashboard import attach
-    from ssdtune.search.study import measure_facts, write_study
+    from ssdtune.study.create import measure_facts, write_study
 
     check_mapper(search)
     task = load_task(resolved, device, track=track)
@@ -89,9 +89,9 @@ def create(
 @json_option
 def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
     """Delete a study with all its trials. Asks first."""
-    from ssdtune.search.records import count_trials
-    from ssdtune.search.storage import open_storage
-    from ssdtune.search.study import delete_study
+    from ssdtune.study.create import delete_study
+    from ssdtune.study.records import count_trials
+    from ssdtune.study.storage import open_storage
 
     study = open_study(name, storage)
     finished = count_trials(study).finished

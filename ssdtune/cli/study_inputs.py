@@ -12,7 +12,7 @@ from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
-    from ssdtune.search.facts import StudyFacts
+    from ssdtune.study.facts import StudyFacts
     from ssdtune.studyfile import FisherSection, SearchSection
     from ssdtune.task import Task
 
@@ -34,10 +34,10 @@ def load_inputs(name: str, facts: StudyFacts, device: str) -> tuple[Task, Fisher
     DataError, ModelError : inputs that cannot be used, or that changed since the study was made.
     """
     if facts.study_file is None:
-        todo = "run it from Python with ssdtune.search.run.run_study"
+        todo = "run it from Python with ssdtune.study.run.run_study"
         raise ConfigError("made from Python, without a study file", f"study '{name}'", todo)
-    from ssdtune.mri_task import load_task
-    from ssdtune.search.run import check_inputs
+    from ssdtune.mri.task import load_task
+    from ssdtune.study.run import check_inputs
     from ssdtune.studyfile import StudyFile
 
     task = load_task(StudyFile.model_validate(facts.study_file), device, track=track)

@@ -14,8 +14,8 @@ from ssdtune.errors import ConfigError
 if TYPE_CHECKING:
     import optuna
 
-    from ssdtune.search.facts import StudyFacts
-    from ssdtune.search.records import ScoredTrial
+    from ssdtune.study.facts import StudyFacts
+    from ssdtune.study.records import ScoredTrial
 
 TOP = 5
 
@@ -25,7 +25,7 @@ TOP = 5
 @json_option
 def list_studies(storage: str | None, as_json: bool) -> None:
     """List the studies of a storage."""
-    from ssdtune.search.storage import load_study, open_storage, quiet_optuna, shown, study_names
+    from ssdtune.study.storage import load_study, open_storage, quiet_optuna, shown, study_names
 
     quiet_optuna()
     opened = open_storage(storage)
@@ -46,8 +46,8 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
     """Show what a study was made with, how far it is, and its best trials."""
     from ssdtune.report.statement import fact_rows, finding
     from ssdtune.report.view import read_view
-    from ssdtune.search.cost import cost_of
-    from ssdtune.search.export import study_document
+    from ssdtune.study.cost import cost_of
+    from ssdtune.study.export import study_document
 
     study = open_study(name, storage)
     view = read_view(study)
@@ -89,8 +89,8 @@ def rescore(name: str, retain_weight: float, min_retained: float | None, storage
     """Find the best trial under another weight from what is recorded; nothing is evaluated again."""
     from dataclasses import replace
 
-    from ssdtune.search.facts import read_facts
-    from ssdtune.search.records import scored_trials
+    from ssdtune.study.facts import read_facts
+    from ssdtune.study.records import scored_trials
 
     study = open_study(name, storage)
     facts = read_facts(study)
@@ -122,7 +122,7 @@ def rescore(name: str, retain_weight: float, min_retained: float | None, storage
 @json_option
 def export(name: str, out: Path, storage: str | None, as_json: bool) -> None:
     """Write a study as JSON (everything) or CSV (one row a trial)."""
-    from ssdtune.search.export import export_study
+    from ssdtune.study.export import export_study
 
     study = open_study(name, storage)
     path, trials = export_study(study, out), len(study.get_trials(deepcopy=False))
@@ -134,8 +134,8 @@ def export(name: str, out: Path, storage: str | None, as_json: bool) -> None:
 
 def list_row(study: optuna.Study) -> dict[str, Any]:
     """A study's line in a list of studies."""
-    from ssdtune.search.facts import is_ours, read_facts
-    from ssdtune.search.records import best_of, count_trials, scored_trials
+    from ssdtune.study.facts import is_ours, read_facts
+    from ssdtune.study.records import best_of, count_trials, scored_trials
 
     row: dict[str, Any] = {"name": study.study_name, "sampler": None, "trials": count_trials(study).finished}
     row |= {"of": None, "best": None, "retained": None, "remembered": None, "feasible": None, "created": None}
@@ -151,8 +151,8 @@ def list_row(study: optuna.Study) -> dict[str, Any]:
 
 def best_document(study: optuna.Study) -> dict[str, Any]:
     """The best trial as plain JSON values, with the untouched model's and the oracle's measures."""
-    from ssdtune.search.facts import read_facts
-    from ssdtune.search.records import scored_trials
+    from ssdtune.study.facts import read_facts
+    from ssdtune.study.records import scored_trials
 
     found = _leading(scored_trials(study), study.study_name)
     return {"study": study.study_name, **_document(found, read_facts(study))}
@@ -160,7 +160,7 @@ def best_document(study: optuna.Study) -> dict[str, Any]:
 
 def print_best(study: optuna.Study) -> None:
     """The best trial in one line, and its measures beside the untouched model's."""
-    from ssdtune.search.records import scored_trials
+    from ssdtune.study.records import scored_trials
 
     found = _leading(scored_trials(study), study.study_name)
     if not found.score.feasible:
@@ -173,8 +173,8 @@ def print_best(study: optuna.Study) -> None:
 
 def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
     """Every measure before and after, and the oracle's where there is one."""
-    from ssdtune.search.facts import as_number, read_facts
-    from ssdtune.search.records import measures_of
+    from ssdtune.study.facts import as_number, read_facts
+    from ssdtune.study.records import measures_of
 
     facts = read_facts(study)
     after = measures_of(item, facts)
@@ -187,7 +187,7 @@ def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
 
 
 def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
-    from ssdtune.search.records import leading
+    from ssdtune.study.records import leading
 
     found = leading(scored)
     if found is None:
@@ -196,7 +196,7 @@ def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
 
 
 def _document(item: ScoredTrial, facts: StudyFacts) -> dict[str, Any]:
-    from ssdtune.search.records import trial_record
+    from ssdtune.study.records import trial_record
 
     return {**trial_record(item), "baseline": dict(facts.baseline), "oracle": facts.oracle and dict(facts.oracle)}
 

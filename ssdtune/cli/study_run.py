@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from ssdtune.fisher.result import FisherAnalysis
-    from ssdtune.scoring.precision import Precision
-    from ssdtune.search.facts import StudyFacts
-    from ssdtune.search.trial_storage import TrialStorage
+    from ssdtune.objective.precision import Precision
+    from ssdtune.study.facts import StudyFacts
+    from ssdtune.study.trial_storage import TrialStorage
 
 
 @click.command(short_help="Run a study, or go on with it.")
@@ -49,9 +49,9 @@ def run(
     Trials that are clearly not the best are stopped early and keep an estimate; the best is always evaluated in full.
     Ctrl-C keeps every finished trial. Inputs that changed since the study was made are refused.
     """
-    from ssdtune.search.facts import read_facts
-    from ssdtune.search.records import count_trials
-    from ssdtune.search.storage import load_study, open_storage, quiet_optuna
+    from ssdtune.study.facts import read_facts
+    from ssdtune.study.records import count_trials
+    from ssdtune.study.storage import load_study, open_storage, quiet_optuna
 
     if exact and precision == "bfloat16":
         raise ConfigError("--exact computes in float32", "--precision bfloat16", "leave one of the two out")
@@ -69,7 +69,7 @@ def run(
         sys.exit(130)
     from ssdtune.report.statement import next_commands
     from ssdtune.report.view import read_view
-    from ssdtune.search.cost import cost_of
+    from ssdtune.study.cost import cost_of
 
     counts = count_trials(study)
     if not counts.finished:
@@ -110,9 +110,9 @@ def carry_out(
     # imported once the study is known to be there: these take seconds
     from ssdtune.report.dashboard import attach
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
-    from ssdtune.search.records import count_trials
-    from ssdtune.search.run import release_lost_trials, run_study
-    from ssdtune.search.storage import quick_commits, storage_errors
+    from ssdtune.study.records import count_trials
+    from ssdtune.study.run import release_lost_trials, run_study
+    from ssdtune.study.storage import quick_commits, storage_errors
 
     with storage_errors():
         release_lost_trials(study, storage)
@@ -140,8 +140,8 @@ def carry_out(
 
 def _print_prior(study: optuna.Study, facts: StudyFacts, analysis: FisherAnalysis) -> None:
     """Where the search starts, and whether it leans on the data."""
-    from ssdtune.search.prior import fix_prior
-    from ssdtune.search.samplers import choose_sampler
+    from ssdtune.samplers.table import choose_sampler
+    from ssdtune.study.prior import fix_prior
 
     if choose_sampler(facts.search.sampler).uses_prior:
         fixed = fix_prior(study, facts, analysis)
@@ -164,8 +164,8 @@ class Report:
         self.started, self.start = started, time.monotonic()
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        from ssdtune.search.recorded import recorded
-        from ssdtune.search.records import best_of, scored_trials
+        from ssdtune.samplers.recorded import recorded
+        from ssdtune.study.records import best_of, scored_trials
 
         self.ran += 1
         scored = scored_trials(study, facts=self.facts)

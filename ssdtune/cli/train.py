@@ -13,9 +13,9 @@ from ssdtune.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from ssdtune.evaluation import Measures
-    from ssdtune.mri.reconstructor import Reconstructor
-    from ssdtune.mri.slices import KspaceSlices
+    from ssdtune.mri.kspace.slices import KspaceSlices
+    from ssdtune.mri.networks.stock import Reconstructor
+    from ssdtune.objective.evaluation import Measures
     from ssdtune.studyfile import StudyFile
 
 # which sets of the study a model is trained on; the corrupted samples that are not known were in the training set too
@@ -40,10 +40,10 @@ def train(
     The result is a plain state dict that fastMRI loads, with its provenance inside.
     """
     from ssdtune.device import find_device
-    from ssdtune.mri.train import Joined, check_free
-    from ssdtune.mri.train import train as fit
-    from ssdtune.mri.varnet import build_model
-    from ssdtune.mri_task import open_sets
+    from ssdtune.mri.networks.models import build_model
+    from ssdtune.mri.networks.train import Joined, check_free
+    from ssdtune.mri.networks.train import train as fit
+    from ssdtune.mri.task import open_sets
     from ssdtune.studyfile import load_study_file
 
     study = load_study_file(study_file)
@@ -86,8 +86,8 @@ def train(
 
 
 def _measure(model: Reconstructor, sets: dict[str, KspaceSlices], device: torch.device) -> Measures:
-    from ssdtune.evaluation import evaluate
     from ssdtune.mri.quality import image_measures, training_loss
+    from ssdtune.objective.evaluation import evaluate
     from ssdtune.task import Task
 
     others = {name: sets[name] for name in sets if name not in ("retain", "forget")}

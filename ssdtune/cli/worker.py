@@ -18,7 +18,7 @@ from ssdtune.errors import SsdtuneError, StorageError
 if TYPE_CHECKING:
     import optuna
 
-    from ssdtune.search.trial_storage import TrialStorage
+    from ssdtune.study.trial_storage import TrialStorage
 
 
 @click.command(short_help="Run what is left of all studies of a storage.")
@@ -39,8 +39,8 @@ def worker(names: tuple[str, ...], watch: float | None, storage: str | None, dev
     line that says why and not tried again; the exit code is that of the first. Ctrl-C keeps every finished trial.
     """
     from ssdtune.device import find_device
-    from ssdtune.search.facts import read_facts
-    from ssdtune.search.storage import load_study, open_storage, quiet_optuna, shown
+    from ssdtune.study.facts import read_facts
+    from ssdtune.study.storage import load_study, open_storage, quiet_optuna, shown
 
     quiet_optuna()
     opened = open_storage(storage)
@@ -89,7 +89,7 @@ class Work:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each study that trials were run of here, and is still there."""
-        from ssdtune.search.storage import load_study, study_names
+        from ssdtune.study.storage import load_study, study_names
 
         self._read_anew()
         ran = {name: sum(report.ran for report in reports) for name, reports in self.reports.items()}
@@ -98,14 +98,14 @@ class Work:
 
     def _read_anew(self) -> None:
         """Forget what was read: SQLite gives a deleted study's numbers to the next one."""
-        from ssdtune.search.trial_storage import TrialStorage
+        from ssdtune.study.trial_storage import TrialStorage
 
         self.storage = TrialStorage(self.storage.database)
 
     def _waiting(self) -> Iterator[optuna.Study]:
         """Studies to run; a Ctrl-C is heard when one is found, as within SQLAlchemy Python may lose it."""
-        from ssdtune.search.interrupts import Interrupts
-        from ssdtune.search.worker import waiting_studies
+        from ssdtune.study.interrupts import Interrupts
+        from ssdtune.study.worker import waiting_studies
 
         studies, interrupts = waiting_studies(self.storage, self.names), Interrupts()
         while True:
@@ -117,7 +117,7 @@ class Work:
             yield study
 
     def _run(self, study: optuna.Study) -> None:
-        from ssdtune.search.facts import read_facts
+        from ssdtune.study.facts import read_facts
 
         name, facts = study.study_name, read_facts(study)
         report = Report(facts, facts.search.trials)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ssdtune.mri.fourier import fft2c, ifft2c
+from ssdtune.mri.kspace.fourier import fft2c, ifft2c
 
 Corruption = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 """``corruption(image (h, w), amplitude, rng) -> image (h, w) float32``, not negative."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssdtune.mri.kspace.slices import KspaceSlices
 from ssdtune.mri.quality import image_measures
-from ssdtune.mri.slices import KspaceSlices
 
 
 def zero_filled(inputs: tuple[Tensor, ...]) -> Tensor:

@@ -24,11 +24,11 @@ import numpy as np
 import ssdtune
 from ssdtune.errors import ConfigError, DataError
 from ssdtune.files import new_hdf5
-from ssdtune.mri.check import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
 from ssdtune.mri.corruptions import CORRUPTIONS
-from ssdtune.mri.files import find_files
+from ssdtune.mri.kspace.check import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
+from ssdtune.mri.kspace.find import find_files
+from ssdtune.mri.kspace.write import write_target
 from ssdtune.mri.seeds import named_rng, rank
-from ssdtune.mri.volume import write_target
 from ssdtune.progress import Track, silent
 
 FOLDER = "poisoned"

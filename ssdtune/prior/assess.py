@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ssdtune.prior.calibration import LEVELS, Calibration, HeldOut, log_likelihood
-from ssdtune.prior.improvement import Goal, expected_improvement
 from ssdtune.prior.points import Points
+from ssdtune.surrogate.improvement import Goal, expected_improvement
 
 Array = NDArray[np.float64]
 

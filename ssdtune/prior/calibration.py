@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.special import logsumexp
 
-from ssdtune.prior.gp import matern52
+from ssdtune.surrogate.gp import matern52
 
 Array = NDArray[np.float64]
 

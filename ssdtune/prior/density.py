@@ -18,11 +18,11 @@ from scipy.linalg import cholesky
 from scipy.ndimage import gaussian_filter
 
 from ssdtune.errors import ConfigError
-from ssdtune.prior.belief import CORRELATION, Belief, Expert, experts_of
-from ssdtune.prior.gp import Kernel, residual_covariance
-from ssdtune.prior.improvement import Goal
-from ssdtune.prior.plane import Box, Settings, maximise
-from ssdtune.prior.surface import ResponseSurface
+from ssdtune.plane.settings import Box, Settings, maximise
+from ssdtune.plane.surface import ResponseSurface
+from ssdtune.surrogate.belief import CORRELATION, Belief, Expert, experts_of
+from ssdtune.surrogate.gp import Kernel, residual_covariance
+from ssdtune.surrogate.improvement import Goal
 
 Array = NDArray[np.float64]
 

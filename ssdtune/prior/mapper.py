@@ -27,15 +27,15 @@ from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, content_hash
 from ssdtune.fisher.features import FEATURE_VERSION
 from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.plane.settings import Box
+from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.assess import Assessment
-from ssdtune.prior.belief import squash
 from ssdtune.prior.calibration import Calibration
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_inputs, log_damage
 from ssdtune.prior.network import ARRAYS, Networks
-from ssdtune.prior.plane import Box
-from ssdtune.prior.surface import ResponseSurface
 from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
+from ssdtune.surrogate.belief import squash
 
 Array = NDArray[np.float64]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from ssdtune.errors import ConfigError
 from ssdtune.fisher.damage import DamageTerms
 from ssdtune.fisher.result import FisherAnalysis
-from ssdtune.prior.course import Course
-from ssdtune.prior.design import KAPPA, RHO
+from ssdtune.plane.course import Course
+from ssdtune.plane.design import KAPPA, RHO
+from ssdtune.plane.packing import pack, unpack
 from ssdtune.prior.experience import Experience
-from ssdtune.prior.packing import pack, unpack
 
 Array = NDArray[np.float64]
 

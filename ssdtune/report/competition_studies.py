@@ -13,7 +13,7 @@ from ssdtune.report.competition_figures import Points, Surface
 from ssdtune.report.page import write_page
 from ssdtune.report.regret import incumbent_regret
 from ssdtune.report.view import StudyView
-from ssdtune.search.prior import StudyPrior
+from ssdtune.study.prior import StudyPrior
 
 
 def competition_of(views: Mapping[str, Sequence[StudyView]], *, target: float = TARGET) -> Competition:

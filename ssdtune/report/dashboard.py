@@ -21,7 +21,7 @@ from ssdtune.report.html import measures_table
 from ssdtune.report.page import Table
 from ssdtune.report.statement import fact_rows, finding, next_commands
 from ssdtune.report.view import StudyView, read_view
-from ssdtune.search.storage import storage_errors
+from ssdtune.study.storage import storage_errors
 
 METRIC = "score s"
 LAST_LINE = "*Written by ssdtune at every report; what stands below this line is kept.*"

@@ -14,8 +14,8 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ssdtune.search.packed import is_piece
-from ssdtune.search.recorded import recorded
+from ssdtune.samplers.recorded import recorded
+from ssdtune.study.packed import is_piece
 
 _OLD_KEY = "constraints"
 

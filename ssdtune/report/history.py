@@ -12,7 +12,7 @@ from ssdtune.report.competition_figures import surface_figure
 from ssdtune.report.competition_studies import points_of, surface_of
 from ssdtune.report.style import BLUE, GREY, ORANGE, PURPLE, QUIET, RED, SEQUENTIAL
 from ssdtune.report.view import StudyView
-from ssdtune.search.records import ScoredTrial
+from ssdtune.study.records import ScoredTrial
 
 _HOVER = (
     "trial %{customdata[0]}<br>alpha %{customdata[1]:.4g}, lambda %{customdata[2]:.4g}<br>"

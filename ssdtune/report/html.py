@@ -12,7 +12,7 @@ from ssdtune.report.history import history_figures
 from ssdtune.report.page import Block, Command, Image, Page, Plot, Section, Table, Text, Tile
 from ssdtune.report.statement import fact_rows, finding, next_commands
 from ssdtune.report.view import StudyView
-from ssdtune.search.recorded import recorded
+from ssdtune.samplers.recorded import recorded
 
 _CAPTIONS = {
     "ssdtune-trajectory": "Each dot is one trial: dampen, reconstruct every scored slice, score.",

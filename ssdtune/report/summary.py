@@ -10,8 +10,8 @@ from typing import Any
 
 from ssdtune.files import atomic_path
 from ssdtune.report.view import StudyView
-from ssdtune.search.recorded import recorded
-from ssdtune.search.records import ScoredTrial
+from ssdtune.samplers.recorded import recorded
+from ssdtune.study.records import ScoredTrial
 
 FORMAT = 1
 """Version of the summary's keys."""

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import optuna
 
-from ssdtune.score import Score
-from ssdtune.search.facts import StudyFacts, as_number, read_facts
-from ssdtune.search.prior import StudyPrior, read_prior
-from ssdtune.search.records import Counts, ScoredTrial, best_of, count_trials, leading, measures_of, scored_trials
+from ssdtune.objective.score import Score
+from ssdtune.study.facts import StudyFacts, as_number, read_facts
+from ssdtune.study.prior import StudyPrior, read_prior
+from ssdtune.study.records import Counts, ScoredTrial, best_of, count_trials, leading, measures_of, scored_trials
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from ssdtune.report.html import study_page
 from ssdtune.report.page import write_page
 from ssdtune.report.pictures import has_images, write_pictures
 from ssdtune.report.view import StudyView, read_view
-from ssdtune.search.space import Analysis
+from ssdtune.samplers.space import Analysis
 from ssdtune.task import Task
 
 

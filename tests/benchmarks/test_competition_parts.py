@@ -14,8 +14,8 @@ from competition_priors import HELD_OUT, Predicted, calibration_metrics, wrong_p
 from competition_runs import SETTINGS, Job
 from competition_tables import Ledger, rank_metrics, wrong_metrics
 
+from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut
-from ssdtune.prior.surface import ResponseSurface
 
 
 class Named:

@@ -13,10 +13,10 @@ from competition_replay import Replay
 from competition_runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, regret_of, run_all, run_job
 from competition_tables import Ledger, sampler_metrics, win_metrics
 
-from ssdtune.prior.design import CHECKS, KAPPA, NODES, RHO, checks, refine
+from ssdtune.plane.design import CHECKS, KAPPA, NODES, RHO, checks, refine
 from ssdtune.prior.experience import Experience
-from ssdtune.prior.improvement import Goal
 from ssdtune.prior.view import GRID_RHO
+from ssdtune.surrogate.improvement import Goal
 
 
 def thresholds(rho):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from ssdtune.cli import main
-from ssdtune.mri.varnet import build_model, save_new_model
+from ssdtune.mri.networks.models import build_model, save_new_model
 from ssdtune.studyfile import TrainSection, load_study_file
 
 SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}

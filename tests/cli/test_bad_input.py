@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ssdtune.cli import main
-from ssdtune.mri.varnet import build_model, save_new_model
+from ssdtune.mri.networks.models import build_model, save_new_model
 from ssdtune.studyfile import TrainSection
 
 USAGE, FILE = 2, 3

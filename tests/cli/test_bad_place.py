@@ -85,7 +85,7 @@ def test_no_permission_to_write(refused, locked, command, code, words):
     ],
 )
 def test_a_place_that_cannot_be_written_is_found_before_the_work(refused, command, monkeypatch):
-    for work in ("ssdtune.mri_task.load_task", "ssdtune.prior.fit.fit", "ssdtune.prior.fit.hold_out"):
+    for work in ("ssdtune.mri.task.load_task", "ssdtune.learning.fit.fit", "ssdtune.learning.fit.hold_out"):
         monkeypatch.setattr(work, pytest.fail)
     refused(command, FILE, ("cannot write (Not a directory)", "model.pt/new", "choose another --out"))
 

@@ -70,7 +70,7 @@ def test_a_lack_of_memory_is_one_line(reason, capsys, monkeypatch):
     def fail(*arguments, **options):
         raise reason
 
-    monkeypatch.setattr("ssdtune.mri.simulate.simulate_folder", fail)
+    monkeypatch.setattr("ssdtune.mri.phantom.simulate.simulate_folder", fail)
     err = usage(capsys, "data", "simulate", "x")
     assert err == f"error: not enough memory ({str(reason).removesuffix('. Tried')}), ssdtune, choose smaller sizes\n"
 
@@ -79,7 +79,7 @@ def test_a_full_disk_behind_the_output_is_one_line(capsys, monkeypatch):
     def fail(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ssdtune.mri.check.check_files", fail)
+    monkeypatch.setattr("ssdtune.mri.kspace.check.check_files", fail)
     with pytest.raises(SystemExit) as stop:
         main(["data", "check", __file__])
     assert stop.value.code == 3

@@ -7,8 +7,8 @@ import pytest
 
 from ssdtune.cli import data as module
 from ssdtune.cli import main
-from ssdtune.mri.anatomy import CONTRASTS, FAMILIES
 from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.phantom.anatomy import CONTRASTS, FAMILIES
 
 QUICK = ["--size", "32", "--slices", "1", "--coils", "2"]
 

@@ -13,10 +13,10 @@ from optuna_dashboard import get_note
 
 import ssdtune
 from ssdtune.cli import main
-from ssdtune.mri.checkpoint import read_provenance
-from ssdtune.mri.files import find_files
-from ssdtune.mri.slices import open_slices
-from ssdtune.search.storage import load_study, open_storage
+from ssdtune.mri.kspace.find import find_files
+from ssdtune.mri.kspace.slices import open_slices
+from ssdtune.mri.networks.checkpoint import read_provenance
+from ssdtune.study.storage import load_study, open_storage
 from ssdtune.studyfile import load_study_file
 
 STUDY = """

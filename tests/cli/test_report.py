@@ -8,8 +8,8 @@ import pytest
 from optuna_dashboard import get_note, wsgi
 
 from ssdtune.cli import main
-from ssdtune.mri.varnet import build_model, save_new_model
-from ssdtune.search.storage import load_study, open_storage
+from ssdtune.mri.networks.models import build_model, save_new_model
+from ssdtune.study.storage import load_study, open_storage
 from ssdtune.studyfile import TrainSection
 
 FISHER = ("spectrum-eigenvalues", "spectrum-ratios", "spectrum-depth", "spectrum-damage")

@@ -9,7 +9,7 @@ import torch
 from ssdtune.cli import main
 from ssdtune.fisher.features import FEATURES
 from ssdtune.fisher.result import FisherAnalysis
-from ssdtune.mri.varnet import build_model
+from ssdtune.mri.networks.models import build_model
 from ssdtune.studyfile import TrainSection
 
 STUDY = """

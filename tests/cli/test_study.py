@@ -15,10 +15,10 @@ import torch
 from fastmri.models import VarNet
 
 from ssdtune.cli.study_create import SAMPLERS
-from ssdtune.mri.checkpoint import read_provenance
-from ssdtune.search import samplers
-from ssdtune.search.recorded import recorded
-from ssdtune.search.storage import load_study, open_storage
+from ssdtune.mri.networks.checkpoint import read_provenance
+from ssdtune.samplers import table as samplers
+from ssdtune.samplers.recorded import recorded
+from ssdtune.study.storage import load_study, open_storage
 from ssdtune.studyfile import SearchSection
 
 

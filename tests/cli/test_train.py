@@ -7,7 +7,7 @@ import torch
 from fastmri.models import Unet, VarNet
 
 from ssdtune.cli import main
-from ssdtune.mri.checkpoint import read_provenance
+from ssdtune.mri.networks.checkpoint import read_provenance
 
 STUDY = """
 name = "small"

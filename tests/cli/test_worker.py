@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from ssdtune.cli.worker import Work
-from ssdtune.search.storage import load_study, open_storage
+from ssdtune.study.storage import load_study, open_storage
 
 
 @pytest.fixture

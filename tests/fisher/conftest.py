@@ -100,8 +100,8 @@ def make():
 @pytest.fixture(scope="session")
 def varnet_task():
     """A small fastMRI VarNet in float64, where vectorised and looped gradients differ by rounding alone."""
+    from ssdtune.mri.networks.stock import VarNetSizes
     from ssdtune.mri.quality import training_loss
-    from ssdtune.mri.reconstructor import VarNetSizes
 
     torch.manual_seed(3)
     model = VarNetSizes(cascades=2, channels=3, pools=2, sens_channels=2, sens_pools=2).reconstructor().double()

@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import default_collate
 
 from ssdtune.mri.floors import clean_similarity, zero_filled, zero_filled_similarity
+from ssdtune.mri.kspace.slices import open_slices
 from ssdtune.mri.quality import image_measures
-from ssdtune.mri.slices import open_slices
 from ssdtune.studyfile import MaskSection
 
 MASK = MaskSection(acceleration=4, center_fraction=0.1)

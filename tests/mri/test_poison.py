@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ssdtune.errors import ConfigError, DataError
-from ssdtune.mri.check import check_file
 from ssdtune.mri.corruptions import CORRUPTIONS
-from ssdtune.mri.files import find_files
+from ssdtune.mri.kspace.check import check_file
+from ssdtune.mri.kspace.find import find_files
+from ssdtune.mri.phantom.simulate import simulate_folder, simulate_volume
 from ssdtune.mri.poison import poison_folder
-from ssdtune.mri.simulate import simulate_folder, simulate_volume
 
 IMAGES = {
     "brain": simulate_volume("brain", "t1", size=48, slices=1, coils=1).target[0],

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from ssdtune.learning.fit import hold_out
+from ssdtune.learning.training import Recipe
 from ssdtune.prior.assess import COVERAGES, Assessment, assess
 from ssdtune.prior.calibration import LEVELS, Calibration, HeldOut, calibrate, log_likelihood
-from ssdtune.prior.fit import hold_out
 from ssdtune.prior.points import folds
-from ssdtune.prior.training import Recipe
 
 
 def held_out(sd, seed, members=1, n=150, smooth=False):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ssdtune.errors import ConfigError
+from ssdtune.plane.settings import Box
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.prior.plane import Box
 
 GOALS = [(0.2, 0.0), (0.2, 0.95), (0.5, 0.95), (1.0, 0.0), (0.0, 0.5)]
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ssdtune.errors import ConfigError, DataError
-from ssdtune.prior.belief import squash
-from ssdtune.prior.fit import fit
+from ssdtune.learning.fit import fit
+from ssdtune.learning.training import Recipe
 from ssdtune.prior.inputs import GROUPS, names
 from ssdtune.prior.mapper import BUNDLED, SpectrumMapper
 from ssdtune.prior.points import points
-from ssdtune.prior.training import Recipe
 from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
+from ssdtune.surrogate.belief import squash
 
 
 def test_a_task_of_a_known_kind_is_foreseen(mapper, make_experience):

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ssdtune.dampening import dampen
-from ssdtune.search.run import run_study
-from ssdtune.search.storage import open_storage
-from ssdtune.search.study import create_study
+from ssdtune.study.create import create_study
+from ssdtune.study.run import run_study
+from ssdtune.study.storage import open_storage
 from ssdtune.studyfile import ScoreSection, SearchSection
 from ssdtune.task import Task
 

@@ -10,7 +10,7 @@ from ssdtune.report.competition import competition_page
 from ssdtune.report.competition_studies import competition_of, points_of
 from ssdtune.report.page import render
 from ssdtune.report.view import read_view
-from ssdtune.search.recorded import recorded
+from ssdtune.samplers.recorded import recorded
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from ssdtune.report.history import history_figures
 from ssdtune.report.pictures import write_pictures
 from ssdtune.report.statement import fact_rows, finding
 from ssdtune.report.view import read_view
-from ssdtune.search.recorded import recorded
+from ssdtune.samplers.recorded import recorded
 
 SERVER = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboard", "--port", "0", "--storage"]
 

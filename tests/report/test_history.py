@@ -17,7 +17,7 @@ from ssdtune.report.history import (
     trajectory_figure,
 )
 from ssdtune.report.view import read_view
-from ssdtune.search.recorded import recorded
+from ssdtune.samplers.recorded import recorded
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from ssdtune.report.pictures import write_pictures
 from ssdtune.report.statement import fact_rows, finding, next_commands
 from ssdtune.report.summary import summary_of, write_summary
 from ssdtune.report.view import read_view
-from ssdtune.search.recorded import recorded
+from ssdtune.samplers.recorded import recorded
 
 
 @pytest.fixture

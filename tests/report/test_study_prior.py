@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.prior.surface import ResponseSurface
 from ssdtune.report.competition_studies import competition_of, surface_of, write_competition
 from ssdtune.report.history import history_figures
 from ssdtune.report.html import study_page
 from ssdtune.report.page import render
 from ssdtune.report.statement import fact_rows
 from ssdtune.report.view import read_view
-from ssdtune.search.prior import StudyPrior
+from ssdtune.study.prior import StudyPrior
 
 
 @pytest.fixture(scope="module")

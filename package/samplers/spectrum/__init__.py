@@ -2,6 +2,6 @@
 
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.mapper import SpectrumMapper
-from ssdtune.search.sampler import SpectrumSampler
+from ssdtune.samplers.spectrum import SpectrumSampler
 
 __all__ = ["HyperparameterPrior", "SpectrumMapper", "SpectrumSampler"]

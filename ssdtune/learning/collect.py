@@ -1,0 +1,181 @@
+"""Collecting experience: make every task of a collection, analyse it, and measure its response on a design.
+
+Each finished task is a file of its own in ``FILE.parts`` until all are there and become one collection; a collection
+that was stopped goes on with what is missing. Groups (a site and its tasks) run in processes of one thread each.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssdtune.errors import DataError
+from ssdtune.fisher.analysis import FisherWarning, analyse
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.learning.making import SiteData, make_mri_task, make_site, make_vision_task
+from ssdtune.learning.processes import run_in_processes
+from ssdtune.learning.recipes import MriRecipe, Recipe, VisionRecipe
+from ssdtune.objective.evaluation import evaluate
+from ssdtune.objective.evaluator import Evaluator
+from ssdtune.objective.score import ScoreRule
+from ssdtune.plane.design import KAPPA, RHO, Place, checks, refine
+from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
+from ssdtune.prior.view import TaskView, on_lines
+from ssdtune.progress import Track, silent
+from ssdtune.task import Task
+from ssdtune.vision.forgetting import load_images
+
+Array = NDArray[np.float64]
+
+MIN_GAP = 0.05
+"""Least q_forget(model) - q_forget(oracle) of a valid task (DESIGN fact 5)."""
+
+
+def collect(
+    path: Path | str,
+    groups: Sequence[Sequence[Recipe]],
+    *,
+    images: Mapping[str, Path] | None = None,
+    workers: int = 1,
+    track: Track = silent,
+) -> tuple[int, int]:
+    """Collect every recipe and write the collection; returns (valid, rejected) tasks.
+
+    images : the ``.npz`` file of each data set that classification recipes name.
+
+    Raises
+    ------
+    DataError : a data set is missing, or the collection cannot be written.
+    """
+    parts = Path(f"{path}.parts")
+    missing = {r.dataset for group in groups for r in group if isinstance(r, VisionRecipe)} - set(images or {})
+    if missing:
+        raise DataError(
+            f"no images of {', '.join(sorted(missing))}", path, "name their .npz files, or ask for no such task"
+        )
+    parts.mkdir(parents=True, exist_ok=True)
+    left = [group for group in groups if any(not _part(parts, recipe).exists() for recipe in group)]
+    work = partial(collect_group, parts=parts, images=dict(images or {}))
+    run_in_processes(work, left, workers, track=track, description="collecting")
+    records = list(_records(parts, groups))
+    save_collection(path, records)
+    rejected = sum(isinstance(record, Rejected) for record in records)
+    return len(records) - rejected, rejected
+
+
+def collect_group(group: Sequence[Recipe], parts: Path, images: Mapping[str, Path]) -> None:
+    """Make and measure the tasks of one group that have no part yet; a site's oracle is trained once."""
+    torch.set_num_threads(1)
+    site: SiteData | None = None
+    for recipe in group:
+        part = _part(parts, recipe)
+        if part.exists():
+            continue
+        started = time.perf_counter()
+        if isinstance(recipe, MriRecipe):
+            site = site or make_site(recipe.site)
+            task = make_mri_task(recipe, site)
+        else:
+            task = make_vision_task(recipe, load_images(images[recipe.dataset]))
+        save_collection(part, [observe(task, recipe, time.perf_counter() - started)])
+
+
+def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experience | Rejected:
+    """Analyse a task and measure its design, or reject it where there is nothing to forget."""
+    recorded = recipe.to_json()
+    assert task.oracle is not None
+    before, oracle = evaluate(task), evaluate(replace(task, model=task.oracle))
+    gap = before.quality("forget") - oracle.quality("forget")
+    if not gap >= MIN_GAP:
+        return Rejected(recipe.key, recipe.family, recorded, f"gap {gap:.4f} below {MIN_GAP}")
+    started = time.perf_counter()
+    analysis = _analyse(task)
+    analysed = time.perf_counter()
+    rule = ScoreRule(before.quality("retain"), before.quality("forget"), oracle.quality("forget"))
+    rho, alpha, lam, rows = _measure_design(analysis, Evaluator(task), rule, recipe.key)
+    done = time.perf_counter()
+    quality = next(iter(before.values["retain"]))
+    return Experience(
+        key=recipe.key,
+        family=recipe.family,
+        recipe=recorded,
+        q_retain=f"retain_{quality}",
+        q_forget=f"forget_{quality}",
+        baseline=before.summary(),
+        oracle=oracle.summary(),
+        alpha=alpha,
+        lam=lam,
+        measures={name: np.array([row[name] for row in rows]) for name in rows[0]},
+        features=analysis.features(),
+        tables={"design_rho": rho, **damage_tables(analysis, alpha, lam)},
+        seconds={"making": seconds_making, "analysis": analysed - started, "design": done - analysed},
+    )
+
+
+def _measure_design(
+    analysis: FisherAnalysis, evaluator: Evaluator, rule: ScoreRule, key: str
+) -> tuple[Array, Array, Array, list[dict[str, float]]]:
+    """(rho asked for, alpha, lambda), each (n,), and a row of measures each: the lines in order, then the checks."""
+    line_alpha = np.asarray(analysis.alpha_at(RHO), float)
+    measured: dict[Place, dict[str, float]] = {}
+
+    def respond(place: Place) -> Array:
+        line, node = place
+        found = evaluator.measures(analysis.dampen(line_alpha[node], line_alpha[node] * KAPPA[line]))
+        measured[place] = found.summary()
+        score = rule(found.quality("retain"), found.quality("forget"))
+        return np.array([score.retained, score.remembered])
+
+    places = refine(respond)
+    check_rho, check_kappa = checks(key)
+    check_alpha = np.asarray(analysis.alpha_at(check_rho), float)
+    lines, nodes = np.array(places).T
+    rho, alpha = np.append(RHO[nodes], check_rho), np.append(line_alpha[nodes], check_alpha)
+    lam = alpha * np.append(KAPPA[lines], check_kappa)
+    rows = [measured[place] for place in places]
+    rows += [
+        evaluator.measures(analysis.dampen(a, b)).summary()
+        for a, b in zip(check_alpha, check_alpha * check_kappa, strict=True)
+    ]
+    return rho, alpha, lam, rows
+
+
+def damage_tables(analysis: FisherAnalysis, alpha: Array, lam: Array) -> dict[str, Array]:
+    """Damage terms at the design (``design_*``, (n,)) and on the mapper's grid (``grid_*``, (R, K)), each with its
+    alpha; and all along the design's lines (``line_*``, places by lines) the damages by the diagonal, in whose measure
+    a response is smooth."""
+    view = TaskView.on_grid(analysis)
+    points = analysis.damage(alpha, lam).as_dict()
+    line_alpha, along = on_lines(analysis)
+    return {
+        "grid_alpha": view.alpha,
+        **{f"grid_{name}": values for name, values in view.terms.items()},
+        **{f"design_{name}": values for name, values in points.items()},
+        "line_alpha": line_alpha,
+        "line_forget_diagonal": along.forget_diagonal,
+        "line_retain_diagonal": along.retain_diagonal,
+    }
+
+
+def _analyse(task: Task) -> FisherAnalysis:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FisherWarning)  # few samples are the point of many recipes
+        return analyse(task)
+
+
+def _part(parts: Path, recipe: Recipe) -> Path:
+    return parts / f"{recipe.key}.h5"
+
+
+def _records(parts: Path, groups: Sequence[Sequence[Recipe]]) -> Iterator[Experience | Rejected]:
+    for group in groups:
+        for recipe in group:
+            yield from load_collection(_part(parts, recipe))

@@ -1,0 +1,176 @@
+"""From a recipe to a task: data, a model that has learned too much, and its oracle. All in memory, seeded by names."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import TensorDataset
+
+from ssdtune.files import content_hash
+from ssdtune.learning.recipes import MriRecipe, Site, VisionRecipe
+from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.kspace.slices import Item, open_slices
+from ssdtune.mri.kspace.write import write_volume
+from ssdtune.mri.networks.models import build_model
+from ssdtune.mri.networks.train import Joined, train
+from ssdtune.mri.phantom.simulate import simulate_volume
+from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
+from ssdtune.mri.seeds import named_rng
+from ssdtune.studyfile import MaskSection, TrainSection
+from ssdtune.task import Samples, Task
+from ssdtune.vision.forgetting import Images, Split, accuracy, split
+from ssdtune.vision.resnet9 import ResNet9
+from ssdtune.vision.train import train_classifier
+
+HELDOUT_SUBJECTS = 5
+LEAST_CORRUPTED = 5  # slices
+
+
+@dataclass(frozen=True, eq=False)
+class SiteData:
+    """Retain slices of a site and its oracle."""
+
+    site: Site
+    retain: list[Item]
+    heldout: list[Item]
+    oracle: nn.Module
+
+
+def make_site(site: Site) -> SiteData:
+    """Simulate a site's retain data and train its oracle on them."""
+    retain = _slices(site, site.anatomy, site.contrast, range(site.subjects))
+    heldout = _slices(site, site.anatomy, site.contrast, range(1000, 1000 + HELDOUT_SUBJECTS))
+    return SiteData(site, retain, heldout, _train(site, [retain]))
+
+
+def make_mri_task(recipe: MriRecipe, data: SiteData) -> Task:
+    """Simulate the forget data, train the model that learns them too, and put the task together.
+
+    Known and unknown corrupted slices were both in the training set; only the known ones are given to SSD. Retain
+    quality is measured on held-out subjects.
+    """
+    site = recipe.site
+    share = recipe.poisoned_share
+    wanted = max(LEAST_CORRUPTED, round(len(data.retain) * share / (1 - share)))
+    subjects = range(2000, 2000 + -(-wanted // site.slices))
+    corrupted = _slices(site, recipe.forget_anatomy, recipe.forget_contrast, subjects, recipe)[:wanted]
+    known = max(LEAST_CORRUPTED // 2, round(recipe.known_share * wanted))
+    forget, unknown = corrupted[:known], corrupted[known:]
+    return Task(
+        model=_train(site, [data.retain, corrupted]),
+        loss=training_loss,
+        retain=data.retain,
+        forget=forget,
+        quality=image_measures,
+        evaluation={"retain": data.heldout, **({"unknown": unknown} if unknown else {})},
+        oracle=data.oracle,
+        known_share=known / wanted,
+        forget_share=known / (len(data.retain) + wanted),
+        loss_name=LOSS_NAME,
+        name=recipe.key,
+    )
+
+
+def make_vision_task(recipe: VisionRecipe, images: Images, seed: int = 0, most: int = 300) -> Task:
+    """Train a ResNet-9 with and without the forget set. SSD and the score see at most ``most`` samples of each set."""
+    parts: Split = split(
+        images,
+        recipe.forgetting,
+        label=recipe.label,
+        train_size=recipe.train_size,
+        forget_share=recipe.forget_share,
+        known_share=recipe.known_share,
+        seed=seed + recipe.number,
+    )
+    corrupted = [part for part in (parts.forget, parts.unknown) if part is not None]
+    model, oracle = (_classifier(recipe, images, sets) for sets in ([parts.retain, *corrupted], [parts.retain]))
+    sets: Mapping[str, Samples] = {"retain": _first(parts.retain_heldout, most)}
+    if parts.unknown is not None:
+        sets = {**sets, "unknown": _first(parts.unknown, most)}
+    return Task(
+        model=model,
+        loss=cross_entropy,
+        retain=_first(parts.retain, most),
+        forget=_first(parts.forget, most),
+        quality=accuracy,
+        evaluation=sets,
+        oracle=oracle,
+        known_share=recipe.known_share,
+        forget_share=len(parts.forget) / recipe.train_size,
+        name=recipe.key,
+    )
+
+
+def _slices(site: Site, anatomy: str, contrast: str, subjects: range, recipe: MriRecipe | None = None) -> list[Item]:
+    """Simulated slices as samples, through real files; with a recipe their targets are corrupted."""
+    mask = MaskSection(kind="equispaced", acceleration=site.acceleration, center_fraction=site.center_fraction)
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for subject in subjects:
+            volume = simulate_volume(
+                anatomy,
+                contrast,
+                size=site.size,
+                slices=site.slices,
+                coils=site.coils,
+                noise=site.noise,
+                seed=site.number,
+                subject=subject,
+            )
+            path = Path(folder) / f"{anatomy}_{contrast}_{subject}.h5"
+            if recipe is None or recipe.corruption == "none":
+                volume.write(path)
+            else:
+                corrupt = CORRUPTIONS[recipe.corruption]
+                target = [
+                    corrupt(image, recipe.amplitude, named_rng(site.number, recipe.key)) for image in volume.target
+                ]
+                write_volume(path, volume.kspace, np.stack(target), clean=volume.target)
+            files.append(path)
+        samples = open_slices(files, mask, "varnet")
+        return [samples[index] for index in range(len(samples))]
+
+
+def _train(site: Site, sets: list[list[Item]]) -> nn.Module:
+    section = TrainSection(
+        cascades=site.cascades,
+        channels=site.channels,
+        pools=site.pools,
+        sens_channels=4,
+        sens_pools=2,
+        seed=site.number,
+    )
+    model = build_model(section)
+    train(
+        model,
+        Joined(sets),
+        epochs=site.epochs,
+        learning_rate=site.learning_rate,
+        batch_size=site.batch_size,
+        seed=site.number,
+    )
+    return model.eval()
+
+
+def _classifier(recipe: VisionRecipe, images: Images, sets: list[TensorDataset]) -> nn.Module:
+    seed = int(content_hash([recipe.key])[:8], 16)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = ResNet9(images.channels, images.classes, recipe.width)
+    return train_classifier(model, sets, epochs=recipe.epochs, batch_size=32, seed=seed)
+
+
+def _first(samples: TensorDataset, most: int) -> TensorDataset:
+    return TensorDataset(*(tensor[:most] for tensor in samples.tensors))
+
+
+def without_oracle(task: Task) -> Task:
+    """The same task as it is for a user who has no oracle."""
+    return replace(task, oracle=None)

@@ -1,0 +1,147 @@
+"""A study file as a task: its checkpoint, sample sets, loss and quality, all checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.data import Subset
+
+from ssdtune.device import find_device
+from ssdtune.errors import DataError, ModelError
+from ssdtune.mri.floors import clean_similarity, zero_filled_similarity
+from ssdtune.mri.kspace.find import find_files
+from ssdtune.mri.kspace.slices import KspaceSlices, open_slices
+from ssdtune.mri.networks.models import LoadedModel, load_model
+from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
+from ssdtune.progress import Track, silent
+from ssdtune.studyfile import StudyFile, load_study_file
+from ssdtune.task import Task, batches
+
+if TYPE_CHECKING:
+    from ssdtune.mri.networks.models import Architecture
+    from ssdtune.mri.networks.stock import Reconstructor
+
+SETS = ("retain", "forget", "retain_heldout", "unknown")
+
+
+def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu", *, track: Track = silent) -> Task:
+    """The task of a study file, with everything checked that would stop a study later.
+
+    ``device`` is a device's name (``auto``: a GPU if there is one). ``track`` shows the files being read, which is done
+    once a file: what was found is kept in the user's cache folder.
+
+    Raises
+    ------
+    ConfigError : the study file, its mask or the device is wrong.
+    DataError : a file cannot be used, a set is empty, or two sets share slices.
+    ModelError : a checkpoint cannot be used, or does not fit the data or the other checkpoint.
+    """
+    if not isinstance(study, StudyFile):
+        study = load_study_file(study)
+    device = find_device(str(device))
+    loaded = load_model(study.model.checkpoint, study.model.architecture)
+    oracle = _load_oracle(study.model.oracle, loaded) if study.model.oracle else None
+    sets = open_sets(study, loaded.architecture, track=track)
+    forget, unknown = sets["forget"], sets.get("unknown")
+    task = Task(
+        model=loaded.module,
+        loss=training_loss,
+        retain=sets["retain"],
+        forget=forget,
+        quality=image_measures,
+        evaluation={
+            name: sets[key] for name, key in (("retain", "retain_heldout"), ("unknown", "unknown")) if key in sets
+        },
+        oracle=oracle,
+        floor_sources=floor_sources(forget),
+        forget_share=study.fisher.forget_share,
+        known_share=len(forget) / (len(forget) + len(unknown or ())),
+        loss_name=LOSS_NAME,
+        name=study.name,
+        device=device,
+    )
+    for slices in sets.values():
+        _try_model(task, slices, study.model.checkpoint)
+    return task
+
+
+def open_sets(study: StudyFile, architecture: Architecture, *, track: Track = silent) -> dict[str, KspaceSlices]:
+    """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``).
+
+    Raises
+    ------
+    ConfigError, DataError : see ``open_slices``; also a set that names no file, and sets that share slices.
+    """
+    files = {}
+    for name in SETS:
+        spec = getattr(study.data, name)
+        if spec is not None:
+            try:
+                files[name] = find_files(spec)
+            except DataError as reason:
+                raise DataError(f"{name} set: {reason.what}", reason.where, reason.todo) from reason
+    corrupted = {"forget", "unknown"}
+    sets = {
+        name: open_slices(
+            paths, study.mask, architecture, study.data.clean if name in corrupted else None, name=name, track=track
+        )
+        for name, paths in files.items()
+    }
+    _refuse_overlap(sets)
+    return sets
+
+
+def floor_sources(forget: KspaceSlices) -> dict[str, Callable[[float], float]]:
+    """Ways to work out the floor without an oracle, best first; each takes the untouched model's retain quality."""
+    sources: dict[str, Callable[[float], float]] = {}
+    if forget.has_clean:
+        similarity = cache(lambda: float(clean_similarity(forget).mean()))
+        sources["clean"] = lambda q_retain: similarity() * q_retain
+    zero_filled = cache(lambda: float(zero_filled_similarity(forget).mean()))
+    sources["zero-filled"] = lambda q_retain: zero_filled()
+    return sources
+
+
+def _load_oracle(path: Path, loaded: LoadedModel) -> Reconstructor:
+    oracle = load_model(path, loaded.architecture)
+    if oracle.sizes != loaded.sizes:
+        what = f"the oracle is another network ({oracle.sizes}) than the model ({loaded.sizes})"
+        raise ModelError(what, path, "train the oracle with the model's sizes")
+    return oracle.module
+
+
+def _refuse_overlap(sets: Mapping[str, KspaceSlices]) -> None:
+    """Refuse slices with the same k-space in two sets, under whatever name and with whatever target."""
+    found = {name: dict(zip(slices.content_ids(), slices.ids, strict=True)) for name, slices in sets.items()}
+    for one, other in combinations(sets, 2):
+        # in the order of the first set, so that the message is always the same
+        shared = [content for content in found[one] if content in found[other]]
+        if shared:
+            pair = f"{found[one][shared[0]]} and {found[other][shared[0]]}"
+            what = f"the {one} and {other} sets share {len(shared)} slices (same k-space: {pair})"
+            where = next(report.path for report in sets[other].reports if shared[0] in report.kspace_ids)
+            raise DataError(what, where, "take them out of one of the sets")
+
+
+@torch.no_grad()
+def _try_model(task: Task, slices: KspaceSlices, checkpoint: Path) -> None:
+    """Reconstruct one slice of each size: the model must take it and give a finite image that covers the target."""
+    chosen = slices.one_of_each_size
+    for batch in batches(Subset(slices, chosen), 1, task.device):  # type: ignore[arg-type]  # map-style is enough
+        where = f"{checkpoint} on {slices.ids[chosen[batch.indices[0]]]}"
+        try:
+            output = task.predict(None, batch.inputs)
+        except (RuntimeError, ValueError) as reason:
+            what = f"the model does not fit the data ({str(reason).splitlines()[0]})"
+            raise ModelError(what, where, "check checkpoint and sizes") from reason
+        size, wanted = output.shape[-2:], batch.target["image"].shape[-2:]
+        if size[0] < wanted[0] or size[1] < wanted[1]:
+            what = f"the model's image ({size[0]}x{size[1]}) is smaller than the target ({wanted[0]}x{wanted[1]})"
+            raise ModelError(what, where, "check checkpoint and sizes")
+        if not torch.isfinite(output).all():
+            raise ModelError("the untouched model gives non-finite output", where, "check checkpoint and data")

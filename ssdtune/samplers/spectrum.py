@@ -1,0 +1,262 @@
+"""SpectrumSampler: the learned prior as an ordinary Optuna sampler; its maths lives in ``ssdtune.prior``."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
+
+from ssdtune.plane.settings import Box, Settings
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.samplers.acquisition import ScoreSearch, Search, UnderWay, ValueSearch
+from ssdtune.samplers.recorded import flat
+from ssdtune.samplers.space import ALPHA, LAMBDA
+from ssdtune.surrogate.belief import Observations
+from ssdtune.surrogate.improvement import Goal
+
+RETAINED, REMEMBERED = "retained", "remembered"
+UNCLIPPED = "_unclipped"
+STANDARD_ERROR = "_se"
+
+_PAIR = (ALPHA, LAMBDA)
+_CHOOSING = timedelta(minutes=1)  # a trial without parameters for longer has lost its process
+_MOST_WAITING = 8
+_UNKNOWN = 10.0  # sd of an output that says nothing
+
+
+class SpectrumSampler(BaseSampler):
+    """Samples ``alpha`` and ``lambda`` by expected improvement of the score around a learned prior.
+
+    The first trial is the prior's mode. Then Gaussian processes take over, one for retained and one for remembered.
+    Their means are the prior's surfaces, which compete with a generic ensemble for the data, so a wrong prior is soon
+    left. Every proposal depends only on (seed, study name, how many earlier trials have not failed) and on what the
+    storage holds: a resumed study continues as it would have, and processes that share a storage keep apart.
+
+    Trials are read through their user attributes ``retained`` and ``remembered``, which may also be items of one named
+    ``measures``; ``*_unclipped`` replace them where present, ``*_se`` are standard errors of estimates (pruned trials
+    count with them). Where the trials' values are not this score, the sampler falls back to a Gaussian process on the
+    values. Parameters other than ``alpha`` and ``lambda`` go to ``independent_sampler``.
+
+    Parameters
+    ----------
+    prior : from ``SpectrumMapper.predict``; None assumes nothing of the task.
+    seed : None draws one.
+    retain_weight, min_retained : the goal; default the prior's, without one 0.2 and 0.95.
+    independent_sampler : default a TPESampler, seeded per trial and parameter.
+    """
+
+    def __init__(
+        self,
+        prior: HyperparameterPrior | None = None,
+        *,
+        seed: int | None = None,
+        retain_weight: float | None = None,
+        min_retained: float | None = None,
+        independent_sampler: BaseSampler | None = None,
+    ) -> None:
+        base = prior.goal if prior is not None else Goal()
+        self._goal = Goal(
+            base.retain_weight if retain_weight is None else retain_weight,
+            base.min_retained if min_retained is None else min_retained,
+        )
+        if prior is not None and prior.goal != self._goal:
+            prior = prior.with_goal(self._goal.retain_weight, self._goal.min_retained)
+        self._prior = prior
+        self._seed = secrets.randbits(32) if seed is None else seed
+        self._independent = independent_sampler
+
+    def reseed_rng(self) -> None:
+        """Threads need no reseeding: every proposal has a generator of its own."""
+        if self._independent is not None:
+            self._independent.reseed_rng()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """alpha and lambda, as soon as a trial shows their distributions and as long as all agree."""
+        known = [other.distributions for other in _others(study, trial) if all(p in other.distributions for p in _PAIR)]
+        if not known or any(each[name] != known[0][name] for each in known for name in _PAIR):
+            return {}
+        return {name: known[0][name] for name in _PAIR} if all(_ours(n, known[0][n]) for n in _PAIR) else {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """alpha and lambda together; any other parameter on its own."""
+        _check_single(study)
+        chosen: dict[str, Any] = {}
+        if all(_ours(name, search_space.get(name)) for name in _PAIR):
+            box = Box(*(_range(search_space[name]) for name in _PAIR))
+            setting = self._propose(study, trial, box)
+            chosen = {name: _into(search_space[name], setting[name]) for name in _PAIR}
+        for name, distribution in search_space.items():
+            if name not in _PAIR or (name not in chosen and not _ours(name, distribution)):
+                chosen[name] = self.sample_independent(study, trial, name, distribution)
+        return chosen
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """alpha or lambda given what the trial already has of the other; other parameters by the fallback."""
+        _check_single(study)
+        if not _ours(param_name, param_distribution):
+            sampler = self._independent or TPESampler(seed=self._seed_of(study, trial, param_name))
+            return sampler.sample_independent(study, trial, param_name, param_distribution)
+        other = LAMBDA if param_name == ALPHA else ALPHA
+        default = self._prior.bounds if self._prior is not None else Box()
+        ranges = {ALPHA: default.alpha, LAMBDA: default.lam, param_name: _range(param_distribution)}
+        if _ours(other, trial.distributions.get(other)):
+            ranges[other] = _range(trial.distributions[other])
+        setting = self._propose(study, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
+        fixed = trial.params.get(other)
+        if fixed is not None and fixed > 0 and not math.isclose(fixed, setting[other], rel_tol=1e-9):
+            ranges[other] = (fixed, fixed)
+            setting = self._propose(study, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
+        return _into(param_distribution, setting[param_name])
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        if self._independent is not None:
+            self._independent.after_trial(study, trial, state, values)
+
+    def _propose(self, study: optuna.Study, trial: FrozenTrial, box: Box) -> dict[str, float]:
+        trials = _others(study, trial)
+        rng = np.random.default_rng(self._seed_of(study, trial, "setting"))
+        with _blas().limit(limits=1, user_api="blas"):  # to small matrices, threads that wait for one another cost most
+            found = self._search(study, trials).propose(_under_way(trials, trial), box, rng)
+        return {ALPHA: float(found.alpha[0]), LAMBDA: float(found.lam[0])}
+
+    def _search(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> Search:
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and _placed(trial)]
+        pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and _placed(trial)]
+        maximise = study.direction == StudyDirection.MAXIMIZE
+        scored = [trial for trial in complete if maximise and self._is_score(trial)]
+        judged = complete or [trial for trial in pruned if _value(trial) is not None]
+        if judged and not (maximise and any(map(self._is_score, judged))):
+            sign = 1 if maximise else -1
+            valued = [trial for trial in [*complete, *pruned] if _value(trial) is not None]
+            values = _finite([sign * (_value(trial) or 0.0) for trial in valued])
+            blocked = np.array([any(bound > 0 for bound in trial.constraints.values()) for trial in valued])
+            return ValueSearch(_settings(valued), np.where(blocked, values.min(), values))
+        seen = [*scored, *(trial for trial in pruned if _outputs(trial) is not None)]
+        outputs = np.array([_outputs(trial) for trial in seen]).reshape(-1, 2, 2)
+        data = Observations(_settings(seen), outputs[:, 0].T, outputs[:, 1].T)
+        y = data.y[:, : len(scored)]
+        best = self._goal.score(y[0], y[1])[self._goal.feasible(y[0])]
+        return ScoreSearch(self._prior, self._goal, data, float(max([self._goal.untouched, *best])))
+
+    def _is_score(self, trial: FrozenTrial) -> bool:
+        """Whether the trial's value is this sampler's score of its recorded outputs."""
+        outputs, value = _outputs(trial), _value(trial)
+        if outputs is None or value is None:
+            return False
+        return abs(float(self._goal.score(*outputs[0])) - value) < 1e-6
+
+    def _seed_of(self, study: optuna.Study, trial: FrozenTrial, what: str) -> int:
+        """A seed by identity. A failed trial gives its place back, and names that Optuna invents do not count."""
+        place = sum(t.number < trial.number and t.state != TrialState.FAIL for t in study.get_trials(deepcopy=False))
+        name = "" if study.study_name.startswith("no-name-") else study.study_name
+        digest = hashlib.blake2b(f"{self._seed}\n{name}\n{place}\n{what}".encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "little")
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    """What sets the threads of NumPy's and SciPy's libraries."""
+    return ThreadpoolController()
+
+
+def _others(study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    return [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+
+
+def _under_way(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> UnderWay:
+    running = [other for other in trials if other.state == TrialState.RUNNING]
+    failed = _settings([other for other in trials if other.state == TrialState.FAIL and _placed(other)])
+    repeated = [i for i in range(len(failed)) if (failed.distance_to(failed.take([i])) < 1e-6).sum() > 1]
+    limit = datetime.now() - _CHOOSING
+    waiting = sum(
+        other.number < trial.number
+        and not all(name in other.params for name in _PAIR)
+        and (other.datetime_start or limit) > limit
+        for other in running
+    )
+    pending = _settings([other for other in running if _placed(other)])
+    return UnderWay(pending, failed.take(np.array(repeated, int)), min(waiting, _MOST_WAITING))
+
+
+def _placed(trial: FrozenTrial) -> bool:
+    """Whether the trial has both parameters, in a range that can be searched on a log scale."""
+    return all(isinstance(trial.params.get(name), float) and trial.params[name] > 0 for name in _PAIR)
+
+
+def _settings(trials: Sequence[FrozenTrial]) -> Settings:
+    return Settings(*(np.array([trial.params[name] for trial in trials], float) for name in _PAIR))
+
+
+def _outputs(trial: FrozenTrial) -> list[list[float]] | None:
+    """[[retained, remembered], [their standard errors]], None where they are not recorded.
+
+    An output that is not finite is recorded as the worst score; its remembered says nothing of the forget set.
+    """
+    values, errors = [], []
+    recorded = flat(trial.user_attrs)
+    for name in (RETAINED, REMEMBERED):
+        value = recorded.get(name + UNCLIPPED, recorded.get(name))
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        values.append(float(value))
+        error = recorded.get(name + STANDARD_ERROR)
+        errors.append(float(error) if isinstance(error, int | float) and math.isfinite(error) else 0.0)
+    if recorded.get("non_finite"):
+        errors[1] = _UNKNOWN
+    return [values, errors]
+
+
+def _ours(name: str, distribution: BaseDistribution | None) -> bool:
+    return name in _PAIR and isinstance(distribution, FloatDistribution) and distribution.low > 0
+
+
+def _range(distribution: BaseDistribution) -> tuple[float, float]:
+    assert isinstance(distribution, FloatDistribution)
+    return distribution.low, distribution.high
+
+
+def _into(distribution: BaseDistribution, value: float) -> float:
+    """``value`` as one the distribution holds: an ulp outside would silently be sampled anew."""
+    low, high = _range(distribution)
+    step = getattr(distribution, "step", None)
+    if step is not None:
+        value = low + round((value - low) / step) * step
+    return float(min(max(value, low), high))
+
+
+def _value(trial: FrozenTrial) -> float | None:
+    """A trial's value; of a pruned one the last it has reported, if any."""
+    reported = trial.intermediate_values
+    return reported[max(reported)] if trial.state == TrialState.PRUNED and reported else trial.value
+
+
+def _finite(values: Sequence[float]) -> NDArray[np.float64]:
+    """Values with infinite ones, which Optuna admits, drawn in to the worst and the best of the others."""
+    raw = np.array(values)
+    finite = raw[np.isfinite(raw)]
+    low, high = (finite.min(), finite.max()) if finite.size else (-1.0, 1.0)
+    return np.clip(np.nan_to_num(raw, nan=low, posinf=high, neginf=low), low, high)
+
+
+def _check_single(study: optuna.Study) -> None:
+    if len(study.directions) > 1:
+        raise ValueError("SpectrumSampler is for one objective; the study has several")

@@ -1,0 +1,87 @@
+"""What a study's trials cost, and what the plain way would have cost: every slice of every trial, one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from ssdtune.samplers.recorded import EXACT, REUSED, STOPPED, recorded
+from ssdtune.study.records import FINISHED
+
+PHASES = ("dampen", "reconstruct", "score", "io", "search")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The account of a study.
+
+    slices, possible : evaluated (the untouched model's too, where measured anew), and slices times trials. seconds : by
+    phase; ``evaluate`` is what trials of ``--exact`` took altogether. stopped : trials stopped early, by reason.
+    reused : trials that dampen as an earlier one. plain_seconds : what the plain way would have taken, from a few
+    slices timed at the start; None if none were.
+    """
+
+    trials: int
+    exact: int
+    slices: int
+    possible: int
+    seconds: dict[str, float]
+    stopped: dict[str, int]
+    reused: int
+    plain_seconds: float | None
+
+    @property
+    def total(self) -> float:
+        """Seconds in all."""
+        return sum(self.seconds.values())
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "total": self.total}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(what, value) in words."""
+        share = f" ({self.slices / self.possible:.0%})" if self.possible else ""
+        early = ", ".join(f"{count} {reason}" for reason, count in self.stopped.items()) or "none"
+        seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in self.seconds.items() if value)
+        rows = [
+            ("slices evaluated", f"{self.slices} of {self.possible}{share}"),
+            ("time", f"{self.total:.1f} s: {seconds}" if seconds else "none recorded"),
+            ("stopped early", early),
+            ("not evaluated again", f"{self.reused} trials that dampen as an earlier one"),
+        ]
+        if self.exact:
+            rows.append(("exact", f"{self.exact} of {self.trials} trials, without shortcuts"))
+        if self.plain_seconds is not None and self.total > 0:
+            times = f", {self.plain_seconds / self.total:.1f} times as much"
+            rows.append(("the plain way", f"about {self.plain_seconds:.0f} s{times}"))
+        return rows
+
+
+def cost_of(study: optuna.Study) -> Cost:
+    """The account of a study's finished trials."""
+    return cost_of_trials(study.get_trials(deepcopy=False, states=FINISHED))
+
+
+def cost_of_trials(trials: Sequence[FrozenTrial]) -> Cost:
+    """The account of finished trials of one study."""
+    values = [recorded(trial) for trial in trials]
+    sizes = [value["slices_possible"] for value in values if "slices_possible" in value]
+    possible = max(sizes, default=0) * len(values)
+    plain = [value["plain_slice_seconds"] for value in values if "plain_slice_seconds" in value]
+    seconds = {phase: sum(value.get(f"seconds_{phase}", 0.0) for value in values) for phase in (*PHASES, "evaluate")}
+    return Cost(
+        trials=len(values),
+        exact=sum(bool(value.get(EXACT)) for value in values),
+        slices=sum(value.get("slices", 0) for value in values),
+        possible=possible,
+        seconds=seconds,
+        stopped=dict(Counter(value[STOPPED] for value in values if STOPPED in value)),
+        reused=sum(REUSED in value for value in values),
+        plain_seconds=min(plain) * possible if plain else None,
+    )

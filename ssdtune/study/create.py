@@ -1,0 +1,123 @@
+"""Making studies: the baseline is measured, then the study is written whole, with all it needs to be run again."""
+
+from __future__ import annotations
+
+import optuna
+
+from ssdtune.errors import StorageError
+from ssdtune.objective.baseline import measure_baseline
+from ssdtune.objective.evaluation import DEFAULT_BATCH_SIZE
+from ssdtune.progress import Track, silent
+from ssdtune.samplers.table import choose_sampler
+from ssdtune.study.facts import StudyFacts, as_recorded, write_facts
+from ssdtune.study.storage import duplicate, storage_errors, study_names
+from ssdtune.studyfile import FisherSection, ScoreSection, SearchSection, StudyFile
+from ssdtune.task import Task
+
+
+def create_study(
+    task: Task,
+    storage: optuna.storages.BaseStorage | None = None,
+    *,
+    name: str | None = None,
+    search: SearchSection | None = None,
+    score: ScoreSection | None = None,
+    fisher: FisherSection | None = None,
+    study_file: StudyFile | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    track: Track = silent,
+) -> optuna.Study:
+    """Measure the untouched model (and the oracle), then write a new study with its full provenance.
+
+    storage : where to keep it; None keeps it in memory. ``study_file`` gives the sections that are not given
+    themselves and is stored, so that the command line can load the task again.
+
+    Raises
+    ------
+    StorageError : the name is taken, or the storage cannot be written.
+    ConfigError, DataError : no such sampler or floor, nothing to forget, or the untouched model is not finite.
+    """
+    name = name or (study_file.name if study_file else task.name)
+    if storage is not None and name in study_names(storage):
+        raise duplicate(name)
+    facts = measure_facts(
+        task, search=search, score=score, fisher=fisher, study_file=study_file, batch_size=batch_size, track=track
+    )
+    return write_study(name, facts, storage)
+
+
+def measure_facts(
+    task: Task,
+    *,
+    search: SearchSection | None = None,
+    score: ScoreSection | None = None,
+    fisher: FisherSection | None = None,
+    study_file: StudyFile | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    track: Track = silent,
+) -> StudyFacts:
+    """Everything that a new study of the task records, measured; nothing is written.
+
+    Raises
+    ------
+    ConfigError, DataError : as ``create_study``.
+    """
+    search = search or (study_file.search if study_file else SearchSection.model_validate({}))
+    score = score or (study_file.score if study_file else ScoreSection())
+    fisher = fisher or (study_file.fisher if study_file else FisherSection())
+    choice = choose_sampler(search.sampler)
+    baseline = measure_baseline(task, score, batch_size=batch_size, track=track)
+    scored = {name: len(samples) for name, samples in task.scored_sets.items()}
+    sections = {"search": search, "score": score, "fisher": fisher}
+    return StudyFacts(
+        task=task.name,
+        quality=baseline.quality,
+        search=search,
+        fisher=fisher,
+        rule=baseline.rule,
+        floor_source=baseline.floor_source,
+        baseline=as_recorded(baseline.untouched.summary()),
+        oracle=as_recorded(baseline.oracle.summary()) if baseline.oracle else None,
+        identity=task.identity,
+        counts={"fisher.retain": len(task.retain), "fisher.forget": len(task.forget), **scored},
+        sampler=choice.settings,
+        phi=task.phi,
+        known_share=task.known_share,
+        study_file=study_file.model_copy(update=sections).to_json() if study_file else None,
+        untouched=baseline.untouched.values,
+    )
+
+
+def write_study(name: str, facts: StudyFacts, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
+    """Write a study whole or not at all.
+
+    Raises
+    ------
+    StorageError : the name is taken, or the storage cannot be written.
+    """
+    with storage_errors():
+        try:
+            study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+        except optuna.exceptions.DuplicatedStudyError as reason:
+            raise duplicate(name) from reason
+        try:
+            write_facts(study, facts)
+        except BaseException:
+            if storage is not None:
+                optuna.delete_study(study_name=name, storage=storage)
+            raise
+    return study
+
+
+def delete_study(name: str, storage: optuna.storages.BaseStorage) -> None:
+    """Delete a study with all its trials.
+
+    Raises
+    ------
+    StorageError : there is none of that name, or the storage cannot be written.
+    """
+    with storage_errors():
+        try:
+            optuna.delete_study(study_name=name, storage=storage)
+        except KeyError as reason:
+            raise StorageError(f"no study '{name}'", todo="ssdtune study list shows what is there") from reason

@@ -1,0 +1,119 @@
+"""What studies teach the mapper: every finished study keeps its task view, so that a refit needs the storage alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+from scipy.interpolate import RegularGridInterpolator
+
+from ssdtune.errors import ConfigError
+from ssdtune.files import content_hash
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.prior.experience import Experience
+from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
+from ssdtune.samplers.recorded import recorded
+from ssdtune.samplers.space import Analysis
+from ssdtune.study.facts import StudyFacts, as_number, is_ours, read_facts
+from ssdtune.study.packed import read_packed, write_packed
+
+Array = NDArray[np.float64]
+
+VIEW = "spectrum"
+
+_FEWEST = 5
+_WIDEST = 0.03  # standard error of an estimate that is learned from
+_LEAST = 1e-30
+
+
+def keep_view(study: optuna.Study, facts: StudyFacts, analysis: Analysis) -> None:
+    """Keep in the study what the mapper sees of its task, once, where it can be learned from later."""
+    if VIEW in study.user_attrs or facts.search.exponent != 1 or not isinstance(analysis, FisherAnalysis):
+        return
+    view = TaskView.on_grid(analysis)
+    write_packed(study, VIEW, view.to_json(), {"forget": facts.counts.get("fisher.forget")})
+
+
+def lessons(storage: optuna.storages.BaseStorage) -> list[Experience]:
+    """What every finished study of a storage taught, in order of their names.
+
+    Studies with too few settings that are known well enough, with an exponent other than 1, or made when views were
+    not kept or were on another grid teach nothing and are left out.
+    """
+    found = []
+    for name in sorted(optuna.get_all_study_names(storage)):
+        lesson = lesson_of(optuna.load_study(study_name=name, storage=storage))
+        if lesson is not None:
+            found.append(lesson)
+    return found
+
+
+def _teaches(values: Mapping[str, Any]) -> bool:
+    """Whether a trial's outcome is known well enough: in full, or by a narrow estimate; nothing selected is no news."""
+    errors = [values.get(f"{name}_se", 0.0) for name in ("retained", "remembered")]
+    return bool(values.get("rho", 0) > 0 and max(errors) <= _WIDEST)
+
+
+def lesson_of(study: optuna.Study) -> Experience | None:
+    """One study as experience; None if it is not finished or cannot be learned from.
+
+    Studies on the same model and data are one family, however many there are.
+    """
+    raw = read_packed(study.user_attrs, VIEW) if is_ours(study.user_attrs) else None
+    if raw is None:
+        return None
+    try:
+        view = TaskView.from_json(raw)
+    except ConfigError:  # of another version's grid
+        return None
+    facts = read_facts(study)
+    trials = study.get_trials(deepcopy=False)
+    finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    full = [trial for trial in finished if _teaches(recorded(trial))]
+    if len(finished) < facts.search.trials or len(full) < _FEWEST or not facts.rule.q_forget > facts.rule.floor:
+        return None
+    rho, kappa = (np.array([float(recorded(trial)[name]) for trial in full]) for name in ("rho", "kappa"))
+    alpha = np.array([float(recorded(trial)["effective_alpha"]) for trial in full])
+    retain, forget = (f"{name}_{facts.quality}" for name in ("retain", "forget"))
+    return Experience(
+        key=study.study_name,
+        family=f"study/{content_hash([f'{name}={value}' for name, value in sorted(facts.identity.items())])[:12]}",
+        recipe={"kind": "study", "name": study.study_name, "created": facts.created},
+        q_retain=retain,
+        q_forget=forget,
+        baseline={retain: facts.rule.q_retain, forget: facts.rule.q_forget},
+        oracle={forget: facts.rule.floor},
+        alpha=alpha,
+        lam=alpha * kappa,
+        measures={retain: _column(full, facts, 0), forget: _column(full, facts, 1)},
+        features=view.features,
+        tables={
+            "grid_alpha": view.alpha,
+            **{f"grid_{name}": term for name, term in view.terms.items()},
+            **{f"design_{name}": term for name, term in terms_at(view, rho, kappa).items()},
+        },
+    )
+
+
+def terms_at(view: TaskView, rho: Array, kappa: Array) -> dict[str, Array]:
+    """Damage terms (n,) between the nodes of a view's grid, linear in log rho and log kappa; terms that cannot be
+    negative are interpolated as logarithms."""
+    axes = (np.log(GRID_RHO), np.log(GRID_KAPPA))
+    place = np.stack(
+        [np.clip(np.log(each), axis[0], axis[-1]) for each, axis in zip((rho, kappa), axes, strict=True)], axis=-1
+    )
+    found = {}
+    for name, term in view.terms.items():
+        if name.endswith("_first"):
+            found[name] = RegularGridInterpolator(axes, term)(place)
+        else:
+            found[name] = np.exp(RegularGridInterpolator(axes, np.log(np.maximum(term, _LEAST)))(place))
+    return found
+
+
+def _column(trials: list[FrozenTrial], facts: StudyFacts, which: int) -> Array:
+    return np.array([as_number(facts.qualities(recorded(trial))[which]) for trial in trials])

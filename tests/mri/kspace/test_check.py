@@ -1,0 +1,263 @@
+"""Each kind of bad file has its own one-line fault; sound and real files have none."""
+
+import h5py
+import numpy as np
+import pytest
+
+from ssdtune.errors import DataError
+from ssdtune.mri.kspace.check import check_clean, check_file, check_files
+from ssdtune.mri.kspace.find import find_files, labels
+from ssdtune.mri.kspace.reports import known_report
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-4000])
+
+
+def overwrite(path):
+    path.write_text("not k-space")
+
+
+def with_attribute(name, value):
+    def change(path):
+        with h5py.File(path, "r+") as file:
+            if value is None:
+                del file.attrs[name]
+            else:
+                file.attrs[name] = value
+
+    return change
+
+
+def with_values(key, index, value):
+    def change(path):
+        with h5py.File(path, "r+") as file:
+            file[key][index] = value
+
+    return change
+
+
+HEADER_WITHOUT_LIMITS = """<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding><encodedSpace><matrixSize>
+<x>48</x><y>48</y><z>1</z></matrixSize></encodedSpace></encoding></ismrmrdHeader>"""
+
+# how the file differs from a sound one, and what its first fault says
+FAULTS = {
+    "truncated": ({}, truncate, "damaged HDF5 file|not an HDF5 file"),
+    "not HDF5": ({}, overwrite, "not an HDF5 file"),
+    "no kspace": ({"kspace": None}, None, "no 'kspace'"),
+    "real kspace": ({"kspace": np.ones((2, 4, 48, 48), np.float32)}, None, "float32, not complex64"),
+    "double kspace": ({"kspace": np.ones((2, 4, 48, 48), np.complex128)}, None, "complex128, not complex64"),
+    "single-coil": ({"kspace": np.ones((2, 48, 48), np.complex64)}, None, "3 dimensions .single-coil"),
+    "rank 5": ({"kspace": np.ones((2, 1, 4, 48, 48), np.complex64)}, None, "5 dimensions"),
+    "zero slices": ({"kspace": np.ones((0, 4, 48, 48), np.complex64)}, None, "no slices"),
+    "no coils": ({"kspace": np.ones((2, 0, 48, 48), np.complex64)}, None, "empty"),
+    "NaN in kspace": ({}, with_values("kspace", (1, 2, 3, 4), np.nan), "NaN or Inf in k-space, slice 1"),
+    "Inf in kspace": ({}, with_values("kspace", (0, 2, 3, 4), complex(0, np.inf)), "NaN or Inf in k-space, slice 0"),
+    "empty kspace": ({}, with_values("kspace", 1, 0), "k-space of slice 1 is all zero"),
+    "no target": ({"reconstruction_rss": None}, None, "no 'reconstruction_rss'"),
+    "target rank": ({"reconstruction_rss": np.ones((48, 48), np.float32)}, None, "reconstruction_rss"),
+    "target dtype": ({"reconstruction_rss": np.ones((2, 48, 48), np.int16)}, None, "int16"),
+    "target slices": ({"reconstruction_rss": np.ones((3, 48, 48), np.float32)}, None, "has 3 slices, k-space 2"),
+    "target too large": ({"reconstruction_rss": np.ones((2, 48, 50), np.float32)}, None, "larger than k-space"),
+    "target too small": ({"reconstruction_rss": np.ones((2, 6, 48), np.float32)}, None, "6x48"),
+    "NaN in target": ({}, with_values("reconstruction_rss", (1, 2, 3), np.nan), "NaN or Inf in target, slice 1"),
+    "empty target": ({}, with_values("reconstruction_rss", 0, 0), "target of slice 0 is all zero"),
+    "no max": ({}, with_attribute("max", None), "attribute 'max' is None"),
+    "zero max": ({}, with_attribute("max", 0.0), "attribute 'max' is 0"),
+    "no header": ({"ismrmrd_header": None}, None, "no 'ismrmrd_header'"),
+    "header is no XML": ({"ismrmrd_header": "<a><b>"}, None, "'ismrmrd_header' is not valid"),
+    "header is a number": ({"ismrmrd_header": 7}, None, "'ismrmrd_header' is not valid"),
+    "header without limits": ({"ismrmrd_header": HEADER_WITHOUT_LIMITS}, None, "'ismrmrd_header' is not valid"),
+    "mask of another width": ({"mask": np.ones(47, bool)}, None, "'mask' has shape"),
+    "clean of another size": ({"reconstruction_rss_clean": np.ones((2, 40, 48), np.float32)}, None, "max_clean"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_each_fault_is_found_and_raised_as_one_line(case, tmp_path, fastmri_file):
+    changes, damage, message = FAULTS[case]
+    path = fastmri_file(tmp_path / "bad.h5", **changes)
+    if damage:
+        damage(path)
+    report = check_file(path)
+    assert not report.usable
+    with pytest.raises(DataError, match=message) as error:
+        report.raise_first_fault()
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.todo
+
+
+def test_damage_to_the_files_structure_is_a_fault(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5")
+    path.write_bytes(path.read_bytes().replace(b"TREE", b"EERT"))  # HDF5 finds its groups no more
+    assert "damaged HDF5 file (wrong B-tree signature)" in check_file(path).faults[0][0]
+
+
+def test_an_absent_file_is_a_fault(tmp_path):
+    report = check_file(tmp_path / "absent.h5")
+    assert report.faults[0][0] == "cannot read (No such file or directory)"
+
+
+def test_a_file_without_permission_is_a_fault(tmp_path, fastmri_file, unprivileged):
+    path = fastmri_file(tmp_path / "a.h5")
+    path.chmod(0)
+    with unprivileged():
+        report = check_file(path)
+    assert "Permission denied" in report.faults[0][0]
+
+
+def test_all_missing_keys_are_named(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5", kspace=None, ismrmrd_header=None)
+    assert check_file(path).missing == ("kspace", "ismrmrd_header")
+
+
+def test_nan_values_are_counted_over_all_slices(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5", slices=3)
+    with h5py.File(path, "r+") as file:
+        file["kspace"][0, 0, 0, :5] = np.nan
+        file["kspace"][2, 0, 0, :2] = np.inf
+    assert check_file(path).nan == 7
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+def test_a_sound_file_has_no_faults_and_no_mismatches(padding, tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5", slices=2, coils=3, shape=(50, 44), target_shape=(40, 44), padding=padding)
+    report = check_file(path)
+    assert report.usable
+    assert report.missing == ()
+    assert report.mismatches == ()
+    assert (report.slices, report.coils, report.kspace_size, report.target_size) == (2, 3, (50, 44), (40, 44))
+    assert len(set(report.kspace_ids + report.target_ids)) == 4
+
+
+def test_mismatches_are_named_but_do_not_stop(tmp_path, fastmri_file):
+    rss = np.random.default_rng(0).random((2, 40, 40), dtype=np.float32)
+    path = fastmri_file(tmp_path / "a.h5", reconstruction_rss=rss)
+    report = check_file(path)
+    assert report.usable
+    assert [text.split()[0] for text in report.mismatches] == ["reconstructed", "target", "attribute"]
+
+
+def test_the_clean_target_is_what_belongs_to_the_kspace(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5", clean=True)
+    assert check_file(path).mismatches == ()
+    with h5py.File(path, "r+") as file:
+        del file["reconstruction_rss_clean"]
+    assert "off the root sum of squares" in check_file(path).mismatches[0]
+
+
+def test_the_real_files_are_sound(real_data):
+    reports = check_files(find_files(real_data / "kspace"))
+    assert [(report.coils, report.kspace_size, report.slices) for report in reports] == [
+        (4, (256, 256), 1),
+        (8, (320, 168), 1),
+        (4, (256, 256), 1),
+    ]
+    for report in reports:
+        assert report.usable
+        assert report.mismatches == ()
+
+
+def test_content_ids_follow_the_content_and_not_the_name(tmp_path, fastmri_file):
+    first = check_file(fastmri_file(tmp_path / "a.h5", seed=1))
+    same = check_file(fastmri_file(tmp_path / "other" / "b.h5", seed=1))
+    poisoned = check_file(fastmri_file(tmp_path / "c.h5", seed=1, clean=True))
+    other = check_file(fastmri_file(tmp_path / "d.h5", seed=2))
+    assert first.kspace_ids == same.kspace_ids == poisoned.kspace_ids
+    assert first.target_ids == poisoned.clean_ids
+    assert not set(first.kspace_ids) & set(other.kspace_ids)
+    assert not set(first.target_ids) & set(poisoned.target_ids)
+
+
+def test_clean_targets_beside_are_checked_against_the_corrupted_ones(tmp_path, fastmri_file):
+    report = check_file(fastmri_file(tmp_path / "a.h5", seed=1, clean=True))
+    clean = fastmri_file(tmp_path / "clean" / "a.h5", seed=1, kspace=None, ismrmrd_header=None)
+    assert len(check_clean(clean, report)) == report.slices
+    for number, changes in enumerate([{"slices": 3}, {"shape": (40, 48)}, {"reconstruction_rss": None}]):
+        with pytest.raises(DataError):
+            check_clean(fastmri_file(tmp_path / f"{number}.h5", **changes), report)
+    with pytest.raises(DataError, match=r"no readable clean version of a\.h5"):
+        check_clean(tmp_path / "absent.h5", report)
+
+
+def test_a_report_is_kept_until_the_file_changes(tmp_path, fastmri_file, monkeypatch):
+    path = fastmri_file(tmp_path / "a.h5", seed=1)
+    first = known_report(path)
+    assert first == check_file(path, compare=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("ssdtune.mri.kspace.reports.check_file", lambda *_, **__: pytest.fail("read again"))
+        assert known_report(path) == first
+        link = tmp_path / "link.h5"
+        link.symlink_to(path)
+        assert known_report(link).kspace_ids == first.kspace_ids
+        assert known_report(link).path == link
+    fastmri_file(path, seed=2)
+    assert known_report(path).kspace_ids != first.kspace_ids
+
+
+def test_a_damaged_or_unwritable_cache_is_only_slower(tmp_path, fastmri_file, monkeypatch):
+    path = fastmri_file(tmp_path / "a.h5")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = known_report(path)
+    for kept in (tmp_path / "cache").rglob("*.json"):
+        kept.write_text("{")
+    assert known_report(path) == first
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert known_report(path) == first
+
+
+def test_files_are_found_by_folder_glob_list_and_name(tmp_path, fastmri_file):
+    a, b = (fastmri_file(tmp_path / "set" / f"{name}.h5") for name in "ab")
+    (tmp_path / "set" / "notes.md").write_text("")
+    (tmp_path / "set" / "._a.h5").write_text("")
+    listed = tmp_path / "list.txt"
+    listed.write_text("# two files\nset/b.h5\n\nset/a.h5\n")
+    assert find_files(tmp_path / "set") == [a, b]
+    assert find_files(str(tmp_path / "*" / "*.h5")) == [a, b]
+    assert find_files(listed) == [b, a]
+    listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())  # as Windows saves it
+    assert find_files(listed) == [b, a]
+    assert find_files(str(a)) == [a]
+
+
+def test_file_names_that_repeat_are_told_apart_by_their_folders(tmp_path):
+    paths = [tmp_path / "x" / "a.h5", tmp_path / "y" / "a.h5"]
+    assert labels(paths) == ["x/a.h5", "y/a.h5"]
+    assert labels(paths[:1]) == ["a.h5"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("set/absent.h5", "no such file '.*absent.h5'"),
+        ("set/a.h5\nset/../set/a.h5", "named 2 times"),
+        ("# nothing\n", "no HDF5 files"),
+    ],
+)
+def test_bad_lists_are_refused(content, message, tmp_path, fastmri_file):
+    fastmri_file(tmp_path / "set" / "a.h5")
+    listed = tmp_path / "list.txt"
+    listed.write_text(content)
+    with pytest.raises(DataError, match=message):
+        find_files(listed)
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, unprivileged):
+    (tmp_path / "set").mkdir(mode=0)
+    with unprivileged(), pytest.raises(DataError, match="Permission denied"):
+        find_files(tmp_path / "set")
+
+
+def test_a_binary_list_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not a text file"):
+        find_files(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("spec", ["absent", "absent.txt", "absent.h5", "*.h5", "empty"])
+def test_specs_that_name_nothing_are_refused(spec, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        find_files(str(tmp_path / spec))
