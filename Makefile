@@ -2,8 +2,9 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OLDEST := .venv-oldest
 
-.PHONY: install demo test lint types clean
+.PHONY: install demo test lint types oldest clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -23,9 +24,20 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-# one thread: the models are tiny, and two threads on two busy cores wait for each other
+# two processes of one thread: the models are tiny, and two threads on two busy cores wait for each other
+PYTEST := python -m pytest --numprocesses=2 --dist=loadfile
+
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST) --durations=15
+
+# the tests with the oldest versions that pyproject.toml admits; torch is that of constraints.txt
+oldest:
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	grep -oE '"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+"' pyproject.toml | grep -vE '"(torch|setuptools)>' | \
+		sed -E 's/"|\[[a-z]+\]//g; s/>=/==/' > $(OLDEST)/bounds.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --constraint $(OLDEST)/bounds.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/$(PYTEST)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

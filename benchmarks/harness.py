@@ -1,6 +1,6 @@
-"""What every benchmark script shares: its options, its table, its flat JSON and its section of RESULTS.md.
+"""What all benchmarks share: their options, table, flat JSON and section of RESULTS.md.
 
-A script defines ``measure(options) -> dict[str, number]`` and calls ``main(__doc__, measure)``.
+Each defines ``measure(options) -> dict[str, number]`` and calls ``main(__doc__, measure)``.
 """
 
 from __future__ import annotations
@@ -61,31 +61,36 @@ def main(
         options.json.write_text(json.dumps({**metrics, **facts}, indent=2) + "\n")
     if options.publish:
         parts = {"only": _words(getattr(options, "only", None)), "device": options.device}
-        publish(Path(sys.argv[0]).stem, description, facts, lines, seconds, parts)
+        publish(_name(Path(sys.argv[0])), description, facts, lines, seconds, parts)
 
 
 def publish(
-    script: str,
+    name: str,
     description: str,
     facts: dict[str, object],
     lines: Sequence[str],
     seconds: float,
     parts: Mapping[str, str],
 ) -> None:
-    """Put this output into RESULTS.md in place of the script's last one with the same ``parts``, options by name."""
+    """Put this output into RESULTS.md in place of the benchmark's last one with the same ``parts``, options by name."""
     chosen = {option: value for option, value in parts.items() if value not in ("", "cpu")}
     flags = "".join(f" --{option} {value}" for option, value in chosen.items()) + (" --quick" if facts["quick"] else "")
-    name = re.sub(r"\W", "_", "_".join([script, *chosen.values()]))
+    section = re.sub(r"\W", "_", "_".join([name, *chosen.values()]))
     words = f" ({', '.join(chosen.values())})" if chosen else ""
     body = (
-        f"<!-- {name} -->\n## {description.strip().splitlines()[0]}{words}\n\n"
-        f"`python benchmarks/{script}.py{flags}`, {datetime.date.today()}, commit {facts['commit']}, "
-        f"{facts['machine']}, {seconds:.0f} s.\n\n" + "\n".join(lines) + f"\n<!-- /{name} -->\n"
+        f"<!-- {section} -->\n## {description.strip().splitlines()[0]}{words}\n\n"
+        f"`python -m benchmarks.{name}{flags}`, {datetime.date.today()}, commit {facts['commit']}, "
+        f"{facts['machine']}, {seconds:.0f} s.\n\n" + "\n".join(lines) + f"\n<!-- /{section} -->\n"
     )
     text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\nEach section is the last output of its script.\n"
-    section = re.compile(rf"<!-- {name} -->.*?<!-- /{name} -->\n", re.DOTALL)
-    text = section.sub(lambda _: body, text) if section.search(text) else f"{text.rstrip()}\n\n{body}"
+    old = re.compile(rf"<!-- {section} -->.*?<!-- /{section} -->\n", re.DOTALL)
+    text = old.sub(lambda _: body, text) if old.search(text) else f"{text.rstrip()}\n\n{body}"
     RESULTS.write_text(text)
+
+
+def _name(program: Path) -> str:
+    """``fisher`` of the path of fisher/__main__.py, ``startup`` of startup.py."""
+    return program.parent.name if program.stem == "__main__" else program.stem
 
 
 def _words(option: str | Sequence[str] | None) -> str:

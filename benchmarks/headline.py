@@ -1,7 +1,7 @@
 """To a good setting at a fraction of the cost: `ssdtune study run` as it ships against TPE with 50 plain trials.
 
 A setting is good if it is feasible and within 0.01 of the best feasible score that any trial of the task has shown, all
-scored in full. The plain way evaluates every slice of every trial, one by one in float32 (trial_plain.py); its seconds
+scored in full. The plain way evaluates every slice of every trial, one by one in float32 (trial_cost); its seconds
 are slices times the median seconds of a slice, timed in the same run. The study with the spectrum sampler pays for what
 it does: reading all data, dampening, reconstruction, scoring, search. Both need the untouched model's measures and the
 Fisher analysis once (`analysis_s`), which are in neither. TPE's cost is that of its 50 trials where it finds nothing
@@ -19,15 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from harness import Metrics, main
-from trial_plain import plain_qualities
-from trial_tasks import QUICK, Case, Sizes, make_case
 
+from benchmarks.harness import Metrics, main
+from benchmarks.trial_cost.plain import plain_qualities
+from benchmarks.trial_cost.tasks import QUICK, Case, Sizes, make_case
 from ssdtune.study.cost import cost_of_trials
 from ssdtune.study.create import create_study
-from ssdtune.study.records import FINISHED, ScoredTrial, scored_trials
-from ssdtune.study.run import run_study
 from ssdtune.study.storage import quiet_optuna
+from ssdtune.study.trials import FINISHED, ScoredTrial, scored_trials
 from ssdtune.studyfile import SearchSection
 
 CLOSE = 0.01
@@ -82,7 +81,7 @@ def _run(case: Case, sampler: str, trials: int, options: argparse.Namespace) -> 
     search = SearchSection.model_validate({"sampler": sampler, "trials": trials, "seed": options.seed})
     study = create_study(case.task, name=f"{case.task.name}-{sampler}", search=search)
     # TPE's trials are all evaluated in full, as the plain way does; only their seconds are computed
-    run_study(study, case.task, case.analysis, stop_early=sampler != "tpe")
+    case.run(study, stop_early=sampler != "tpe")
     return study
 
 

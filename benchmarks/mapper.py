@@ -18,9 +18,9 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from harness import Metrics, main, median_seconds, show, table
 from numpy.typing import NDArray
 
+from benchmarks.harness import Metrics, main, median_seconds, show, table
 from ssdtune.learning.fit import Predictor, learn_networks, predict_held_out
 from ssdtune.learning.training import Recipe
 from ssdtune.prior.assess import SETTINGS, Assessment, assess

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from harness import Metrics, main
+
+from benchmarks.harness import ROOT, Metrics, main
 
 LIMIT_MIB = 1536
 
@@ -100,16 +101,16 @@ def finish(folder: Path, architecture: Literal["varnet", "unet"], channels: int)
 
 
 def child(part: str, folder: str, trials: str, limit: int | None = None) -> float:
-    """Peak resident MiB of this script running one part in a process of its own; 0 if it failed."""
+    """Peak resident MiB of this module running one part in a process of its own; 0 if it failed."""
 
     def set_limit() -> None:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_AS, (limit * 2**20, limit * 2**20))
 
-    command = [sys.executable, __file__, "--part", part, "--folder", folder, "--trials", trials]
+    command = [sys.executable, "-m", "benchmarks.memory", "--part", part, "--folder", folder, "--trials", trials]
     # each thread of a library would claim addresses of its own
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, preexec_fn=set_limit)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, preexec_fn=set_limit)
     if done.returncode:
         print(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}")
         return 0.0
@@ -122,7 +123,9 @@ def run_part(part: str, folder: Path, trials: int) -> None:
     import ssdtune
     from ssdtune.objective.evaluation import evaluate
     from ssdtune.study.create import create_study
+    from ssdtune.study.record import read_record
     from ssdtune.study.run import run_study
+    from ssdtune.study.tune import prepare
     from ssdtune.studyfile import load_study_file
 
     torch.set_num_threads(1)
@@ -132,7 +135,7 @@ def run_part(part: str, folder: Path, trials: int) -> None:
     analysis = ssdtune.analyse(task, memory_budget=2**28, max_gram_samples=64)
     if part == "trials":
         study = create_study(task, study_file=study_file)
-        run_study(study, task, analysis, trials=trials)
+        run_study(study, task, prepare(read_record(study), task, analysis), trials=trials)
     else:
         assert evaluate(task, analysis.dampen(10.0, 1.0), batch_size=1).finite
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

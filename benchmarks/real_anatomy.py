@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from harness import ROOT, Metrics, main, show, table
 
 import ssdtune
+from benchmarks.harness import ROOT, Metrics, main, show, table
 from ssdtune.cli.console import track
 from ssdtune.mri.floors import zero_filled
 from ssdtune.mri.kspace.check import check_files
@@ -33,10 +33,14 @@ from ssdtune.mri.quality import image_measures
 from ssdtune.mri.task import open_sets
 from ssdtune.objective.evaluation import Measures, evaluate
 from ssdtune.study.create import create_study
-from ssdtune.study.records import best_of, scored_trials
+from ssdtune.study.record import read_record
 from ssdtune.study.run import run_study
+from ssdtune.study.trials import best_of, scored_trials
+from ssdtune.study.tune import prepare
 from ssdtune.studyfile import StudyFile, load_study_file
 from ssdtune.task import Task, batches
+from ssdtune.unlearning.method import run
+from ssdtune.unlearning.ssd import ALPHA, LAMBDA
 
 DATA = Path(os.environ.get("SSDTUNE_TEST_DATA", ROOT.parent / "shared" / "data"))
 MEASURES = ("ssim", "psnr", "nmse")
@@ -97,15 +101,16 @@ def train_one(study: StudyFile, checkpoint: Path, oracle: bool, options: argpars
 def search(task: Task, study_file: StudyFile) -> Metrics:
     analysis = ssdtune.analyse(task)
     study = create_study(task, study_file=study_file)
-    run_study(study, task, analysis, track=track)
+    unlearner = prepare(read_record(study), task, analysis)
+    run_study(study, task, unlearner, track=track)
     best = best_of(scored_trials(study))
     if best is None or not best.score.feasible:
         raise SystemExit("error: no feasible trial, real_anatomy, run more trials")
-    settings = {"default": (10.0, 1.0), "best": (best.setting.alpha, best.setting.lam)}
+    settings = {"default": {ALPHA: 10.0, LAMBDA: 1.0}, "best": best.setting}
     found = {
         "original": evaluate(task),
         "oracle": evaluate(replace(task, model=task.oracle)) if task.oracle is not None else None,
-        **{name: evaluate(task, analysis.dampen(*setting)) for name, setting in settings.items()},
+        **{name: evaluate(task, run(unlearner, setting, seed=0).params) for name, setting in settings.items()},
     }
     metrics = {
         key: value for name, measures in found.items() if measures for key, value in flat(name, measures).items()
@@ -118,7 +123,7 @@ def search(task: Task, study_file: StudyFile) -> Metrics:
     rows = [[name, *(show(value) for key, value in metrics.items() if key.startswith(f"{name}."))] for name in found]
     print("\n".join(table(columns, rows)))
     metrics |= {"best.score": best.score.value, "best.retained": best.score.retained}
-    return metrics | {"best.alpha": best.setting.alpha, "best.lambda": best.setting.lam}
+    return metrics | {"best.alpha": best.setting[ALPHA], "best.lambda": best.setting[LAMBDA]}
 
 
 def flat(name: str, measures: Measures) -> Metrics:

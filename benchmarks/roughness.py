@@ -18,10 +18,10 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from competition_replay import Replay
-from harness import Metrics, main
 from numpy.typing import NDArray
 
+from benchmarks.competition.replay import Replay
+from benchmarks.harness import Metrics, main
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.learning.making import make_mri_task, make_site

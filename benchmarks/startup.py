@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import Metrics, main, median_seconds
+from benchmarks.harness import Metrics, main, median_seconds
 
 HEAVY = "sum(name.split('.')[0] in {'torch', 'fastmri', 'optuna'} for name in sys.modules)"
 

@@ -1,4 +1,4 @@
-"""ssdtune: structure-aware hyperparameter search for Selective Synaptic Dampening.
+"""ssdtune: structure-aware hyperparameter search for unlearning.
 
 Importing the package is light; each public name is imported from its module at first use.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ssdtune.study.tune import tune as tune
     from ssdtune.study.tune import unlearned_params as unlearned_params
     from ssdtune.task import Task as Task
+    from ssdtune.unlearning.methods import describe_methods as methods  # noqa: F401
 
 __version__ = "0.1.0"
 
@@ -33,16 +34,19 @@ _HOME = {
     "dampen": "ssdtune.dampening",
     "evaluate": "ssdtune.objective.evaluation",
     "load_task": "ssdtune.mri.task",
+    "methods": "ssdtune.unlearning.methods",
     "tune": "ssdtune.study.tune",
     "unlearned_params": "ssdtune.study.tune",
 }
+
+_NAMES = {"methods": "describe_methods"}
 
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        return getattr(import_module(_HOME[name]), _NAMES.get(name, name))
     raise AttributeError(f"module 'ssdtune' has no attribute {name!r}")
 
 

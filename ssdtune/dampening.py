@@ -8,6 +8,7 @@ diagonal, r = f / o, alpha the selection threshold on r, lam the dampening const
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -18,18 +19,36 @@ from ssdtune.errors import ConfigError
 _BLOCK = 1 << 16  # values: six vectors of them fit in a core's cache
 
 
+def ratio(f: Tensor, o: Tensor) -> Tensor:
+    """r = f / o in the diagonals' precision: 0 where f = 0, inf where o = 0 < f. The one r that everything compares."""
+    return torch.where(f > 0, f / o, 0.0)
+
+
+def rounded_down(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """The largest numbers of ``dtype`` that are not above ``value`` (float64).
+
+    ``r > rounded_down(alpha, r.dtype)`` is r > alpha itself, for every float64 alpha and every r of that type: what is
+    selected, wherever that is asked. (The published code compares f > alpha * o, whose rounding would move a parameter
+    within an ulp of alpha away from where its ratio is sorted.)
+    """
+    near = value.to(dtype)
+    return torch.where(near > value, torch.nextafter(near, torch.full_like(near, -math.inf)), near)
+
+
 def dampening_factors(f: Tensor, o: Tensor, alpha: float, lam: float, exponent: float = 1.0) -> Tensor:
     """Factor in [0, 1] for every parameter; 1 where the parameter is not selected.
 
-    f, o : same shape, non-negative. Selection is ``f > alpha * o`` as published, so f = 0 is never selected and
-    o = 0 < f always is (its factor is then 0: lam * o / f). Returns f's shape and dtype.
+    f, o : same shape, non-negative. A parameter is selected if r > alpha, so one with f = 0 never is, and one with
+    o = 0 < f always (its factor is then 0). At exponent 1 the factor is below 1 exactly where r > max(alpha, lam).
+    Returns f's shape and dtype.
     """
     check_hyperparameters(alpha, lam, exponent)
-    selected = f > alpha * o
-    shrink = (lam * o / torch.where(selected, f, torch.ones_like(f))).clamp(max=1.0)
+    r = ratio(f, o)
+    threshold, constant = rounded_down(torch.tensor([alpha, lam], dtype=torch.float64), r.dtype)
+    shrink = (constant / r).clamp(max=1.0)  # of two tensors: a number over a tensor would be number * (1 / tensor)
     if exponent != 1.0:
         shrink = shrink**exponent
-    return torch.where(selected, shrink, torch.ones_like(f))
+    return torch.where(r > threshold, shrink, 1.0)
 
 
 def dampen(

@@ -1,10 +1,13 @@
-"""Where tensors live: a device by name, refused when it is not there, and memory that is used again."""
+"""Where and how tensors are worked on: a device by name, refused when it is not there; float32 that is float32; memory
+that is used again."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssdtune.errors import ConfigError
 
@@ -36,6 +39,35 @@ def find_device(name: str) -> torch.device:
         has = f"this machine has {there}" if there else "this machine has none"
         raise ConfigError(f"no such {device.type} device ({has})", name, "use another --device, e.g. cpu")
     return device
+
+
+PRECISION = "float32"
+"""What ``full_precision`` holds to, for records and cache keys."""
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Products and convolutions of float32 in float32: no TF32 on a GPU (which torch allows cuDNN by default), no
+    TF32 or bfloat16 in oneDNN. Afterwards everything is as it was; other threads see the setting meanwhile.
+    """
+    import torch
+
+    backends: Any = torch.backends
+    places: list[Any] = [backends.cuda.matmul, backends.cudnn]
+    name: str = "allow_tf32"
+    exact: bool | str = False
+    if hasattr(backends, "fp32_precision"):  # torch 2.9 on: one setting for each kind of work
+        onednn, cudnn = backends.mkldnn, backends.cudnn
+        places = [backends.cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul, onednn.conv, onednn.rnn]
+        name, exact = "fp32_precision", "ieee"
+    before = [getattr(place, name) for place in places]
+    try:
+        for place in places:
+            setattr(place, name, exact)
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            setattr(place, name, value)
 
 
 # mallopt(3): blocks above the first size are not taken from the heap; the heap grows by the second and never shrinks

@@ -6,16 +6,31 @@ import difflib
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssdtune.errors import ConfigError
 
+SAMPLER_NAMES = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random")
+"""The samplers that a study can be made with."""
+
+DEFAULT_METHOD = "spectral"
+"""The method of a study that names none: what the figures of ``benchmarks.outcome`` speak for."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Range = tuple[Positive, Positive]
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if not value[0] < value[1]:
+        raise ValueError(f"the range must rise, got {list(value)}")
+    return value
+
+
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 
 
 class _Section(BaseModel):
@@ -68,24 +83,24 @@ class ScoreSection(_Section):
 
 
 class SearchSection(_Section):
-    """The search: sampler, budget and box (log scale)."""
+    """The search: sampler, budget and seed.
 
-    sampler: Literal[
-        "spectrum", "tpe", "gp", "cmaes", "qmc", "random", "tpe-4", "tpe-plane", "tpe-mode", "gp-plane"
-    ] = "spectrum"
+    ``sampler`` is one of ``SAMPLER_NAMES`` where a file is read (``auto``: the one that suits the method); a stored
+    study may name one of an earlier version.
+    """
+
+    sampler: str = "auto"
     mapper: Path | None = None
     trials: Annotated[int, Field(ge=1)] = 30
     seed: Annotated[int, Field(ge=0)] = 0
-    alpha: Range = (0.1, 300.0)
-    lam: Range = Field((0.03, 300.0), alias="lambda")
-    exponent: Positive = 1.0
 
-    @field_validator("alpha", "lam")
-    @classmethod
-    def _ordered(cls, value: Range) -> Range:
-        if not value[0] < value[1]:
-            raise ValueError(f"the range must rise, got {list(value)}")
-        return value
+
+class MethodSection(BaseModel):
+    """How to unlearn; every other key is an option of the method, which checks it (``unlearning.methods``)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = DEFAULT_METHOD
 
 
 class TrainSection(_Section):
@@ -110,6 +125,19 @@ def check_name(name: str) -> str:
     return name
 
 
+_ONCE_IN_SEARCH = ("alpha", "lambda", "exponent")  # before there were methods beside SSD
+
+
+def with_method(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A study file, or a stored study's sections, with SSD's options where they now belong, in ``method``."""
+    search = raw.get("search")
+    moved = {key: search[key] for key in _ONCE_IN_SEARCH if key in search} if isinstance(search, Mapping) else {}
+    if not moved or not isinstance(search, Mapping):
+        return dict(raw)
+    kept = {key: value for key, value in search.items() if key not in moved}
+    return {**raw, "search": kept, "method": {"name": "ssd", **moved, **raw.get("method", {})}}
+
+
 class StudyFile(_Section):
     """A whole study file; paths are absolute once loaded."""
 
@@ -119,8 +147,14 @@ class StudyFile(_Section):
     mask: MaskSection = MaskSection()
     fisher: FisherSection = FisherSection()
     score: ScoreSection = ScoreSection()
-    search: SearchSection = Field(default_factory=lambda: SearchSection.model_validate({}))
+    method: MethodSection = MethodSection()
+    search: SearchSection = SearchSection()
     train: TrainSection = TrainSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, raw: Any) -> Any:
+        return with_method(raw) if isinstance(raw, dict) else raw
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values under the file's own key names; ``StudyFile.model_validate`` reads it back."""
@@ -145,7 +179,10 @@ def load_study_file(path: Path | str) -> StudyFile:
         # strict, so that "30" or true is no number; JSON's rules still take a list for a range and text for a path
         parsed = StudyFile.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as reason:
-        raise ConfigError(*_explain(reason, path)) from reason
+        raise ConfigError(*explain_faults(reason, StudyFile, path)) from reason
+    if parsed.search.sampler not in ("auto", *SAMPLER_NAMES):
+        todo = f"choose one of auto, {', '.join(SAMPLER_NAMES)}"
+        raise ConfigError(f"'search.sampler' = {parsed.search.sampler!r} is not valid", path, todo)
     return _resolve(parsed, path.resolve().parent)
 
 
@@ -168,38 +205,43 @@ def _resolve(study: StudyFile, folder: Path) -> StudyFile:
     return study.model_copy(update={"model": model, "data": data, "search": search})
 
 
-def _explain(reason: ValidationError, path: Path) -> tuple[str, str, str]:
-    """(what, where, what to do) for the first key at fault of a validation, unknown keys before missing ones."""
+def explain_faults(
+    reason: ValidationError, model: type[BaseModel], where: object, prefix: str = ""
+) -> tuple[str, str, str]:
+    """(what, where, what to do) for the first key at fault of a validation, unknown keys before missing ones.
+
+    model : what was validated. prefix : the section of the file that it is, "" for the whole.
+    """
     faults = sorted(reason.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    keys = _file_keys(faults[0]["loc"])
-    dotted = ".".join(keys)
+    keys = _file_keys(faults[0]["loc"], model)
+    dotted = ".".join(filter(None, [prefix, *keys]))
     if faults[0]["type"] == "extra_forbidden":
-        known = _valid_keys(keys[:-1])
+        known = _valid_keys(keys[:-1], model)
         near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
         todo = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
-        return f"unknown key '{dotted}'", str(path), todo
+        return f"unknown key '{dotted}'", str(where), todo
     if faults[0]["type"] == "missing":
         part = len(keys) < len(faults[0]["loc"])  # of a value that is there
-        return (f"'{dotted}' is incomplete" if part else f"missing key '{dotted}'"), str(path), "add what is missing"
+        return (f"'{dotted}' is incomplete" if part else f"missing key '{dotted}'"), str(where), "add what is missing"
     # a key that may be one of several kinds has one fault a kind
-    same = [fault for fault in faults if _file_keys(fault["loc"]) == keys]
+    same = [fault for fault in faults if _file_keys(fault["loc"], model) == keys]
     messages = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in same)
     todo = ", or ".join(message[:1].lower() + message[1:] for message in messages).replace("an object", "a table")
-    return f"'{dotted}' = {faults[0]['input']!r} is not valid", str(path), todo
+    return f"'{dotted}' = {faults[0]['input']!r} is not valid", str(where), todo
 
 
-def _file_keys(location: tuple[int | str, ...]) -> list[str]:
+def _file_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """The part of a fault's location that the file shows: pydantic goes on to list indices and kinds it has tried."""
     keys: list[str] = []
     for key in location:
-        if keys and not _valid_keys(keys):
+        if keys and not _valid_keys(keys, model):
             break
         keys.append(str(key))
     return keys
 
 
-def _valid_keys(sections: list[str]) -> list[str]:
-    section: Any = StudyFile
+def _valid_keys(sections: list[str], model: type[BaseModel]) -> list[str]:
+    section: Any = model
     for key in sections:
         field = section.model_fields.get(key)
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):

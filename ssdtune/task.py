@@ -12,7 +12,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from itertools import count
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +119,20 @@ class Task:
             return self.model(*inputs)
         return functional_call(self.model, dict(params), inputs)
 
+    def twin(self, mode: Literal["eval", "train"] = "eval") -> nn.Module:
+        """A copy of the untouched model to train, on the task's device; ``train`` lets running statistics move."""
+        module = copy.deepcopy(self.model).train(mode == "train")
+        for parameter in module.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        return module
+
+    def state(self, twin: nn.Module) -> dict[str, Tensor]:
+        """What a twin has come to, for ``predict``: all its parameters, and the buffers that have moved."""
+        parameters = {name: value.detach().clone() for name, value in twin.named_parameters()}
+        own = dict(self.model.named_buffers())
+        buffers = {name: value for name, value in twin.named_buffers() if not torch.equal(value, own[name])}
+        return parameters | {name: value.detach().clone() for name, value in buffers.items()}
+
     def measures(self, output: Any, target: Any) -> dict[str, Tensor]:
         """Named per-sample measures, each (batch,); the first is the quality q."""
         values = self.quality(output, target)
@@ -150,6 +165,32 @@ def batches(samples: Samples, batch_size: int, device: torch.device | str = "cpu
         held.append(sample)
     if held:
         yield _stack(indices, held, device)
+
+
+def stream(samples: Samples, batch_size: int, seed: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """Endless random batches of at most ``batch_size`` neighbours of equal shape; each sample once an epoch.
+
+    The order depends on ``seed``, the epoch and the samples' names alone.
+    """
+    for epoch in count():
+        key = content_hash(["stream", str(seed), str(epoch), *sample_ids(samples)])
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(int(key[:15], 16))).tolist()
+        for batch in batches(_InOrder(samples, order), batch_size, device):
+            yield batch._replace(indices=[order[place] for place in batch.indices])
+
+
+@dataclass(frozen=True)
+class _InOrder:
+    """A sample set in another order."""
+
+    samples: Samples
+    order: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.samples[self.order[index]]
 
 
 def as_sample(item: Any) -> tuple[tuple[Any, ...], Any]:

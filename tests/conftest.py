@@ -67,6 +67,8 @@ def unprivileged():
         if os.geteuid() != 0:
             yield
             return
+        import torch._dynamo  # noqa: F401  torch's optimizers do at first use, and nobody may be unable to read it
+
         os.seteuid(65534)
         try:
             yield

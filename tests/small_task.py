@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ssdtune.dampening import dampen
 from ssdtune.task import Task
+from ssdtune.unlearning.ssd import SSDOptions, SSDUnlearner
 
 CENTRES = torch.tensor([[2.0, 0.0], [-2.0, 1.0], [0.0, -2.5]])
 
@@ -85,3 +86,8 @@ class Diagonals:
 
     def alpha_at(self, rho):
         return float(self.ratios.quantile(1 - rho))
+
+
+def ssd(task, analysis, **options):
+    """SSD made ready with any analysis."""
+    return SSDUnlearner(task, SSDOptions(**options), analysis)

@@ -1,4 +1,4 @@
-"""The house: imports run downward, `import ssdtune` stays light, files stay short."""
+"""The house: imports run downward and in no circle, `import ssdtune` stays light, files stay short."""
 
 import ast
 import subprocess
@@ -7,45 +7,12 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "ssdtune"
+from benchmarks import house
+from benchmarks.house import FLOOR, PACKAGE, circles, import_graph, module_name, package_files, room, upward_imports
+
 LIMIT = 300
-
-# lowest floor first; a module may import from its own floor and from those below
-FLOORS = [
-    ["errors"],
-    ["device", "files", "progress"],
-    ["studyfile"],
-    ["task"],
-    ["mri", "vision"],
-    ["dampening"],
-    ["fisher"],
-    ["objective"],
-    ["plane"],
-    ["surrogate"],
-    ["prior"],
-    ["learning"],
-    ["samplers"],
-    ["study"],
-    ["report"],
-    ["cli"],
-]
-FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-FILES = sorted(PACKAGE.rglob("*.py"))
-
-
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported_rooms(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.update([node.module] if node.module != "ssdtune" else [f"ssdtune.{a.name}" for a in node.names])
-        elif isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-    rooms = {name.split(".")[1] for name in names if name.startswith("ssdtune.")}
-    return rooms & FLOOR.keys()
+FILES = package_files()
+GRAPH = import_graph()
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -56,21 +23,47 @@ def imported_packages(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_each_file_keeps_to_its_floor_and_length(path):
-    name = room(path)
-    if name != "__init__":
-        assert name in FLOOR, f"give {name} a floor"
-        above = {other for other in imported_rooms(path) if FLOOR[other] > FLOOR[name]}
-        assert not above, f"{path} imports upward: {above}"
+def test_each_file_has_a_floor_and_keeps_to_its_length(path):
+    name = room(module_name(path))
+    assert not name or name in FLOOR, f"give {name} a floor"
     lines = path.read_text().count("\n")
     assert lines <= LIMIT, f"{path} has {lines} lines"
     assert "from __future__" in path.read_text() or lines == 0
 
 
+def test_imports_run_downward():
+    assert not upward_imports(GRAPH)
+
+
+def test_no_modules_import_each_other():
+    assert not circles(GRAPH)
+
+
+def test_circles_and_upward_imports_are_found(tmp_path, monkeypatch):
+    files = {
+        "mri/masks.py": "def late():\n    from ssdtune.mri import floors\n",
+        "mri/floors.py": "import ssdtune.mri.poison\nimport ssdtune.study.run\n",
+        "mri/poison.py": "from typing import TYPE_CHECKING\nfrom ssdtune.mri.masks import late\n"
+        "if TYPE_CHECKING:\n    from ssdtune.study.run import ask\nelse:\n    import ssdtune.errors\n",
+        "study/run.py": "from ssdtune.errors import SsdtuneError\n",
+        "errors.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / "ssdtune" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    monkeypatch.setattr(house, "PACKAGE", tmp_path / "ssdtune")
+    graph = import_graph()
+    assert graph["ssdtune.mri.poison"] == {"ssdtune.mri.masks", "ssdtune.errors"}
+    assert circles(graph) == [["ssdtune.mri.floors", "ssdtune.mri.masks", "ssdtune.mri.poison"]]
+    assert upward_imports(graph) == [("ssdtune.mri.floors", "ssdtune.study.run")]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_optuna_lives_in_samplers_and_above_only(path):
     packages = {name.split(".")[0] for name in imported_packages(path)}
-    if room(path) in FLOOR and FLOOR[room(path)] < FLOOR["samplers"]:
+    if FLOOR.get(room(module_name(path)), len(FLOOR)) < FLOOR["samplers"]:
         assert not packages & {"optuna", "optuna_dashboard", "optunahub", "plotly", "click"}
 
 

@@ -1,12 +1,14 @@
 """The SSD rule against a literal transcription of the published code, and its identities."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdtune.dampening import dampen, dampen_flat, dampening_factors
+from ssdtune.dampening import dampen, dampen_flat, dampening_factors, ratio
 from ssdtune.errors import ConfigError
+from ssdtune.fisher.ratios import SortedRatios
 
 
 def published_rule(theta, f, o, alpha, lam, exponent):
@@ -55,6 +57,42 @@ def test_lambda_above_alpha_equals_both_at_lambda(seed, alpha, factor):
     f, o = torch.rand(2, 50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     lam = alpha * factor
     torch.testing.assert_close(dampening_factors(f, o, alpha, lam), dampening_factors(f, o, lam, lam))
+
+
+def nasty(width=12):
+    """Two lists of float32 from 0 over subnormal to huge, with few distinct values, so that ratios tie."""
+    values = st.one_of(
+        st.sampled_from([0.0, 1e-45, 1.1754944e-38, 1e-20, 1 / 3, 1.0, 1.0000001, 3.0, 1e20, 3.4028235e38]),
+        st.floats(0, 2.0**126, width=32),
+    )
+    return st.integers(1, width).flatmap(lambda n: st.tuples(*[st.lists(values, min_size=n, max_size=n)] * 2))
+
+
+@settings(max_examples=300)
+@given(diagonals=nasty(), data=st.data(), anything=st.floats(1e-300, 1e300), depth=st.floats(1e-3, 1e3))
+def test_rho_is_the_share_that_changes_for_every_alpha(diagonals, data, anything, depth):
+    """Also at a ratio itself, at its neighbours in float32 and float64, and for lambda above alpha."""
+    f, o = (torch.tensor(values, dtype=torch.float32) for values in diagonals)
+    sorted_ratios = SortedRatios.of(f.numpy(), o.numpy())
+    places = [float(r) for r in sorted_ratios.values if 0 < r < np.inf]
+    places += [np.nextafter(r, side) for r in places for side in (0, np.inf)]
+    with np.errstate(over="ignore"):
+        places += [float(np.nextafter(np.float32(r), np.float32(side))) for r in places for side in (0, np.inf)]
+    at_a_ratio = data.draw(st.sampled_from([place for place in places if 0 < place < np.inf] or [anything]))
+    for alpha in (at_a_ratio, anything):
+        assert sorted_ratios.selected_fraction(alpha) == (ratio(f, o).double() > alpha).double().mean()
+        for lam in (alpha, min(depth * alpha, 1e300)):
+            changed = (dampening_factors(f, o, alpha, lam) < 1).double().mean()
+            assert changed == sorted_ratios.selected_fraction(max(alpha, lam))
+
+
+def test_a_ratio_that_rounds_is_selected_where_it_is_counted():
+    """f > alpha * o and f / o > alpha part by an ulp here."""
+    f, o = np.random.default_rng(0).random((2, 4000), np.float32) + np.float32(0.1)
+    found = SortedRatios.of(f, o)
+    for alpha in map(float, found.values[::40]):
+        flat = dampen_flat(*(torch.from_numpy(vector) for vector in (np.ones_like(f), f, o)), alpha, alpha)
+        assert (flat < 1).double().mean() == found.selected_fraction(alpha)
 
 
 def test_exponent_powers_the_factor():

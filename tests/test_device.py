@@ -1,4 +1,4 @@
-"""A device that is not there is one error; freed memory is used again."""
+"""A device that is not there is one error; float32 is float32; freed memory is used again."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from ssdtune.device import find_device
+from ssdtune.device import find_device, full_precision
 from ssdtune.errors import ConfigError
 
 
@@ -27,6 +27,30 @@ def test_devices_that_are_not_there(name):
 def test_cuda_without_a_gpu():
     with pytest.raises(ConfigError, match="no such cuda device"):
         find_device("cuda")
+
+
+def precisions():
+    if not hasattr(torch.backends, "fp32_precision"):
+        return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+    onednn, cudnn = torch.backends.mkldnn, torch.backends.cudnn
+    places = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul, onednn.conv, onednn.rnn]
+    return [place.fp32_precision for place in places]
+
+
+@pytest.mark.parametrize("allowed", ["highest", "high"])
+def test_float32_is_float32_within_and_as_it_was_afterwards(allowed):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(allowed)
+    try:
+        outside = precisions()
+        with pytest.raises(KeyError), full_precision():
+            assert set(precisions()) <= {"ieee", False}
+            raise KeyError
+        assert precisions() == outside
+        assert torch.get_float32_matmul_precision() == allowed
+        assert torch.backends.cuda.matmul.allow_tf32 is (allowed == "high")
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 FAULTS = """

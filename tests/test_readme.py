@@ -1,13 +1,15 @@
 """What the README shows works as it stands."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from ssdtune.samplers.recorded import recorded
+from ssdtune.study.record import read_trial
 from ssdtune.studyfile import StudyFile
+from ssdtune.unlearning.methods import METHODS, find_method
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -25,7 +27,7 @@ def test_the_python_example_makes_the_third_class_forgotten(capsys):
     right = (scope["model"](scope["x"]).argmax(-1) == scope["y"]).float().reshape(3, 20).mean(1)
     assert right[:2].min() > 0.9
     assert right[2] < 0.5
-    assert recorded(scope["study"].best_trial)["feasible"]
+    assert read_trial(scope["study"].best_trial)["feasible"]
 
 
 def test_the_study_file_is_valid():
@@ -58,3 +60,12 @@ def test_every_key_is_in_the_reference():
         assert f"## [{name}]" in text
         for key, value in keys.items():
             assert f"| `{value.alias or key}` |" in text, f"{name}.{key}"
+
+
+def test_every_option_of_every_method_is_in_its_section_with_its_default():
+    sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", (ROOT / "docs" / "methods.md").read_text(), re.M | re.S))
+    shared = sections["Options of all that train"]
+    for name in (name for name, place in METHODS.items() if place.startswith("ssdtune.")):
+        for key, value in find_method(name).Options.model_fields.items():
+            row = f"| `{value.alias or key}` | `{json.dumps(value.default)}` |"
+            assert key == "seed" or row in sections[name] or row in shared, f"{name}: {row}"

@@ -46,7 +46,7 @@ class LazyGroup(click.Group):
 @click.version_option(ssdtune.__version__, prog_name="ssdtune")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; at any place.")
 def cli() -> None:
-    """Find the threshold and dampening that make a trained MRI reconstruction model forget."""
+    """Find the hyperparameters with which a trained MRI reconstruction model forgets, and keeps the rest."""
 
 
 def main(arguments: list[str] | None = None) -> None:

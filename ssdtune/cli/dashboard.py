@@ -29,10 +29,10 @@ def dashboard(storage: str | None, host: str, port: int, artifact_dir: Path | No
 
     from ssdtune.report.dashboard import artifact_folder
     from ssdtune.report.dashboard_storage import DashboardStorage
-    from ssdtune.study.storage import open_database, quiet_optuna, shown, storage_url
+    from ssdtune.study.storage import open_storage, quiet_optuna, shown, storage_url
 
     quiet_optuna()
-    opened = open_database(storage, kind=DashboardStorage)
+    opened = open_storage(storage, kind=DashboardStorage)
     folder = artifact_dir or artifact_folder(storage_url(storage))
     store = FileSystemArtifactStore(folder) if folder is not None else None
     app = wsgi(opened, artifact_store=store)

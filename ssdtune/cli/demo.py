@@ -11,11 +11,21 @@ from pathlib import Path
 
 import click
 
+from ssdtune.cli.console import print_table
 from ssdtune.cli.storage import next_line
 from ssdtune.errors import ConfigError
 
 MARKER = "summary.json"
-STUDY, RIVAL = "demo-spectrum-s0", "demo-tpe-s0"
+STUDY = "demo"
+COMPETITION = {"spectrum": "demo-ssd-spectrum-s0", "tpe": "demo-ssd-tpe-s0"}
+
+SHOWN = {
+    "retain_ssim": "brains to keep, held out",
+    "forget_ssim": "known bad knees",
+    "unknown_ssim": "unknown bad knees",
+    "unknown_clean_ssim": "the same against clean targets",
+}
+"""What the summary at the end tells, what became worse as plainly as what became better."""
 
 SCAN = "--size 48 --coils 4 --slices 4 --noise 0.01"
 
@@ -37,9 +47,13 @@ STEPS = [
     ("Read the Fisher information of the forget set", [
         "spectrum {out}/study.toml --html {out}/spectrum.html --png {out}/spectrum.png",
     ]),
-    ("Search alpha and lambda on real reconstructions: from what the Fisher information foretells, and blindly", [
-        "study compete {out}/study.toml --samplers spectrum,tpe --seeds 1 --out {out}/competition.html"
-        " --storage {storage}",
+    ("Search the default method's hyperparameters on real reconstructions", [
+        "study create {out}/study.toml --storage {storage}",
+        f"study run {STUDY} --storage {{storage}}",
+    ]),
+    ("SSD beside it, searched from what the Fisher information foretells, and blindly", [
+        "study compete {out}/study.toml --method ssd --samplers spectrum,tpe --seeds 1 --name demo-ssd"
+        " --out {out}/competition.html --storage {storage}",
     ]),
     ("Write the unlearned checkpoint and the evidence", [
         f"study apply {STUDY} --out {{out}}/unlearned.pt --storage {{storage}}",
@@ -59,7 +73,7 @@ STEPS = [
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps, or auto.")
 def demo(out: Path, device: str) -> None:
-    """Simulate scans, train a poisoned VarNet, search SSD's alpha and lambda, and write the unlearned checkpoint.
+    """Simulate scans, train a poisoned VarNet, search, and write the unlearned checkpoint.
 
     Needs no data. Each step is shown as the command that does it.
     """
@@ -96,10 +110,7 @@ def run_command(line: str, device: str) -> None:
 
     click.secho(f"$ ssdtune {line}", fg="cyan")
     words = shlex.split(line)
-    takes_device = words[0] in ("train", "spectrum", "report") or words[:2] in (
-        ["study", "compete"],
-        ["study", "apply"],
-    )
+    takes_device = words[0] in ("train", "spectrum", "report", "study")
     cli.main([*words, *(["--device", device] if takes_device and device != "cpu" else [])], standalone_mode=False)
 
 
@@ -109,12 +120,14 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
     from ssdtune.report.pictures import write_hero, write_pictures
     from ssdtune.report.summary import write_summary
     from ssdtune.report.view import read_view
+    from ssdtune.study.run import setting_seed
     from ssdtune.study.storage import load_study, open_storage
+    from ssdtune.unlearning.method import run
 
     view = read_view(load_study(STUDY, open_storage(storage), storage))
     assert view.best is not None
-    task, analysis = load_inputs(STUDY, view.facts, device)
-    params = analysis.dampen(*view.best.setting)
+    task, unlearner = load_inputs(STUDY, view.record, device)
+    params = run(unlearner, view.best.setting, setting_seed(view.record, view.best.setting)).params
     pictures = write_pictures(task, params, out / "pictures")
     hero = write_hero(task, params, out / "before_after.png", "Before and after unlearning")
     files = {
@@ -133,14 +146,17 @@ def tell(out: Path, storage: str, seconds: float) -> None:
     """What was found, and what to type next."""
     found = json.loads((out / MARKER).read_text())
     best, before, after = found["best"], found["measures"]["original"], found["measures"]["best"]
+    setting = ", ".join(f"{name} {value:.4g}" for name, value in best["setting"].items())
     click.secho(f"\nDone in {seconds:.0f} s.", bold=True)
     click.echo(
-        f"Trial {best['trial']} of {found['trials']['finished']} is best: alpha {best['alpha']:.4g}, "
-        f"lambda {best['lambda']:.4g}, score {best['score']:.3f} (untouched model {found['score']['untouched']:.3f})."
+        f"Trial {best['trial']} of {found['trials']['finished']} is best: {setting}, "
+        f"score {best['score']:.3f} (untouched model {found['score']['untouched']:.3f})."
     )
-    for name, label in (("retain", "brains to keep"), ("forget", "known bad knees"), ("unknown", "unknown bad knees")):
-        key = f"{name}_ssim"
-        click.echo(f"  {label:<20} SSIM {before[key]:.3f} -> {after[key]:.3f}")
+    rows = []
+    for key, label in SHOWN.items():
+        oracle = found["measures"]["oracle"].get(key)
+        rows.append([label, before[key], after[key], after[key] - before[key], oracle])
+    print_table(["SSIM of", "before", "after", "change", "oracle"], rows)
     click.echo(_against_tpe(storage))
     click.echo(f"\nLook at   {out}/before_after.png, {out}/report.html and {out}/competition.html")
     click.echo(f"Compare   {next_line('dashboard', storage)}")
@@ -149,15 +165,17 @@ def tell(out: Path, storage: str, seconds: float) -> None:
 
 
 def _against_tpe(storage: str) -> str:
-    """How soon the two searches came near the best setting that either found."""
+    """What SSD came to, and how soon its two searches came near the best setting that either found."""
     from ssdtune.report.competition import verdict
     from ssdtune.report.competition_studies import competition_of
     from ssdtune.report.view import read_view
     from ssdtune.study.storage import load_study, open_storage
 
     opened = open_storage(storage)
-    views = {name: [read_view(load_study(study, opened))] for name, study in (("spectrum", STUDY), ("tpe", RIVAL))}
-    return verdict(competition_of(views))
+    views = {name: [read_view(load_study(study, opened))] for name, study in COMPETITION.items()}
+    found = [view.best.score.value for (view,) in views.values() if view.best is not None and view.best.score.feasible]
+    best = f"SSD alone comes to a score of {max(found):.3f}." if found else "SSD alone finds nothing feasible."
+    return f"{best} {verdict(competition_of(views))}"
 
 
 def _study_file() -> str:

@@ -95,7 +95,7 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
     mapper = run(experiences, seed=seed, track=track)
     mapper.save(out)
     if as_json:
-        print_json({"file": str(out)} | mapper.facts())
+        print_json({"file": str(out)} | mapper.summary())
     else:
         studies = sum(record.recipe["kind"] == "study" for record in experiences)
         click.echo(f"{out}: mapper {mapper.version} of {len(experiences)} tasks, {studies} of them studies")
@@ -118,13 +118,13 @@ def show(mapper: Path | None, html: Path | None, as_json: bool) -> None:
     from ssdtune.report.prior_page import prior_page
 
     found = SpectrumMapper.load(mapper)
-    facts, held_out = found.facts(), found.held_out
+    summary, held_out = found.summary(), found.held_out
     if html is not None:
         write_page(prior_page(held_out, f"mapper {found.version}"), html)
     if as_json:
-        print_json(facts | {"held_out": held_out.summary()})
+        print_json(summary | {"held_out": held_out.summary()})
         return
-    rows = [(name, ", ".join(map(str, value)) if isinstance(value, list) else value) for name, value in facts.items()]
+    rows = [(name, ", ".join(map(str, value)) if isinstance(value, list) else value) for name, value in summary.items()]
     print_table(("mapper", ""), rows)
     residual = zip(LEVELS, *found.calibration.residual_sd, strict=True)
     print_table(("predicted", "sd of retained", "sd of remembered"), [tuple(map(float, row)) for row in residual])
@@ -168,8 +168,8 @@ def _experiences(collection: Path | None, storages: tuple[str, ...]) -> list[Exp
     records = load_collection(BUNDLED if collection is None else collection)
     found = [record for record in records if isinstance(record, Experience)]
     for url in storages:
-        from ssdtune.study.experience import lessons
+        from ssdtune.study.experience import study_experiences
         from ssdtune.study.storage import open_storage
 
-        found += lessons(open_storage(url))
+        found += study_experiences(open_storage(url))
     return found

@@ -50,16 +50,21 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     check_writable(out)
     view = read_view(study)
     missing: list[str] = []
-    task = analysis = None
+    task = params = None
     figures: dict[str, Figure] = {}
     if inputs:
         from ssdtune.cli.study_inputs import load_inputs, print_warnings
         from ssdtune.report.spectrum import spectrum_figures, view_spectrum
+        from ssdtune.study.run import setting_seed
+        from ssdtune.unlearning.method import run
 
         try:
-            task, analysis = load_inputs(name, view.facts, device)
-            print_warnings(analysis)
-            figures = spectrum_figures(view_spectrum(analysis))
+            task, unlearner = load_inputs(name, view.record, device)
+            print_warnings(unlearner.analysis)
+            if unlearner.analysis is not None:
+                figures = spectrum_figures(view_spectrum(unlearner.analysis))
+            if view.best is not None:
+                params = run(unlearner, view.best.setting, setting_seed(view.record, view.best.setting)).params
         except SsdtuneError as reason:
             missing.append(f"No pictures and no Fisher figures: {reason}.")
             click.echo(missing[-1], err=True)
@@ -67,7 +72,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
         study,
         out,
         task=task,
-        analysis=analysis,
+        params=params,
         figures=figures,
         artifacts=artifact_folder(storage_url(storage)),
         missing=missing,

@@ -10,7 +10,7 @@ import click
 
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option
-from ssdtune.cli.study_inputs import print_warnings
+from ssdtune.cli.study_inputs import print_warnings, read_study_file
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def _file(name: str, metavar: str, text: str) -> Any:
     type=click.Choice(["block", "layer"]),
     help="Also the spectrum of every block (sensitivity net, cascades; or thirds of the depth) or layer alone.",
 )
+@click.option(
+    "--spectral", is_flag=True, help="Also the damage planes of the spectral update; takes all gradients anew."
+)
 @device_option
 @json_option
 def spectrum(
@@ -44,6 +47,7 @@ def spectrum(
     html: Path | None,
     png: Path | None,
     groups: Literal["block", "layer"] | None,
+    spectral: bool,
     device: str,
     as_json: bool,
 ) -> None:
@@ -54,14 +58,14 @@ def spectrum(
     """
     from ssdtune.fisher.analysis import FisherWarning
     from ssdtune.fisher.cache import cached_analysis
+    from ssdtune.fisher.metric import spectral_metric
     from ssdtune.mri.task import load_task
     from ssdtune.report.page import write_page
     from ssdtune.report.spectrum import view_spectrum
     from ssdtune.report.spectrum_page import spectrum_page
     from ssdtune.report.spectrum_png import write_spectrum_png
-    from ssdtune.studyfile import load_study_file
 
-    study = load_study_file(study_file)
+    study, _ = read_study_file(study_file)
     html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
     check_writable(out, html, png)
     task = load_task(study, device, track=track)
@@ -70,9 +74,11 @@ def spectrum(
         analysis = cached_analysis(task, study.fisher, track=track, groups=groups)
     if out is not None:
         analysis.save(out)
+    budget = study.fisher.memory_budget_gib * 2**30
+    space = spectral_metric(task, memory_budget=budget, track=track)[1] if spectral else None
     view = view_spectrum(analysis)
     files = {
-        "page": write_page(spectrum_page(analysis, view, study.name), html),
+        "page": write_page(spectrum_page(analysis, view, study.name, space), html),
         "picture": write_spectrum_png(view, png, f"{study.name}: Fisher spectrum"),
     }
     if out is not None:

@@ -7,7 +7,7 @@ import click
 from ssdtune.cli.study_apply import apply
 from ssdtune.cli.study_compete import compete
 from ssdtune.cli.study_create import create, delete
-from ssdtune.cli.study_read import best, export, list_studies, rescore, show
+from ssdtune.cli.study_read import best, export, list_methods, list_studies, rescore, show
 from ssdtune.cli.study_run import run
 
 
@@ -20,12 +20,12 @@ class StudyGroup(click.Group):
 
 @click.group(cls=StudyGroup)
 def study() -> None:
-    """Create, run, compare and apply studies of (alpha, lambda).
+    """Create, run, compare and apply studies of a method's knobs.
 
     A study lives in a storage: --storage, else $SSDTUNE_STORAGE, else sqlite:///ssdtune.db in this folder. Several
     processes may run one study at once.
     """
 
 
-for command in (create, run, compete, list_studies, show, best, rescore, export, apply, delete):
+for command in (create, run, compete, list_methods, list_studies, show, best, rescore, export, apply, delete):
     study.add_command(command)

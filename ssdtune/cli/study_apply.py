@@ -13,14 +13,19 @@ from ssdtune.cli.console import json_option, print_json
 from ssdtune.cli.storage import device_option, open_study, storage_option
 from ssdtune.cli.study_inputs import load_inputs
 from ssdtune.cli.study_read import print_before_after
-from ssdtune.errors import ConfigError, ModelError
+from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     import optuna
 
-    from ssdtune.study.facts import StudyFacts
-    from ssdtune.study.records import ScoredTrial
+    from ssdtune.study.record import StudyRecord
+    from ssdtune.study.trials import ScoredTrial
+    from ssdtune.task import Task
+    from ssdtune.unlearning.method import Params
+
+LOOKED_AT, CLOSE = 8, 0.01
+"""Slices of each set that an applied model is measured on again, and how far their mean quality may be off."""
 
 
 @click.command(short_help="Write the unlearned checkpoint.")
@@ -40,46 +45,104 @@ def apply(
 
     Stock fastMRI loads it as it loaded the original. Prints every measure before and after.
     """
-    from ssdtune.study.facts import read_facts
-    from ssdtune.study.records import trial_record
+    from ssdtune.study.record import read_record
+    from ssdtune.study.trials import trial_record
 
     study = open_study(name, storage)
-    facts = read_facts(study)
+    record = read_record(study)
     chosen = _choose(study, number)
+    check_finite(chosen, name)
     check_writable(out, error=ModelError)
     # imported once the study is known to be there: these take seconds
     from ssdtune.mri.networks.models import load_model, save_model
     from ssdtune.mri.networks.train import check_free
 
     check_free(out, overwrite)
-    _, analysis = load_inputs(name, facts, device)
-    source = Path(str((facts.study_file or {})["model"]["checkpoint"]))
+    from ssdtune.study.run import setting_seed
+    from ssdtune.unlearning.method import run
+
+    task, unlearner = load_inputs(name, record, device)
+    source = Path(str((record.study_file or {})["model"]["checkpoint"]))
     if out.exists() and out.samefile(source):
         raise ConfigError("--out is the original checkpoint", out, "name another file")
-    params = analysis.dampen(*chosen.setting)
-    save_model(out, load_model(source), params, provenance(study, facts, chosen))
+    check_notes(chosen, unlearner.notes(chosen.setting), name)
+    params = run(unlearner, chosen.setting, setting_seed(record, chosen.setting)).params
+    check_slices(chosen, task, params, name)
+    save_model(out, load_model(source), params, provenance(study, record, chosen))
     if as_json:
-        print_json({"study": name, "checkpoint": str(out), **trial_record(chosen), "baseline": dict(facts.baseline)})
+        print_json({"study": name, "checkpoint": str(out), **trial_record(chosen), "baseline": dict(record.baseline)})
         return
-    click.echo(f"{out}: trial {chosen.number}, alpha {chosen.setting.alpha:.6g}, lambda {chosen.setting.lam:.6g}")
+    click.echo(f"{out}: trial {chosen.number}, {chosen.setting_in_words()}")
     print_before_after(study, chosen)
 
 
-def provenance(study: optuna.Study, facts: StudyFacts, item: ScoredTrial) -> dict[str, Any]:
+def check_notes(item: ScoredTrial, notes: Mapping[str, float], name: str) -> None:
+    """Refuse to apply a setting that does not do now what was scored, as far as the method's notes tell.
+
+    Raises
+    ------
+    DataError : the Fisher analysis is another one than the trial was scored with.
+    """
+    from math import isclose
+
+    from ssdtune.study.record import read_trial
+
+    recorded = read_trial(item.trial)
+    for key, value in notes.items():
+        known = recorded.get(key)  # None also where it was not finite
+        if known is not None and not isclose(value, known, rel_tol=1e-3, abs_tol=1e-6):
+            what = f"trial {item.number} was scored with {key} {known:.6g}, it comes to {value:.6g} here"
+            raise DataError(what, f"study '{name}'", "clear ssdtune's cache, or run the study anew on this machine")
+
+
+def check_finite(item: ScoredTrial, name: str) -> None:
+    """Refuse a trial whose model gives output that is not finite."""
+    from ssdtune.study.record import read_trial
+
+    if read_trial(item.trial).get("non_finite"):
+        what = f"trial {item.number} gave output that is not finite"
+        raise ConfigError(what, f"study '{name}'", "name another trial with --trial")
+
+
+def check_slices(item: ScoredTrial, task: Task, params: Params, name: str) -> None:
+    """Refuse parameters whose first slices of either set are not what the trial recorded, to rounding.
+
+    Raises
+    ------
+    DataError : they differ by more than ``CLOSE`` on average.
+    """
+    from ssdtune.objective.evaluator import Evaluator
+    from ssdtune.study.record import read_columns
+
+    columns = read_columns(item.trial)
+    found = Evaluator(task).start(params)
+    for which in ("retain", "forget"):
+        if which in columns:
+            found.extend(which, min(LOOKED_AT, len(columns[which])))
+            here = found.quality(which)
+            recorded = columns[which][: len(here)]
+            if not abs(here.mean() - recorded.mean()) <= CLOSE:
+                what = (
+                    f"trial {item.number} had {which} quality {recorded.mean():.4f}, applied it has {here.mean():.4f}"
+                )
+                raise DataError(what, f"study '{name}'", "run the study anew on this machine")
+
+
+def provenance(study: optuna.Study, record: StudyRecord, item: ScoredTrial) -> dict[str, Any]:
     """What an unlearned checkpoint says of itself, as plain JSON values; files by name, without their folders."""
-    from ssdtune.study.records import trial_record
+    from ssdtune.study.trials import trial_record
 
     return {
         "study": study.study_name,
         "trial": trial_record(item),
-        "exponent": item.setting.exponent,
-        "score": asdict(facts.rule),
-        "floor_source": facts.floor_source,
-        "baseline": dict(facts.baseline),
-        "identity": dict(facts.identity),
-        "versions": dict(facts.versions),
-        "created": facts.created,
-        "study_file": _without_folders(facts.study_file),
+        "method": dict(record.method),
+        "score": asdict(record.rule),
+        "floor_source": record.floor_source,
+        "baseline": dict(record.baseline),
+        "identity": dict(record.identity),
+        "versions": dict(record.versions),
+        "created": record.created,
+        "study_file": _without_folders(record.study_file),
     }
 
 
@@ -91,7 +154,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def _choose(study: optuna.Study, number: int | None) -> ScoredTrial:
-    from ssdtune.study.records import best_to_apply, find_trial
+    from ssdtune.study.trials import best_to_apply, find_trial
 
     if number is not None:
         return find_trial(study, number)

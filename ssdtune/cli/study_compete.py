@@ -13,6 +13,7 @@ import click
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_create import check_name
+from ssdtune.cli.study_inputs import read_study_file
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
     from ssdtune.report.view import StudyView
     from ssdtune.study.compete import Entry, Studies
 
-DEFAULT = "spectrum,tpe,gp,random"
+DEFAULT = ("spectrum", "tpe", "gp", "random")
 DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
 
 
 @click.command(short_help="Samplers against each other on one task, as one page.")
 @click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--samplers", default=DEFAULT, show_default=True, metavar="A,B,...", help="Samplers by name.")
+@click.option("--method", metavar="NAME", help="Instead of method.name.")
+@click.option(
+    "--samplers",
+    metavar="A,B,...",
+    help=f"Samplers by name.  [default: {','.join(DEFAULT)}; without the first for methods that have no prior]",
+)
 @click.option("--trials", type=click.IntRange(min=1), help="Of each study.  [default: search.trials]")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Studies of each sampler.")
 @click.option(
@@ -44,7 +50,8 @@ DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
 @json_option
 def compete(
     study_file: Path,
-    samplers: str,
+    method: str | None,
+    samplers: str | None,
     trials: int | None,
     seeds: int,
     name: str | None,
@@ -60,21 +67,22 @@ def compete(
     """
     from ssdtune.study.compete import entries_of
     from ssdtune.study.storage import open_storage, quiet_optuna
-    from ssdtune.studyfile import load_study_file
 
     quiet_optuna()
-    resolved = load_study_file(study_file)
+    resolved, chosen = read_study_file(study_file, method)
     name, trials = name or resolved.name, trials or resolved.search.trials
     page = out or Path(f"{name}-competition.html")
     first = resolved.search.seed
-    wanted = [word.strip() for word in samplers.split(",") if word.strip()]
+    wanted = [name for name in DEFAULT if name != "spectrum" or chosen.method.sampler == name]
+    if samplers is not None:
+        wanted = [word.strip() for word in samplers.split(",") if word.strip()]
     check_writable(page)
     entries = entries_of(wanted, range(first, first + seeds))
     # imported once the study file is known to be good: these take seconds
-    from ssdtune.cli.study_inputs import check_mapper, print_warnings, read_analysis
+    from ssdtune.cli.study_inputs import check_mapper, prepare, print_warnings
     from ssdtune.mri.task import load_task
     from ssdtune.study.compete import open_competition, run_competition, share_prior
-    from ssdtune.study.create import measure_facts
+    from ssdtune.study.create import measure_record
 
     search = resolved.search.model_copy(update={"trials": trials})
     resolved = resolved.model_copy(update={"search": search})
@@ -85,16 +93,16 @@ def compete(
         name,
         entries,
         opened,
-        lambda: measure_facts(task, study_file=resolved, track=track),
+        lambda: measure_record(task, study_file=resolved, track=track),
         resolved,
     )
-    analysis = read_analysis(task, resolved.fisher)
-    print_warnings(analysis)
-    fixed = share_prior(studies, analysis)
+    unlearner = prepare(task, chosen, resolved.fisher)
+    print_warnings(unlearner.analysis)
+    fixed = share_prior(studies, unlearner)
     if fixed is not None:
         click.echo(f"prior: {fixed.in_words()}", err=True)
     try:
-        run_competition(studies, task, analysis, trials, on_study=Report(studies, trials), track=track)
+        run_competition(studies, task, unlearner, trials, on_study=Report(studies, trials), track=track)
     except KeyboardInterrupt:
         click.echo("stopped: all finished trials are kept; the same command goes on", err=True)
         sys.exit(130)
@@ -106,7 +114,7 @@ class Report:
     """One line on standard error for each study that is through: its best, and the time that the others still take."""
 
     def __init__(self, studies: Studies, trials: int) -> None:
-        from ssdtune.study.records import count_trials
+        from ssdtune.study.trials import count_trials
 
         self.left = {entry: max(trials - count_trials(study).finished, 0) for entry, study in studies.items()}
         self.total, self.done, self.start = len(studies), 0, time.monotonic()
@@ -115,7 +123,7 @@ class Report:
     def __call__(self, entry: Entry, study: optuna.Study) -> None:
         from ssdtune.cli.study_run import duration
         from ssdtune.report.dashboard import attach
-        from ssdtune.study.records import best_of, scored_trials
+        from ssdtune.study.trials import best_of, scored_trials
 
         self.done += 1
         self.ran += self.left.pop(entry)
@@ -153,7 +161,7 @@ def _finish(name: str, studies: Studies, page: Path, address: str, storage: str 
                 "compare": address,
                 "trials": competition.budget,
                 "studies": {sampler: [view.name for view in each] for sampler, each in views.items()},
-                "settings": {sampler: each[0].facts.sampler for sampler, each in views.items()},
+                "settings": {sampler: each[0].record.sampler for sampler, each in views.items()},
                 "best": winner,
                 "metrics": competition.metrics(),
             }
@@ -184,7 +192,6 @@ def _winner(views: Mapping[str, list[StudyView]]) -> dict[str, Any] | None:
     return {
         "study": view.name,
         "trial": best.number,
-        "alpha": best.setting.alpha,
-        "lambda": best.setting.lam,
+        **best.setting,
         "score": best.score.value,
     }

@@ -9,19 +9,18 @@ import click
 
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
+from ssdtune.cli.study_inputs import read_study_file
+from ssdtune.studyfile import SAMPLER_NAMES
+from ssdtune.studyfile import check_name as check_study_name
 
 if TYPE_CHECKING:
-    from ssdtune.study.facts import StudyFacts
-
-SAMPLERS = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random", "tpe-4", "tpe-plane", "tpe-mode", "gp-plane")
+    from ssdtune.study.record import StudyRecord
 
 
 def check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Click callback: refuses what cannot be a study's name."""
-    from ssdtune import studyfile
-
     try:
-        return None if value is None else studyfile.check_name(value)
+        return None if value is None else check_study_name(value)
     except ValueError as reason:
         raise click.BadParameter(f"'{value}' is no study name: {reason}") from reason
 
@@ -29,7 +28,8 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
 @click.command(short_help="Check everything, measure the untouched model, write the study.")
 @click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", callback=check_name, help="Instead of the study file's name.")
-@click.option("--sampler", type=click.Choice(SAMPLERS), help="Instead of search.sampler.")
+@click.option("--method", metavar="NAME", help="Instead of method.name; see ssdtune study methods.")
+@click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Instead of search.sampler.")
 @click.option("--trials", type=click.IntRange(min=1), help="Instead of search.trials.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of search.seed.")
 @storage_option
@@ -38,6 +38,7 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
 def create(
     study_file: Path,
     name: str | None,
+    method: str | None,
     sampler: str | None,
     trials: int | None,
     seed: int | None,
@@ -51,10 +52,9 @@ def create(
     forget.
     """
     from ssdtune.study.storage import check_new_name, open_storage, quiet_optuna, shown
-    from ssdtune.studyfile import load_study_file
 
     quiet_optuna()
-    resolved = load_study_file(study_file)
+    resolved, _ = read_study_file(study_file, method)
     asked = {"sampler": sampler, "trials": trials, "seed": seed}
     search = resolved.search.model_copy(update={key: value for key, value in asked.items() if value is not None})
     name = name or resolved.name
@@ -65,20 +65,20 @@ def create(
     from ssdtune.fisher.memory import plan_memory
     from ssdtune.mri.task import load_task
     from ssdtune.report.dashboard import attach
-    from ssdtune.study.create import measure_facts, write_study
+    from ssdtune.study.create import measure_record, write_study
 
     check_mapper(search)
     task = load_task(resolved, device, track=track)
     parameters = sum(value.numel() for value in task.params.values())
     plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to
-    facts = measure_facts(task, study_file=resolved, track=track)
-    study = write_study(name, facts, open_storage(storage, create=True))
+    record = measure_record(task, study_file=resolved, track=track)
+    study = write_study(name, record, open_storage(storage, create=True))
     attach(study)
     if as_json:
-        print_json({"name": name, "storage": shown(storage), **facts.to_attributes()})
+        print_json({"name": name, "storage": shown(storage), **record.to_attributes()})
         return
     click.echo(f"study {name} in {shown(storage)}")
-    _print_facts(facts)
+    _print_record(record)
     click.echo(f"next: {next_line(f'study run {name}', storage)}")
 
 
@@ -90,8 +90,8 @@ def create(
 def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
     """Delete a study with all its trials. Asks first."""
     from ssdtune.study.create import delete_study
-    from ssdtune.study.records import count_trials
     from ssdtune.study.storage import open_storage
+    from ssdtune.study.trials import count_trials
 
     study = open_study(name, storage)
     finished = count_trials(study).finished
@@ -105,16 +105,18 @@ def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
         click.echo(f"deleted study {name}" if wanted else "kept")
 
 
-def _print_facts(facts: StudyFacts) -> None:
-    rule = facts.rule
-    click.echo(f"sampler: {facts.search.sampler} ({facts.sampler}), seed {facts.search.seed}")
-    click.echo(f"budget: {facts.search.trials} trials")
+def _print_record(record: StudyRecord) -> None:
+    rule = record.rule
+    knobs = ", ".join(f"{knob.name} in [{knob.low:g}, {knob.high:g}]" for knob in record.knobs)
+    click.echo(f"method: {record.method['name']}, {knobs}")
+    click.echo(f"sampler: {record.search.sampler} ({record.sampler}), seed {record.search.seed}")
+    click.echo(f"budget: {record.search.trials} trials")
     click.echo(
         f"score: retain_weight {rule.retain_weight:g}, min_retained {rule.min_retained:g}, {rule.kind}; "
-        f"floor {rule.floor:.4f} from {facts.floor_source}"
+        f"floor {rule.floor:.4f} from {record.floor_source}"
     )
-    columns: dict[str, Any] = {"untouched": facts.baseline}
-    if facts.oracle is not None:
-        columns["oracle"] = facts.oracle
-    rows = [[name, *(column.get(name) for column in columns.values())] for name in facts.baseline]
+    columns: dict[str, Any] = {"untouched": record.baseline}
+    if record.oracle is not None:
+        columns["oracle"] = record.oracle
+    rows = [[name, *(column.get(name) for column in columns.values())] for name in record.baseline]
     print_table(["measure", *columns], rows)

@@ -1,8 +1,9 @@
-"""From a stored study back to what it works on: the task and its Fisher analysis."""
+"""From a stored study back to what it works on: the task, and its method made ready for it."""
 
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,9 +13,27 @@ from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
-    from ssdtune.study.facts import StudyFacts
-    from ssdtune.studyfile import FisherSection, SearchSection
+    from ssdtune.study.record import StudyRecord
+    from ssdtune.studyfile import FisherSection, SearchSection, StudyFile
     from ssdtune.task import Task
+    from ssdtune.unlearning.method import Unlearner
+    from ssdtune.unlearning.methods import Chosen
+
+
+def read_study_file(path: Path, method: str | None = None) -> tuple[StudyFile, Chosen]:
+    """A study file with its method's section checked and filled in, and that method; ``method`` names another one.
+
+    Raises
+    ------
+    ConfigError : see ``load_study_file`` and ``choose_method``.
+    """
+    from ssdtune.studyfile import MethodSection, load_study_file
+    from ssdtune.unlearning.methods import choose_method
+
+    study = load_study_file(path)
+    named = study.method.model_dump() if method in (None, study.method.name) else {"name": method}
+    chosen = choose_method(named, path)
+    return study.model_copy(update={"method": MethodSection.model_validate(chosen.section())}), chosen
 
 
 def check_mapper(search: SearchSection) -> None:
@@ -25,36 +44,40 @@ def check_mapper(search: SearchSection) -> None:
         SpectrumMapper.load(search.mapper)
 
 
-def load_inputs(name: str, facts: StudyFacts, device: str) -> tuple[Task, FisherAnalysis]:
-    """The task of a study, checked against its recorded hashes, and the analysis, from the cache if it is there.
+def load_inputs(name: str, record: StudyRecord, device: str) -> tuple[Task, Unlearner]:
+    """The task of a study, checked against its recorded hashes, and its method made ready for it.
 
     Raises
     ------
-    ConfigError : the study was made from Python, or there is no such device.
+    ConfigError : the study was made from Python, its method is not installed, or there is no such device.
     DataError, ModelError : inputs that cannot be used, or that changed since the study was made.
     """
-    if facts.study_file is None:
+    if record.study_file is None:
         todo = "run it from Python with ssdtune.study.run.run_study"
         raise ConfigError("made from Python, without a study file", f"study '{name}'", todo)
     from ssdtune.mri.task import load_task
     from ssdtune.study.run import check_inputs
     from ssdtune.studyfile import StudyFile
 
-    task = load_task(StudyFile.model_validate(facts.study_file), device, track=track)
-    check_inputs(facts, task)
-    return task, read_analysis(task, facts.fisher)
+    chosen = record.chosen
+    task = load_task(StudyFile.model_validate(record.study_file), device, track=track)
+    check_inputs(record, task)
+    return task, prepare(task, chosen, record.fisher)
 
 
-def read_analysis(task: Task, section: FisherSection) -> FisherAnalysis:
-    """The task's Fisher analysis, from the cache if it is there."""
+def prepare(task: Task, chosen: Chosen, section: FisherSection) -> Unlearner:
+    """A method made ready for a task; its Fisher analysis, if it needs one, from the cache if it is there."""
     from ssdtune.fisher.cache import cached_analysis
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are kept with the analysis, see print_warnings
-        return cached_analysis(task, section, track=track)
+    def analyse() -> FisherAnalysis:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are kept with the analysis, see print_warnings
+            return cached_analysis(task, section, track=track)
+
+    return chosen.method.prepare(task, chosen.options, analyse=analyse, track=track)
 
 
-def print_warnings(analysis: FisherAnalysis) -> None:
+def print_warnings(analysis: FisherAnalysis | None) -> None:
     """What makes a Fisher analysis doubtful, a line each, where its figures are shown."""
-    for complaint in analysis.warnings:
+    for complaint in getattr(analysis, "warnings", ()):
         click.echo(f"warning: {complaint}", err=True)

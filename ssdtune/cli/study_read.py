@@ -14,8 +14,8 @@ from ssdtune.errors import ConfigError
 if TYPE_CHECKING:
     import optuna
 
-    from ssdtune.study.facts import StudyFacts
-    from ssdtune.study.records import ScoredTrial
+    from ssdtune.study.record import StudyRecord
+    from ssdtune.study.trials import ScoredTrial
 
 TOP = 5
 
@@ -57,7 +57,7 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
         if view.prior is not None:
             document["prior"] = view.prior.summary()
         document["cost"] = cost_of(study).document()
-        print_json({**document, "trials": counts, "best": _document(view.best, view.facts) if view.best else None})
+        print_json({**document, "trials": counts, "best": _document(view.best, view.record) if view.best else None})
         return
     click.echo(f"study {name}: {finding(view)}")
     print_table(["fact", "value"], fact_rows(view))
@@ -89,23 +89,23 @@ def rescore(name: str, retain_weight: float, min_retained: float | None, storage
     """Find the best trial under another weight from what is recorded; nothing is evaluated again."""
     from dataclasses import replace
 
-    from ssdtune.study.facts import read_facts
-    from ssdtune.study.records import scored_trials
+    from ssdtune.study.record import read_record
+    from ssdtune.study.trials import scored_trials
 
     study = open_study(name, storage)
-    facts = read_facts(study)
-    least = facts.rule.min_retained if min_retained is None else min_retained
-    rule = replace(facts.rule, retain_weight=retain_weight, min_retained=least)
+    record = read_record(study)
+    least = record.rule.min_retained if min_retained is None else min_retained
+    rule = replace(record.rule, retain_weight=retain_weight, min_retained=least)
     scored = scored_trials(study, rule)
     found = _leading(scored, name)
     if as_json:
         trials = [_score_row(item) for item in scored]
-        document = _document(found, facts)
+        document = _document(found, record)
         print_json({"retain_weight": retain_weight, "min_retained": least, "best": document, "trials": trials})
         return
     own = _leading(scored_trials(study), name)
     click.echo(f"best under retain_weight {retain_weight:g}, min_retained {least:g}: {_in_words(found)}")
-    click.echo(f"best under the study's retain_weight {facts.rule.retain_weight:g}: {_in_words(own)}")
+    click.echo(f"best under the study's retain_weight {record.rule.retain_weight:g}: {_in_words(own)}")
     _print_top(scored, "best trials under the new weight")
 
 
@@ -132,16 +132,39 @@ def export(name: str, out: Path, storage: str | None, as_json: bool) -> None:
         click.echo(f"{path}: {trials} trials of {name}")
 
 
+@click.command("methods", short_help="The ways to unlearn, and what each searches.")
+@json_option
+def list_methods(as_json: bool) -> None:
+    """List the methods that can be had here, with their knobs; `[method] name` or `create --method` chooses one."""
+    from ssdtune.unlearning.methods import describe_methods
+
+    rows = describe_methods()
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(["method", "knobs", ""], [[row["name"], ", ".join(row["knobs"]), row["summary"]] for row in rows])
+
+
 def list_row(study: optuna.Study) -> dict[str, Any]:
     """A study's line in a list of studies."""
-    from ssdtune.study.facts import is_ours, read_facts
-    from ssdtune.study.records import best_of, count_trials, scored_trials
+    from ssdtune.study.record import is_ours, read_record
+    from ssdtune.study.trials import best_of, count_trials, scored_trials
 
-    row: dict[str, Any] = {"name": study.study_name, "sampler": None, "trials": count_trials(study).finished}
+    row: dict[str, Any] = {
+        "name": study.study_name,
+        "method": None,
+        "sampler": None,
+        "trials": count_trials(study).finished,
+    }
     row |= {"of": None, "best": None, "retained": None, "remembered": None, "feasible": None, "created": None}
     if is_ours(study.user_attrs):
-        facts, found = read_facts(study), best_of(scored_trials(study))
-        row |= {"sampler": facts.search.sampler, "of": facts.search.trials, "created": facts.created}
+        record, found = read_record(study), best_of(scored_trials(study))
+        row |= {
+            "method": record.method["name"],
+            "sampler": record.search.sampler,
+            "of": record.search.trials,
+            "created": record.created,
+        }
         if found is not None:
             score = found.score
             row |= {"best": score.value, "retained": score.retained, "remembered": score.remembered}
@@ -151,16 +174,16 @@ def list_row(study: optuna.Study) -> dict[str, Any]:
 
 def best_document(study: optuna.Study) -> dict[str, Any]:
     """The best trial as plain JSON values, with the untouched model's and the oracle's measures."""
-    from ssdtune.study.facts import read_facts
-    from ssdtune.study.records import scored_trials
+    from ssdtune.study.record import read_record
+    from ssdtune.study.trials import scored_trials
 
     found = _leading(scored_trials(study), study.study_name)
-    return {"study": study.study_name, **_document(found, read_facts(study))}
+    return {"study": study.study_name, **_document(found, read_record(study))}
 
 
 def print_best(study: optuna.Study) -> None:
     """The best trial in one line, and its measures beside the untouched model's."""
-    from ssdtune.study.records import scored_trials
+    from ssdtune.study.trials import scored_trials
 
     found = _leading(scored_trials(study), study.study_name)
     if not found.score.feasible:
@@ -173,21 +196,21 @@ def print_best(study: optuna.Study) -> None:
 
 def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
     """Every measure before and after, and the oracle's where there is one."""
-    from ssdtune.study.facts import as_number, read_facts
-    from ssdtune.study.records import measures_of
+    from ssdtune.study.record import as_number, read_record
+    from ssdtune.study.trials import measures_of
 
-    facts = read_facts(study)
-    after = measures_of(item, facts)
+    record = read_record(study)
+    after = measures_of(item, record)
     rows: list[list[object]] = []
-    for name in facts.baseline:
-        before = as_number(facts.baseline[name])
+    for name in record.baseline:
+        before = as_number(record.baseline[name])
         row: list[object] = [name, before, after[name], after[name] - before]
-        rows.append(row + ([as_number(facts.oracle.get(name))] if facts.oracle else []))
-    print_table(["measure", "before", "after", "change"] + (["oracle"] if facts.oracle else []), rows)
+        rows.append(row + ([as_number(record.oracle.get(name))] if record.oracle else []))
+    print_table(["measure", "before", "after", "change"] + (["oracle"] if record.oracle else []), rows)
 
 
 def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
-    from ssdtune.study.records import leading
+    from ssdtune.study.trials import leading
 
     found = leading(scored)
     if found is None:
@@ -195,16 +218,16 @@ def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
     return found
 
 
-def _document(item: ScoredTrial, facts: StudyFacts) -> dict[str, Any]:
-    from ssdtune.study.records import trial_record
+def _document(item: ScoredTrial, record: StudyRecord) -> dict[str, Any]:
+    from ssdtune.study.trials import trial_record
 
-    return {**trial_record(item), "baseline": dict(facts.baseline), "oracle": facts.oracle and dict(facts.oracle)}
+    return {**trial_record(item), "baseline": dict(record.baseline), "oracle": record.oracle and dict(record.oracle)}
 
 
 def _in_words(item: ScoredTrial) -> str:
-    score, setting = item.score, item.setting
+    score = item.score
     return (
-        f"trial {item.number}: alpha {setting.alpha:.6g}, lambda {setting.lam:.6g}, score {score.value:.4f}, "
+        f"trial {item.number}: {item.setting_in_words()}, score {score.value:.4f}, "
         f"retained {score.retained:.4f}, remembered {score.remembered:.4f}"
         + ("" if score.feasible else f", infeasible by {score.violation:.4f}")
         + (", estimated, as it was stopped early" if item.estimated else "")
@@ -215,8 +238,7 @@ def _score_row(item: ScoredTrial) -> dict[str, Any]:
     score = item.score
     return {
         "trial": item.number,
-        "alpha": item.setting.alpha,
-        "lambda": item.setting.lam,
+        **item.setting,
         "score": score.value,
         "retained": score.retained,
         "remembered": score.remembered,

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.objective.precision import Precision
-    from ssdtune.study.facts import StudyFacts
-    from ssdtune.study.trial_storage import TrialStorage
+    from ssdtune.study.record import StudyRecord
+    from ssdtune.unlearning.method import Unlearner
 
 
 @click.command(short_help="Run a study, or go on with it.")
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
 @click.option("--exact", is_flag=True, help="Every slice of every trial, one by one in float32; nothing is reused.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    default="auto",
-    help="What networks compute in. auto: bfloat16 on a GPU, float32 on a CPU. bfloat16 is used only where it moves "
-    "the quality of none of the first slices by 1e-3.  [default: auto]",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What networks compute in; bfloat16 only where it moves the quality of none of the first slices by 1e-3.",
 )
 @storage_option
 @device_option
@@ -49,17 +48,17 @@ def run(
     Trials that are clearly not the best are stopped early and keep an estimate; the best is always evaluated in full.
     Ctrl-C keeps every finished trial. Inputs that changed since the study was made are refused.
     """
-    from ssdtune.study.facts import read_facts
-    from ssdtune.study.records import count_trials
-    from ssdtune.study.storage import load_study, open_storage, quiet_optuna
+    from ssdtune.study.record import read_record
+    from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna
+    from ssdtune.study.trials import count_trials
 
     if exact and precision == "bfloat16":
         raise ConfigError("--exact computes in float32", "--precision bfloat16", "leave one of the two out")
     quiet_optuna()
     opened = open_storage(storage)
     study = load_study(name, opened, storage)
-    facts = read_facts(study)
-    report = Report(facts, trials or facts.search.trials)
+    record = read_record(study)
+    report = Report(record, trials or record.search.trials)
     again = next_line(f"study run {name}", storage)
     try:
         carry_out(study, opened, report, device, exact=exact, precision=precision)
@@ -75,6 +74,9 @@ def run(
     if not counts.finished:
         todo = "wait for one; ssdtune study show says how many are finished"
         raise ConfigError(f"all trials ({counts.running}) are under way in other processes", f"study '{name}'", todo)
+    if counts.finished < report.total and counts.running:
+        what = f"{counts.finished} of {report.total} trials are finished, {counts.running} under way in other processes"
+        click.echo(f"{what}; those that are lost are taken over after {GRACE // 60} minutes: {again}", err=True)
     if report.started >= report.total:
         click.echo(
             f"study {name} has {report.started} finished trials already; ask for more with: {again} --trials N",
@@ -91,12 +93,12 @@ def run(
 
 def carry_out(
     study: optuna.Study,
-    storage: TrialStorage,
+    storage: optuna.storages.RDBStorage,
     report: Report,
     device: str,
     *,
     exact: bool = False,
-    precision: Precision = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Load what a study works on and run it until it has all trials that ``report`` is of.
 
@@ -108,25 +110,31 @@ def carry_out(
     TrialError, StorageError, KeyboardInterrupt : as ``run_study``; finished trials are kept.
     """
     # imported once the study is known to be there: these take seconds
+    from ssdtune.device import keep_freed_memory
     from ssdtune.report.dashboard import attach
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
-    from ssdtune.study.records import count_trials
-    from ssdtune.study.run import release_lost_trials, run_study
+    from ssdtune.study.lost import release_lost_trials
+    from ssdtune.study.prior import check_sampler
+    from ssdtune.study.run import run_study
     from ssdtune.study.storage import quick_commits, storage_errors
+    from ssdtune.study.trials import count_trials
 
     with storage_errors():
-        release_lost_trials(study, storage)
-    task, analysis = load_inputs(study.study_name, report.facts, device)
-    attach(study, figures=spectrum_figures(view_spectrum(analysis)))
-    print_warnings(analysis)
-    _print_prior(study, report.facts, analysis)
+        check_sampler(study, report.record)
+        release_lost_trials(study)
+    keep_freed_memory()
+    task, unlearner = load_inputs(study.study_name, report.record, device)
+    if unlearner.analysis is not None:
+        attach(study, figures=spectrum_figures(view_spectrum(unlearner.analysis)))
+    print_warnings(unlearner.analysis)
+    _print_prior(study, report.record, unlearner)
     report.begin(count_trials(study).finished)
     try:
         with quick_commits(storage):
             run_study(
                 study,
                 task,
-                analysis,
+                unlearner,
                 trials=report.total,
                 exact=exact,
                 precision=precision,
@@ -138,14 +146,14 @@ def carry_out(
         attach(study)
 
 
-def _print_prior(study: optuna.Study, facts: StudyFacts, analysis: FisherAnalysis) -> None:
+def _print_prior(study: optuna.Study, record: StudyRecord, unlearner: Unlearner) -> None:
     """Where the search starts, and whether it leans on the data."""
     from ssdtune.samplers.table import choose_sampler
     from ssdtune.study.prior import fix_prior
 
-    if choose_sampler(facts.search.sampler).uses_prior:
-        fixed = fix_prior(study, facts, analysis)
-        words = fixed.in_words() if fixed else "none for the raw score or an exponent; the search leans on the data"
+    if choose_sampler(record.search.sampler).uses_prior:
+        fixed = fix_prior(study, record, unlearner)
+        words = fixed.in_words() if fixed else "none for this method and score; the search leans on the data"
         click.echo(f"prior: {words}", err=True)
 
 
@@ -155,8 +163,8 @@ class Report:
     total : trials that the study is to have. started : those it had at the start. ran : those finished here.
     """
 
-    def __init__(self, facts: StudyFacts, total: int) -> None:
-        self.facts, self.total, self.ran = facts, total, 0
+    def __init__(self, record: StudyRecord, total: int) -> None:
+        self.record, self.total, self.ran = record, total, 0
         self.begin(0)
 
     def begin(self, started: int) -> None:
@@ -164,12 +172,12 @@ class Report:
         self.started, self.start = started, time.monotonic()
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        from ssdtune.samplers.recorded import recorded
-        from ssdtune.study.records import best_of, scored_trials
+        from ssdtune.study.record import read_trial
+        from ssdtune.study.trials import best_of, scored_trials
 
         self.ran += 1
-        scored = scored_trials(study, facts=self.facts)
-        done, values = len(scored), recorded(trial)
+        scored = scored_trials(study, record=self.record)
+        done, values = len(scored), read_trial(trial)
         this = next(item for item in scored if item.number == trial.number)
         best = best_of(scored)
         left = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
@@ -182,10 +190,10 @@ class Report:
         if best is not None:
             words.append(
                 f"best {best.score.value:.4f} (trial {best.number})"
-                + _remark(recorded(best.trial), best.score.feasible)
+                + _remark(read_trial(best.trial), best.score.feasible)
             )
         # not click.echo, which writes past the progress bar that holds the terminal's last line
-        words += [f"eta {duration(left)}", f"alpha {this.setting.alpha:.4g}", f"lambda {this.setting.lam:.4g}"]
+        words += [f"eta {duration(left)}", *(f"{name} {value:.4g}" for name, value in this.setting.items())]
         print("  ".join(words), file=sys.stderr, flush=True)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.study_inputs import read_study_file
 from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,9 +45,8 @@ def train(
     from ssdtune.mri.networks.train import Joined, check_free
     from ssdtune.mri.networks.train import train as fit
     from ssdtune.mri.task import open_sets
-    from ssdtune.studyfile import load_study_file
 
-    study = load_study_file(study_file)
+    study, _ = read_study_file(study_file)
     section = study.train.model_copy(update={"epochs": epochs or study.train.epochs})
     if study.model.architecture not in ("auto", section.architecture):
         what = f"train.architecture is {section.architecture}, model.architecture is {study.model.architecture}"

@@ -18,8 +18,6 @@ from ssdtune.errors import SsdtuneError, StorageError
 if TYPE_CHECKING:
     import optuna
 
-    from ssdtune.study.trial_storage import TrialStorage
-
 
 @click.command(short_help="Run what is left of all studies of a storage.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
@@ -39,13 +37,13 @@ def worker(names: tuple[str, ...], watch: float | None, storage: str | None, dev
     line that says why and not tried again; the exit code is that of the first. Ctrl-C keeps every finished trial.
     """
     from ssdtune.device import find_device
-    from ssdtune.study.facts import read_facts
+    from ssdtune.study.record import read_record
     from ssdtune.study.storage import load_study, open_storage, quiet_optuna, shown
 
     quiet_optuna()
     opened = open_storage(storage)
     for name in names:
-        read_facts(load_study(name, opened, storage))
+        read_record(load_study(name, opened, storage))
     find_device(device)
     work = Work(opened, names, device)
     stopped = False
@@ -72,14 +70,13 @@ def worker(names: tuple[str, ...], watch: float | None, storage: str | None, dev
 class Work:
     """What a worker has to do and has done: ``reports`` of what it ran, by study, and the studies ``skipped``."""
 
-    def __init__(self, storage: TrialStorage, names: tuple[str, ...], device: str) -> None:
+    def __init__(self, storage: optuna.storages.RDBStorage, names: tuple[str, ...], device: str) -> None:
         self.storage, self.names, self.device = storage, names, device
         self.reports: dict[str, list[Report]] = {}
         self.skipped: list[dict[str, Any]] = []
 
     def run_round(self) -> bool:
         """Run all studies that have trials left, one after the other; whether there was one."""
-        self._read_anew()
         found = False
         for study in self._waiting():
             if study.study_name not in [each["study"] for each in self.skipped]:
@@ -91,16 +88,9 @@ class Work:
         """A row for each study that trials were run of here, and is still there."""
         from ssdtune.study.storage import load_study, study_names
 
-        self._read_anew()
         ran = {name: sum(report.ran for report in reports) for name, reports in self.reports.items()}
         here = [name for name in study_names(self.storage) if ran.get(name)]
         return [{**list_row(load_study(name, self.storage)), "ran": ran[name]} for name in here]
-
-    def _read_anew(self) -> None:
-        """Forget what was read: SQLite gives a deleted study's numbers to the next one."""
-        from ssdtune.study.trial_storage import TrialStorage
-
-        self.storage = TrialStorage(self.storage.database)
 
     def _waiting(self) -> Iterator[optuna.Study]:
         """Studies to run; a Ctrl-C is heard when one is found, as within SQLAlchemy Python may lose it."""
@@ -117,10 +107,10 @@ class Work:
             yield study
 
     def _run(self, study: optuna.Study) -> None:
-        from ssdtune.study.facts import read_facts
+        from ssdtune.study.record import read_record
 
-        name, facts = study.study_name, read_facts(study)
-        report = Report(facts, facts.search.trials)
+        name, record = study.study_name, read_record(study)
+        report = Report(record, record.search.trials)
         self.reports.setdefault(name, []).append(report)
         click.echo(f"study {name}", err=True)
         try:

@@ -6,12 +6,13 @@ first computes and the others read; the file appears only when it is whole, so a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from filelock import FileLock
 
+from ssdtune.device import PRECISION
 from ssdtune.errors import DataError
 from ssdtune.files import cache_folder, content_hash
 from ssdtune.fisher.analysis import MAX_GRAM_SAMPLES, analyse, fisher_identity
@@ -28,22 +29,18 @@ def default_folder() -> Path:
     return cache_folder() / "fisher"
 
 
-def cache_key(
-    task: Task,
-    section: FisherSection,
-    exponents: Sequence[float] = (1.0,),
-    groups: Literal["layer", "block"] | None = None,
-) -> str:
+def cache_key(task: Task, section: FisherSection, groups: Literal["layer", "block"] | None = None) -> str:
     """Content hash of everything that an analysis depends on; the memory budget is no part of it."""
     parts = [f"{name}={value}" for name, value in sorted(fisher_identity(task).items())]
     parts += [
         section.definition,
-        f"batch_size={_batch_size(section)}",
+        f"batch_size={section.batch_size if section.definition == 'batch' else 1}",
         f"denominator={section.denominator}",
         f"phi={task.phi!r}",
         f"known_share={task.known_share!r}",
-        f"exponents={sorted(map(float, exponents))}",
         f"rows={MAX_GRAM_SAMPLES}",
+        f"device={torch.device(task.device).type}",
+        f"precision={PRECISION}",
         f"features={FEATURE_VERSION}",
         f"format={FORMAT_VERSION}",
         *([f"groups={groups}"] if groups else []),
@@ -57,19 +54,18 @@ def cached_analysis(
     folder: Path | None = None,
     track: Track = silent,
     *,
-    exponents: Sequence[float] = (1.0,),
     groups: Literal["layer", "block"] | None = None,
 ) -> FisherAnalysis:
     """The analysis of a task as a study file's ``[fisher]`` asks for it: read if it was made before, else computed.
 
-    folder : where analyses are kept; default ``default_folder()``. exponents, groups : see ``analyse``.
+    folder : where analyses are kept; default ``default_folder()``. groups : see ``analyse``.
 
     Raises
     ------
     DataError : the folder cannot be written; and what ``analyse`` raises.
     """
     folder = folder or default_folder()
-    path = folder / f"{cache_key(task, section, exponents, groups)}.h5"
+    path = folder / f"{cache_key(task, section, groups)}.h5"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_suffix(".lock"))
@@ -89,7 +85,6 @@ def cached_analysis(
             batch_size=section.batch_size,
             denominator=section.denominator,
             memory_budget=section.memory_budget_gib * 2**30,
-            exponents=exponents,
             groups=groups,
             track=track,
         )
@@ -97,7 +92,3 @@ def cached_analysis(
         return analysis
     finally:
         lock.release()
-
-
-def _batch_size(section: FisherSection) -> int:
-    return section.batch_size if section.definition == "batch" else 1

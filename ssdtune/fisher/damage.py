@@ -3,13 +3,12 @@
 Notation as in ``ratios`` and ``sums``; delta = theta' - theta. For lam <= alpha and any set with Fisher diagonal S,
 per-sample gradients g_i (i = 1..n) and mean gradient m:
 
-    ½ Σ S_p delta_p²        = ½ [A - 2 L B + L² C],   A, B, C = Σ S_p theta_p² q_p^{0, 1, 2} over {r > alpha}
-    ½ (1/n) Σ_i (g_i·delta)² = ½ [M_aa - 2 L M_ab + L² M_bb],   a_i, b_i = Σ g_ip theta_p q_p^{0, 1}, M their moments
-    m·delta                  = L Σ m_p theta_p q_p - Σ m_p theta_p,   L = lam ** exponent, q = r ** -exponent
+    ½ Σ S_p delta_p²        = ½ [A - 2 lam B + lam² C],   A, B, C = Σ S_p theta_p² q_p^{0, 1, 2} over {r > alpha}
+    ½ (1/n) Σ_i (g_i·delta)² = ½ [M_aa - 2 lam M_ab + lam² M_bb],   a_i, b_i = Σ g_ip theta_p q_p^{0, 1}; M: means
+    m·delta                  = lam Σ m_p theta_p q_p - Σ m_p theta_p,   q = 1 / r
 
-The published rule has exponent 1; for any other fixed one the same forms hold, since it only changes q and L. For
-lam > alpha the parameters with alpha < r <= lam keep their value (their factor is clamped to 1), so the point equals
-(lam, lam) and is answered as such.
+For lam > alpha the parameters with alpha < r <= lam keep their value (their factor is clamped to 1), so the point
+equals (lam, lam) and is answered as such.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ssdtune.errors import ConfigError
 from ssdtune.fisher.ratios import positive
 from ssdtune.fisher.sums import DiagonalSums, Floats
 from ssdtune.fisher.tables import RowTables
@@ -60,17 +58,13 @@ class DamageTerms:
 
 @dataclass(frozen=True, eq=False)
 class DamageSurfaces:
-    """The whole (alpha, lambda) plane of one analysis and one exponent.
+    """The whole (alpha, lambda) plane of one analysis.
 
     Parameters
     ----------
     sums : exact sums of the P-sized weights.
     forget, retain : tables of per-sample gradient rows.
     forget_leading, retain_leading : the same rows projected on leading eigenvectors (``RowTables.project``).
-
-    Raises
-    ------
-    ConfigError : parts made for different exponents.
     """
 
     sums: DiagonalSums
@@ -78,12 +72,6 @@ class DamageSurfaces:
     retain: RowTables
     forget_leading: RowTables
     retain_leading: RowTables
-
-    def __post_init__(self) -> None:
-        tables = (self.forget, self.retain, self.forget_leading, self.retain_leading)
-        found = {self.sums.exponent, *(table.exponent for table in tables)}
-        if len(found) > 1:
-            raise ConfigError(f"sums and tables are of exponents {sorted(found)}", todo="build all for one exponent")
 
     def __call__(self, alpha: ArrayLike, lam: ArrayLike) -> DamageTerms:
         """Terms at every point of the broadcast of ``alpha`` and ``lam``.
@@ -95,29 +83,28 @@ class DamageSurfaces:
         place = place.reshape(alphas.shape)
         counts = self.sums.ratios.counts(distinct)
         sums = {key: value[place] for key, value in self.sums.at(counts).items()}
-        scale = lams**self.sums.exponent
         size = max(self.sums.ratios.size, 1)
 
         def quadratic(weight: str) -> Floats:
-            return _square(sums[weight, 0], sums[weight, 1], sums[weight, 2], scale)
+            return _square(sums[weight, 0], sums[weight, 1], sums[weight, 2], lams)
 
         def rows(table: RowTables) -> Floats:
             plain, mixed, shrunk = (part[place] for part in table.quadratic(counts))
-            return 0.5 * _square(plain, mixed, shrunk, scale)
+            return 0.5 * _square(plain, mixed, shrunk, lams)
 
         selected = counts[place] / size
         return DamageTerms(
             selected_fraction=selected,
             relative_change=np.sqrt(quadratic("theta2")) / (self.sums.theta_norm or 1.0),
-            mean_dampening=np.clip(selected - scale * sums["one", 1] / size, 0.0, 1.0),
+            mean_dampening=np.clip(selected - lams * sums["one", 1] / size, 0.0, 1.0),
             forget_diagonal=0.5 * quadratic("forget"),
             retain_diagonal=0.5 * quadratic("retain"),
             forget_full=rows(self.forget),
             retain_full=rows(self.retain),
             forget_low_rank=rows(self.forget_leading),
             retain_low_rank=rows(self.retain_leading),
-            forget_first=scale * sums["forget_mean", 1] - sums["forget_mean", 0],
-            retain_first=scale * sums["retain_mean", 1] - sums["retain_mean", 0],
+            forget_first=lams * sums["forget_mean", 1] - sums["forget_mean", 0],
+            retain_first=lams * sums["retain_mean", 1] - sums["retain_mean", 0],
         )
 
 

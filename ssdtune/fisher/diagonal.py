@@ -19,12 +19,11 @@ _ROWS = 64  # at a time; more make the stretches of columns too short
 
 
 class MomentResult(NamedTuple):
-    """S and m, (P,) float32; Σ S and |m|² in float64."""
+    """S and m, (P,) float32; Σ S in float64."""
 
     diagonal: NDArray[np.float32]
     mean: NDArray[np.float32]
     trace: float
-    mean_square: float
 
 
 class Moments:
@@ -48,7 +47,7 @@ class Moments:
         width = max(1024, entries // max(len(rows), 1))
         for start in range(0, rows.shape[1], width):
             place = slice(start, start + width)
-            block = rows[:, place].double()
+            block = rows[:, place].to(torch.float64, copy=True)
             # a product with ones is the quickest way to sum over few rows
             self._first[place].unsqueeze(0).addmm_(ones, block)
             block.square_()
@@ -59,9 +58,9 @@ class Moments:
     def finish(self) -> MomentResult:
         """The results, rounded once; the accumulators are given up, so that both are never held in full."""
         count = max(self.count, 1)
-        trace, mean_square = float(self._second.sum()) / count, float(self._first.square().sum()) / count**2
+        trace = float(self._second.sum()) / count
         diagonal = self._second.div_(count).float().cpu().numpy()
         del self._second
         mean = self._first.div_(count).float().cpu().numpy()
         del self._first
-        return MomentResult(diagonal, mean, trace, mean_square)
+        return MomentResult(diagonal, mean, trace)

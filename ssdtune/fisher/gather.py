@@ -5,7 +5,6 @@ Losses, norms, embeddings and both moments come from all units; rows are kept of
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -14,15 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdtune.errors import DataError
+from ssdtune.errors import DataError, ModelError
 from ssdtune.fisher.diagonal import Moments
 from ssdtune.fisher.gradients import GradientBlock, GradientEngine
 from ssdtune.fisher.memory import MemoryPlan
-from ssdtune.fisher.rows import MemoryRows, RecomputedRows, Rows, SpilledRows
+from ssdtune.fisher.rows import MemoryRows, SpilledRows
 from ssdtune.fisher.units import Units
 from ssdtune.progress import Track
-
-_MEASURED = 8  # rows written before disk and engine are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,32 +29,25 @@ class GradientSet:
     Parameters
     ----------
     diagonal, mean : (P,) float32, the Fisher diagonal and the mean gradient over all units.
-    trace, mean_square : Σ diagonal and |mean|² in float64.
+    trace : Σ diagonal in float64.
     losses, squared_norms : (units,) float64.
     embeddings : (units, d) float32 bottleneck activations, or None where the model has no bottleneck.
     kept : (n,) numbers of the units whose rows are kept, rising. rows : those rows.
-    note : how they are kept, and the measured times that decided it.
     """
 
     diagonal: NDArray[np.float32]
     mean: NDArray[np.float32]
     trace: float
-    mean_square: float
     losses: NDArray[np.float64]
     squared_norms: NDArray[np.float64]
     embeddings: NDArray[np.float32] | None
     kept: NDArray[np.int64]
-    rows: Rows
-    note: str
+    rows: MemoryRows | SpilledRows
 
     @property
     def n(self) -> int:
         """Rows kept."""
         return len(self.kept)
-
-    @property
-    def parameters(self) -> int:
-        return len(self.diagonal)
 
 
 def gather(
@@ -70,13 +60,14 @@ def gather(
 
     Raises
     ------
-    DataError : a gradient or loss is not finite; names the sample.
+    DataError : a gradient or loss is not finite (names the sample), or there is no room for rows on the disk.
+    ModelError : all gradients are zero, or so small that their squares are.
     """
     parameters, total = engine.layout.parameters, len(units)
     moments = Moments(parameters, engine.home)
     losses, norms = np.empty(total), np.empty(total)
     embeddings: NDArray[np.float32] | None = None
-    store = _Store(engine, units, kept, plan, keep)
+    rows = MemoryRows(len(kept), parameters, engine.home) if keep else _spilled(len(kept), engine, plan)
     ticks = iter(track(range(total), f"gradients of the {name} set", total))
     for block in engine.stream(units):
         numbers = np.array(block.numbers)
@@ -86,13 +77,17 @@ def gather(
         if block.embeddings is not None:
             embeddings = np.zeros((total, block.embeddings.shape[1]), np.float32) if embeddings is None else embeddings
             embeddings[numbers] = block.embeddings
-        store.take(numbers, block)
+        wanted = np.isin(numbers, kept)
+        rows.append(block.rows if wanted.all() else block.rows[np.flatnonzero(wanted)])
         for _ in numbers:
             next(ticks, None)
     next(ticks, None)  # lets the bar finish
     engine.release()
     result = moments.finish()
-    return GradientSet(*result, losses, norms, embeddings, kept, store.rows, store.note)
+    if not result.diagonal.any():
+        what = f"all gradients of the {name} set are zero"
+        raise ModelError(what, engine.task.name, "see that the loss depends on the model's parameters")
+    return GradientSet(*result, losses, norms, embeddings, kept, rows)
 
 
 def evenly_spaced(total: int, number: int) -> NDArray[np.int64]:
@@ -110,52 +105,13 @@ def spill_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
-class _Store:
-    """Puts wanted rows where they belong; decides between disk and computing them again once both are measured."""
-
-    def __init__(
-        self, engine: GradientEngine, units: Units, kept: NDArray[np.int64], plan: MemoryPlan, keep: bool
-    ) -> None:
-        self._engine, self._units, self._kept, self._plan = engine, units, kept, plan
-        self._open = True
-        self.rows: MemoryRows | SpilledRows | RecomputedRows
-        if keep:
-            self.rows, self.note = MemoryRows(len(kept), engine.layout.parameters, engine.home), "memory"
-            return
-        try:
-            self.rows = SpilledRows(len(kept), engine.layout.parameters, engine.home, spill_folder(), plan.view)
-            self.note = "disk"
-        except OSError as reason:
-            self._recompute(f"no disk space: {reason.strerror}")
-
-    def take(self, numbers: NDArray[np.int64], block: GradientBlock) -> None:
-        """Keep the wanted rows of a block."""
-        if isinstance(self.rows, RecomputedRows):
-            return
-        wanted = np.isin(numbers, self._kept)
-        rows = block.rows if wanted.all() else block.rows[np.flatnonzero(wanted)]
-        if isinstance(self.rows, MemoryRows):
-            self.rows.append(rows)
-            return
-        self.rows.append(rows, wait=self._open)
-        if self._open and self.rows.filled >= _MEASURED:
-            self._decide(self.rows)
-
-    def _decide(self, rows: SpilledRows) -> None:
-        self._open = False
-        size = 4 * len(rows) * rows.parameters
-        passes = math.ceil(size / max(self._plan.view, 1)) + 1  # columns for the Gram matrix, rows for the tables
-        again, disk = passes * self._engine.seconds_per_gradient, 3 * rows.seconds_per_row  # write, and read twice
-        times = f"a row takes {1e3 * disk:.3g} ms on disk, {1e3 * again:.3g} ms to compute {passes} times"
-        self.note = f"disk: {times}"
-        if again < disk:
-            rows.close()
-            self._recompute(times)
-
-    def _recompute(self, why: str) -> None:
-        wanted = self._units.only([int(number) for number in self._kept])
-        self.rows = RecomputedRows(self._engine, wanted, self._plan.view)
-        self.note = f"recomputed: {why}"
+def _spilled(n: int, engine: GradientEngine, plan: MemoryPlan) -> SpilledRows:
+    folder, parameters = spill_folder(), engine.layout.parameters
+    try:
+        return SpilledRows(n, parameters, engine.home, folder, plan.view)
+    except OSError as reason:
+        what = f"no room for {4 * n * parameters / 2**30:.2g} GiB of gradients ({reason.strerror})"
+        raise DataError(what, folder, "set TMPDIR to a folder with room, or raise the memory budget") from reason
 
 
 def _refuse_non_finite(units: Units, name: str, block: GradientBlock, norms: NDArray[np.float64]) -> None:

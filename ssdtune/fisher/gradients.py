@@ -1,14 +1,13 @@
-"""One engine for the gradients of any task: one row a unit, vectorised or looped, whichever is faster here.
+"""One engine for the gradients of any task: one row a unit, many units at once where they are small.
 
 Notation: P parameters in ``Layout`` order; a unit's row is g = d loss / d theta, (P,) float32. Vectorised rows come
-from ``vmap`` over ``grad`` (torch.func), looped ones from ``torch.autograd.grad``; both are of the same function.
+from ``vmap`` over ``grad`` (torch.func), looped ones from ``torch.autograd.grad``; both are of the same function. Which
+way is taken follows from sizes alone (``_CHUNK``), so that the same task gives the same bits every time.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -21,20 +20,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from ssdtune.device import trim_heap
-from ssdtune.errors import ConfigError, ModelError
+from ssdtune.device import full_precision, trim_heap
+from ssdtune.errors import ModelError
 from ssdtune.fisher.embeddings import Bottleneck, find_bottleneck
 from ssdtune.fisher.layout import Layout
-from ssdtune.fisher.pace import Method, Pace, Step
 from ssdtune.fisher.units import Unit, Units, stack
 from ssdtune.task import Batch, Task
 
 # peak memory of a unit: times the bytes of its saved activations, and bytes a parameter (gradient and row); the largest
 # that were measured for VarNets, ResNets and perceptrons of several sizes on a CPU
 _LOOPED, _VECTORISED = (1.8, 8.0), (3.2, 10.0)
-_HEAP = 2**25  # bytes of one parameter's gradients in a chunk, above which each chunk asks the system for fresh pages
-_LARGE = 1 / 16  # of the workspace: chunks above this leave holes in the heap that count
-_FILLS_CPU = 0.15  # seconds a gradient from which on it alone keeps all cores of a CPU busy
+# What goes together, by kind of device: at most so many bytes, of models of at most so many parameters. On one core
+# VarNets and ResNet-9s within both gain a fifth to two thirds (most at the smallest); a perceptron of 1.6 M parameters
+# or a ResNet-9 of 6.6 M takes up to twice as long, as their rows are copied once more. GPUs: a guess.
+_CHUNK = {"cpu": (2.0**29, 2**19), "cuda": (2.0**31, 2**25)}
+_FEWEST, _MOST = 8, 64  # units; of fewer, each is large enough to go alone
 
 
 class GradientBlock(NamedTuple):
@@ -54,34 +54,28 @@ class GradientBlock(NamedTuple):
 class GradientEngine:
     """Streams the gradients of a task's units; the model is never changed.
 
-    task : supplies model, loss and device. workspace : bytes that one pass may take beside the model.
-    method : ``"auto"`` times both ways on the first units; ``"vectorised"`` and ``"loop"`` insist. ``warnings`` says if
-    a single unit takes more than the workspace, which nothing can help. ``home`` is the device that rows are on.
+    task : supplies model, loss and device. workspace : bytes that one pass may take beside the model. most : units at
+    once; 1 loops. ``warnings`` says if a single unit takes more than the workspace, which nothing can help. ``home`` is
+    the device that rows are on. ``failure`` says why vectorising was given up, if it was.
     """
 
     task: Task
     workspace: float = 2.0**30
-    method: Method = "auto"
+    most: int = _MOST
 
     def __post_init__(self) -> None:
-        self.pace = Pace(self.method, _FILLS_CPU if torch.device(self.task.device).type == "cpu" else math.inf)
         self.layout = Layout.of(self.task.params)
         self._model, self._leaves = _twin(self.task.model)
         self.bottleneck: Bottleneck | None = find_bottleneck(self._model)
         self.warnings: list[str] = []
-        self._last_chunk = (1, 0.0)  # units that went together, and their bytes
+        self.failure = ""
         self._saved: dict[Any, float] = {}  # bytes of activations of one unit, by shapes
         # Apple's GPUs have no float64, in which rows are summed
         device = torch.device(self.task.device)
         self.home = torch.device("cpu") if device.type == "mps" else device
-        largest = max((place.stop - place.start for place in self.layout.slices), default=1)
-        self._quick = max(1.0, _HEAP / (4 * largest)) if device.type == "cpu" else math.inf
-        self._rows = torch.empty(0, self.layout.parameters)
-
-    @property
-    def seconds_per_gradient(self) -> float:
-        """Of the faster way, as measured so far."""
-        return min(self.pace.seconds.values(), default=0.0)
+        self._together, largest = _CHUNK.get(device.type, _CHUNK["cuda"])
+        self._vectorise = self.layout.parameters <= largest
+        self._rows = torch.empty(0)
 
     def stream(self, units: Units) -> Iterator[GradientBlock]:
         """Blocks of rows in the units' order; neighbours of equal shapes are taken together.
@@ -89,7 +83,6 @@ class GradientEngine:
         Raises
         ------
         ModelError : the loss is not one number.
-        ConfigError : vectorising was insisted on and fails.
         """
         waiting: list[Unit] = []
         with self.bottleneck.watched() if self.bottleneck else nullcontext():
@@ -102,39 +95,42 @@ class GradientEngine:
 
     def release(self) -> None:
         """Give the memory of the last block back."""
-        self._rows = torch.empty(0, self.layout.parameters)
+        self._rows = torch.empty(0)
         trim_heap()
 
     def _take(self, waiting: list[Unit], everything: bool) -> Iterator[GradientBlock]:
-        """Work off ``waiting``, in full steps unless ``everything``."""
+        """Work off ``waiting``, in full chunks unless ``everything``."""
         while waiting:
-            step = self.pace.next_step(self._limit(waiting[0]))
-            if not step.vectorised:
-                step = step._replace(size=min(step.size, self._loop_rows(waiting[0])))
-            if len(waiting) < step.size and not everything:
+            size = self._chunk(waiting[0])
+            if len(waiting) < size and not everything:
                 return
-            self._make_room(step, waiting[0].shapes)
-            part = waiting[: step.size]
-            start = time.perf_counter()
-            try:
-                block = self._vectorised(part) if step.vectorised else self._looped(part)
-            except Exception as reason:
-                if not step.vectorised:
-                    raise
-                if isinstance(reason, torch.OutOfMemoryError):
-                    self.workspace /= 2
-                else:
-                    self._without_vectorising(reason)
-                continue
-            self.pace.record(step, len(part), time.perf_counter() - start)
-            del waiting[: step.size]
-            yield block
+            with full_precision():
+                block = self._try_vectorised(waiting[:size]) if size > 1 else self._looped(waiting[0])
+            if block is not None:
+                del waiting[:size]
+                yield block
 
-    def _without_vectorising(self, reason: Exception) -> None:
-        why = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
-        if self.method == "vectorised":
-            raise ConfigError(f"vectorised gradients fail ({why})", self.task.name, 'use method="auto"') from reason
-        self.pace.give_up(why)
+    def _chunk(self, unit: Unit) -> int:
+        """How many units like this one go together; the first of its shapes goes alone, which shows its bytes."""
+        shapes = unit.shapes
+        if not self._vectorise or shapes is None or shapes not in self._saved:
+            return 1
+        fit = min(self._together, self.workspace) // self._bytes(_VECTORISED, shapes)
+        return min(int(fit), self.most) if fit >= _FEWEST else 1
+
+    def _try_vectorised(self, units: Sequence[Unit]) -> GradientBlock | None:
+        """Vectorised; None if that cannot be done, and is not tried again (or for want of memory with fewer units).
+
+        torch says so by RuntimeErrors of many wordings. If one was the task's own, the loop meets it again.
+        """
+        try:
+            return self._vectorised(units)
+        except torch.OutOfMemoryError:
+            self.workspace /= 2
+        except RuntimeError as reason:
+            self._vectorise = False
+            self.failure = f"{type(reason).__name__}: {str(reason).partition(chr(10))[0]}"
+        return None
 
     def _vectorised(self, units: Sequence[Unit]) -> GradientBlock:
         inputs, target = stack(units)
@@ -147,13 +143,10 @@ class GradientEngine:
             rows[:, place] = grads.pop(name).reshape(len(units), -1)
         return _block(units, rows, losses, embedding)
 
-    def _looped(self, units: Sequence[Unit]) -> GradientBlock:
-        rows = self._space(len(units))
-        results = [self._gradient(unit, row) for unit, row in zip(units, rows, strict=True)]
-        losses, embeddings = zip(*results, strict=True)
-        return _block(
-            units, rows, torch.stack(losses), tuple(torch.stack(part) for part in zip(*embeddings, strict=True))
-        )
+    def _looped(self, unit: Unit) -> GradientBlock:
+        rows = self._space(1)
+        loss, embedding = self._gradient(unit, rows[0])
+        return _block([unit], rows, loss[None], tuple(part[None] for part in embedding))
 
     def _gradient(self, unit: Unit, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Write the unit's gradient to ``row``; its loss and embedding."""
@@ -210,30 +203,8 @@ class GradientEngine:
     def _space(self, units: int) -> Tensor:
         if len(self._rows) < units:
             self._rows = torch.empty(0)  # free the old one first
-            self._rows = torch.empty(units, self.layout.parameters, device=self.home)
+            self._rows = torch.empty(units, self.layout.parameters, dtype=torch.float32, device=self.home)
         return self._rows[:units]
-
-    def _limit(self, unit: Unit) -> int:
-        """Units of these shapes that memory allows to vectorise: each takes activations, gradient and row."""
-        if unit.shapes is None:
-            return 0
-        if unit.shapes not in self._saved:
-            return 1  # the first of its shapes is looped, which shows its size
-        return int(min(self.workspace // max(self._bytes(_VECTORISED, unit.shapes), 1), self._quick))
-
-    def _loop_rows(self, unit: Unit) -> int:
-        if unit.shapes not in self._saved:
-            return 1
-        rest = self.workspace - self._bytes(_LOOPED, unit.shapes)
-        return 1 + max(0, int(rest // (4 * self.layout.parameters)))
-
-    def _make_room(self, step: Step, shapes: Any) -> None:
-        """Give the memory of larger chunks back before their size changes."""
-        chunk = step.size if step.vectorised else 1
-        if chunk != self._last_chunk[0]:
-            if self._last_chunk[1] > _LARGE * self.workspace:
-                trim_heap()
-            self._last_chunk = chunk, chunk * self._bytes(_VECTORISED, shapes) if shapes in self._saved else 0.0
 
     def _bytes(self, kind: tuple[float, float], shapes: Any) -> float:
         """Peak memory of one unit of these shapes."""
@@ -274,6 +245,5 @@ class _SavedBytes:
 
 
 def _block(units: Sequence[Unit], rows: Tensor, losses: Tensor, embedding: tuple[Tensor, ...]) -> GradientBlock:
-    # .cpu() waits for the device, so that the caller's clock sees the whole work
     together = embedding[0].float().cpu().numpy() if embedding else None
     return GradientBlock([unit.number for unit in units], rows, losses.detach().cpu().double().numpy(), together)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ssdtune.dampening import ratio, rounded_down
 from ssdtune.errors import ConfigError, DataError
 
 _SMALLEST = np.finfo(np.float64).tiny
@@ -100,12 +102,9 @@ class SortedRatios:
 
     def counts(self, alpha: ArrayLike) -> NDArray[np.int64]:
         """k(alpha) in alpha's shape; exact, O(log P) each."""
-        # a float64 alpha is brought to the precision of r downward, so that r > alpha is decided as in float64
-        wanted = np.asarray(alpha, np.float64)
-        with np.errstate(over="ignore"):
-            lower = wanted.astype(self.values.dtype)
-        lower = np.where(lower > wanted, np.nextafter(lower, -np.inf, dtype=lower.dtype), lower)
-        return (self.size - np.searchsorted(self._rising, lower, side="right")).astype(np.int64)
+        wanted = torch.from_numpy(np.array(alpha, np.float64))
+        bound = rounded_down(wanted, getattr(torch, self.values.dtype.name)).numpy()
+        return (self.size - np.searchsorted(self._rising, bound, side="right")).astype(np.int64)
 
     def selected_fraction(self, alpha: ArrayLike) -> NDArray[np.float64]:
         """rho = k(alpha) / P, in alpha's shape. Raises ConfigError unless alpha > 0."""
@@ -160,17 +159,17 @@ def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
 
 
 def _ratio(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.floating]:
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(f > 0, f / o, 0)
+    found: NDArray[np.floating] = ratio(torch.from_numpy(f), torch.from_numpy(o)).numpy()
+    return found
 
 
 def _sorted(f: NDArray[np.floating], o: NDArray[np.floating]) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
     """(places, values) of r in rising order. Non-negative float32 sort as their bits do, so value and place are packed
     into one uint64: NumPy sorts those with SIMD, several times faster than it argsorts, and neither is looked up."""
     if np.result_type(f, o) != np.float32 or len(f) >= 2**32:
-        ratio = _ratio(f, o)
-        order = np.argsort(ratio, kind="stable")
-        return order, ratio[order]
+        values = _ratio(f, o)
+        order = np.argsort(values, kind="stable")
+        return order, values[order]
     key = np.empty(len(f), np.uint64)
     for start in range(0, len(f), _CHUNK):
         part = slice(start, min(start + _CHUNK, len(f)))

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ssdtune.dampening import dampen_flat
-from ssdtune.errors import ConfigError, DataError, ModelError
+from ssdtune.errors import DataError, ModelError
 from ssdtune.fisher.bootstrap import Interval
 from ssdtune.fisher.damage import LOW_RANK, DamageSurfaces, DamageTerms
 from ssdtune.fisher.layout import Layout
@@ -38,10 +38,8 @@ class SetAnalysis:
     ids : sample names, in order. kept : (n,) numbers of the units whose gradients are in Gram matrix and tables.
     diagonal, mean : (P,) float32, Fisher diagonal and mean gradient over all units.
     trace : Σ diagonal, accumulated in float64. losses, squared_norms : (units,) float64, of each unit's gradient.
-    embeddings : (units, d) float32, or None. gram : (n, n) float64, g_i · g_j. spectrum : of the kept units (all
-    units, by Lanczos). groups : eigenvalues (n,) of the Fisher information of each group of parameters, as asked for.
-    vectors : (k, P) float32 leading eigenvectors in parameter space, k as asked for.
-    tables : damage tables, by exponent.
+    embeddings : (units, d) float32, or None. gram : (n, n) float64, g_i · g_j. spectrum : of the kept units.
+    groups : eigenvalues (n,) of the Fisher information of each group of parameters, as asked for. table : for damage.
     """
 
     ids: Sequence[str]
@@ -55,14 +53,7 @@ class SetAnalysis:
     gram: Floats
     spectrum: Spectrum
     groups: Mapping[str, Floats]
-    vectors: NDArray[np.float32]
-    tables: Mapping[float, RowTables]
-
-    @property
-    def leading(self) -> Floats:
-        """(n, k) leading eigenvectors of the kept units, in sample space."""
-        whole = self.spectrum if self.spectrum.complete else spectrum_of_gram(self.gram)
-        return whole.vectors[:, :LOW_RANK]
+    table: RowTables
 
     def tree(self) -> Tree:
         """As ``write_tree`` takes it."""
@@ -70,15 +61,19 @@ class SetAnalysis:
         return plain | {
             "spectrum": _tree(self.spectrum),
             "groups": {"names": list(self.groups), "values": {str(i): v for i, v in enumerate(self.groups.values())}},
-            "tables": {str(i): _tree(table) for i, table in enumerate(self.tables.values())},
+            "table": _tree(self.table),
         }
 
     @classmethod
     def of_tree(cls, tree: Tree) -> SetAnalysis:
-        groups, tables = tree["groups"], [RowTables(**table) for table in tree["tables"].values()]
+        groups = tree["groups"]
+        if "tables" in tree:  # format version 1: a table for each exponent, and other kinds of spectra
+            table = next(table for table in tree.pop("tables").values() if table.pop("exponent") == 1.0)
+            del tree["vectors"]
+            tree |= {"table": table, "spectrum": _tree(spectrum_of_gram(tree["gram"]))}
         named = {name: groups["values"][str(i)] for i, name in enumerate(groups["names"])}
-        by_exponent = {table.exponent: table for table in tables}
-        return cls(**tree | {"spectrum": Spectrum(**tree["spectrum"]), "groups": named, "tables": by_exponent})
+        parts = {"spectrum": Spectrum(**tree["spectrum"]), "table": RowTables(**tree["table"])}
+        return cls(**tree | parts | {"groups": named})
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,16 +169,11 @@ class FisherAnalysis:
         found = self.ratios.alpha_at(rho)
         return found if np.ndim(rho) else float(found)
 
-    def damage(self, alpha: ArrayLike, lam: ArrayLike, exponent: float = 1.0) -> DamageTerms:
-        """Predicted damage at every point of the broadcast of ``alpha`` and ``lam``, without a forward pass.
-
-        Raises
-        ------
-        ConfigError : alpha or lambda not above 0, or an exponent that was not analysed.
+    def damage(self, alpha: ArrayLike, lam: ArrayLike) -> DamageTerms:
+        """Predicted damage at every point of the broadcast of ``alpha`` and ``lam`` (exponent 1), without a forward
+        pass. Raises ConfigError unless both are above 0.
         """
-        if exponent not in self._surfaces:
-            self._surfaces[exponent] = self._surface(exponent)
-        return self._surfaces[exponent](alpha, lam)
+        return self._surfaces(alpha, lam)
 
     def save(self, path: Path | str) -> None:
         """Write everything to one HDF5 file, whole or not at all. Raises DataError if it cannot be written."""
@@ -230,7 +220,7 @@ class FisherAnalysis:
             tree["values"] = dict(tree["values"])
             tree["intervals"] = {name: Interval(*ends) for name, ends in tree["intervals"].items()}
             found = cls(**tree, device=device)
-        except (KeyError, TypeError) as reason:
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as reason:
             raise DataError(f"damaged ({reason})", path, "delete it and analyse again") from reason
         found._refuse_other(path, expect or {})
         wanted = {"definition": definition, "batch_size": batch_size, "denominator": denominator}
@@ -248,11 +238,8 @@ class FisherAnalysis:
             what = f"made for another {name.removeprefix('data.fisher.')} ({here}, not {expect[name]})"
             raise error(what, path, "analyse again")
 
-    def _surface(self, exponent: float) -> DamageSurfaces:
-        if exponent not in self.forget.tables:
-            known = ", ".join(f"{value:g}" for value in self.forget.tables)
-            what = f"no damage tables for exponent {exponent:g} (there are {known})"
-            raise ConfigError(what, "damage", f"analyse with exponents=(1.0, {exponent:g})")
+    @cached_property
+    def _surfaces(self) -> DamageSurfaces:
         sums = DiagonalSums.of(
             self.ratios,
             self.theta,
@@ -260,15 +247,10 @@ class FisherAnalysis:
             retain=self.retain.diagonal,
             forget_mean=self.forget.mean,
             retain_mean=self.retain.mean,
-            exponent=exponent,
         )
-        tables = [part.tables[exponent] for part in (self.forget, self.retain)]
-        leading = [part.tables[exponent].project(part.leading) for part in (self.forget, self.retain)]
-        return DamageSurfaces(sums, *tables, *leading)
-
-    @cached_property
-    def _surfaces(self) -> dict[float, DamageSurfaces]:
-        return {}
+        sets = (self.forget, self.retain)
+        leading = [part.table.project(part.spectrum.vectors[:, :LOW_RANK]) for part in sets]
+        return DamageSurfaces(sums, self.forget.table, self.retain.table, *leading)
 
     @cached_property
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""Gradient rows, kept where they fit: in memory, in a memory-mapped temporary file, or computed anew when asked for.
+"""Gradient rows, kept where they fit: in memory, or in a memory-mapped temporary file.
 
-All three give the same two views of the (n, P) float32 matrix: stretches of columns of every row (for Gram matrices)
-and blocks of whole rows (for damage tables and Fisher-vector products).
+Both give the same two views of the (n, P) float32 matrix: stretches of columns of every row (for Gram matrices) and
+blocks of whole rows (for damage tables and for products with vectors).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -18,18 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdtune.fisher.gradients import GradientEngine
-from ssdtune.fisher.units import Units
 from ssdtune.progress import Track
 
 _BLOCK = 16  # rows in memory to hand over at a time
 
 
 class Rows(Protocol):
-    """n gradient rows of P parameters.
-
-    kind : ``"memory"``, ``"disk"`` or ``"recomputed"``. width : columns to ask for at a time.
-    """
+    """n gradient rows of P parameters. kind : ``"memory"`` or ``"disk"``. width : columns to ask for at a time."""
 
     kind: str
     width: int
@@ -54,7 +48,7 @@ class MemoryRows:
     kind = "memory"
 
     def __init__(self, n: int, parameters: int, device: torch.device | str = "cpu") -> None:
-        self.values = torch.empty(n, parameters, device=device)
+        self.values = torch.empty(n, parameters, dtype=torch.float32, device=device)
         self.width = max(parameters, 1)
         self.filled = 0
 
@@ -103,7 +97,6 @@ class SpilledRows:
             self._map = mmap.mmap(file.fileno(), size)
         self._rows_at_once = int(max(1, work // (8 * parameters)))  # the last view may still be held
         self.width = int(max(1024, work // (4 * n)))
-        self.seconds = 0.0  # spent writing
 
     def __len__(self) -> int:
         return self._shape[0]
@@ -112,21 +105,11 @@ class SpilledRows:
     def parameters(self) -> int:
         return self._shape[1]
 
-    def append(self, rows: Tensor, wait: bool = False) -> None:
-        """Write the next rows; ``wait`` until they are on the disk, so that ``seconds_per_row`` is honest."""
-        start = time.perf_counter()
+    def append(self, rows: Tensor) -> None:
         for row in rows:
             self._values()[self.filled] = row.cpu().numpy()
             self.filled += 1
             self._let_go()
-        if wait:
-            self._map.flush()
-        self.seconds += time.perf_counter() - start
-
-    @property
-    def seconds_per_row(self) -> float:
-        """Of writing, as measured."""
-        return self.seconds / max(self.filled, 1)
 
     def columns(self, place: slice) -> Tensor:
         found = np.empty((len(self), len(range(*place.indices(self.parameters)))), np.float32)
@@ -145,10 +128,6 @@ class SpilledRows:
             yield place, torch.from_numpy(found).to(self._device)
             del found
 
-    def close(self) -> None:
-        """Give the disk space back before the object goes."""
-        self._map.close()
-
     def _values(self) -> np.ndarray:
         return np.frombuffer(self._map, np.float32).reshape(self._shape)
 
@@ -156,36 +135,6 @@ class SpilledRows:
         # after every row: the system maps large pages around what is read, far more than asked for
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
-
-
-class RecomputedRows:
-    """Rows that are computed again for every view; ``capacity`` bytes hold the columns of one view."""
-
-    kind = "recomputed"
-
-    def __init__(self, engine: GradientEngine, units: Units, capacity: float) -> None:
-        self._engine, self._units = engine, units
-        self.width = int(max(1024, min(capacity // (4 * max(len(units), 1)), engine.layout.parameters)))
-
-    def __len__(self) -> int:
-        return len(self._units)
-
-    @property
-    def parameters(self) -> int:
-        return self._engine.layout.parameters
-
-    def columns(self, place: slice) -> Tensor:
-        width = len(range(*place.indices(self.parameters)))
-        found = torch.empty(len(self), width, device=self._engine.home)
-        for rows, block in self.blocks():
-            found[rows] = block[:, place]
-        return found
-
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        done = 0
-        for block in self._engine.stream(self._units):
-            yield slice(done, done + len(block.rows)), block.rows
-            done += len(block.rows)
 
 
 def tracked(rows: Rows, description: str, track: Track) -> Iterator[tuple[slice, Tensor]]:

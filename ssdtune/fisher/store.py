@@ -17,8 +17,8 @@ from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, new_hdf5
 
 FORMAT = "ssdtune Fisher analysis"
-FORMAT_VERSION = 1
-"""Raised whenever a file's contents change their place or meaning."""
+FORMAT_VERSION = 2
+"""Raised whenever a file's contents change their place or meaning; older ones are read (``SetAnalysis.of_tree``)."""
 
 Tree = dict[str, Any]
 """Arrays, JSON values and trees, by name."""
@@ -51,7 +51,7 @@ def read_tree(path: Path | str) -> Tree:
             if file.attrs.get("format") != FORMAT:
                 raise DataError("not a Fisher analysis", path, "give a file that ssdtune spectrum wrote")
             version = int(file.attrs["format_version"])
-            if version != FORMAT_VERSION:
+            if not 1 <= version <= FORMAT_VERSION:
                 raise DataError(f"format version {version}, this ssdtune reads {FORMAT_VERSION}", path, redo)
             return _read(file)
     except (OSError, KeyError, ValueError, RuntimeError) as reason:

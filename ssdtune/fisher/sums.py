@@ -1,7 +1,7 @@
 """Exact sums over the selected parameters of everything that is P long, for any alpha after one sort.
 
-Notation: theta (P,) parameters; S (P,) a set's Fisher diagonal; m (P,) its mean gradient; q_p = r_p ** -exponent;
-delta_p = theta_p * (lam ** exponent * q_p - 1) over {r_p > alpha}, lam <= alpha. With the first k parameters in falling
+Notation: theta (P,) parameters; S (P,) a set's Fisher diagonal; m (P,) its mean gradient; q_p = 1 / r_p;
+delta_p = theta_p * (lam q_p - 1) over {r_p > alpha}, lam <= alpha. With the first k parameters in falling
 order of r selected, every sum is over those k.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdtune.errors import DataError
-from ssdtune.fisher.ratios import SortedRatios, positive
+from ssdtune.fisher.ratios import SortedRatios
 
 Floats = NDArray[np.float64]
 
 _CHUNK = 1 << 15  # parameters at a time: their terms stay in cache
-_LARGEST = 1e120  # bound of q, so that q**2 stays finite; it binds only for alpha below 1e-120 (exponent 1)
+_LARGEST = 1e120  # bound of q, so that q**2 stays finite; it binds only for alpha below 1e-120
 
 # (weight, power of q) of each kept sum; `diagonal_sums` names the weights
 _SUMS = (
@@ -45,15 +45,12 @@ class DiagonalSums:
     retain: NDArray[np.floating]
     forget_mean: NDArray[np.floating]
     retain_mean: NDArray[np.floating]
-    exponent: float
     blocks: Floats  # (sums, blocks + 1), of the parameters before each block
 
     @cached_property
     def theta_norm(self) -> float:
         """|theta|, over all parameters."""
-        parts = (
-            self.theta[start : start + (1 << 15)].astype(np.float64) for start in range(0, len(self.theta), 1 << 15)
-        )
+        parts = (self.theta[at : at + _CHUNK].astype(np.float64) for at in range(0, len(self.theta), _CHUNK))
         return math.sqrt(sum(float(part @ part) for part in parts))
 
     @classmethod
@@ -66,21 +63,18 @@ class DiagonalSums:
         retain: NDArray[np.floating],
         forget_mean: NDArray[np.floating],
         retain_mean: NDArray[np.floating],
-        exponent: float = 1.0,
     ) -> DiagonalSums:
         """All arrays (P,), any float type: parameters, Fisher diagonals and mean gradients of both sets.
 
         Raises
         ------
         DataError : an array of another length than the ratios.
-        ConfigError : exponent not positive.
         """
         for array in (theta, forget, retain, forget_mean, retain_mean):
             if array.shape != (ratios.size,):
                 raise DataError(f"shape {array.shape} for {ratios.size} parameters", "damage", "give flat arrays")
-        positive("exponent", exponent)
         count = ratios.block_count
-        sums = cls(ratios, theta, forget, retain, forget_mean, retain_mean, exponent, np.zeros((len(_SUMS), count + 1)))
+        sums = cls(ratios, theta, forget, retain, forget_mean, retain_mean, np.zeros((len(_SUMS), count + 1)))
         step = max(_CHUNK, count)  # not more blocks than parameters at a time
         for start in range(0, ratios.size, step):
             numbers = slice(start, start + step)
@@ -107,7 +101,7 @@ class DiagonalSums:
 
     def _terms(self, numbers: slice | NDArray[np.integer]) -> Iterator[Floats]:
         """The terms (n,) of the parameters ``numbers`` in each sum of ``_SUMS``, in their order."""
-        q = powers(self.ratios.of_parameters(numbers), self.exponent)
+        q = inverse(self.ratios.of_parameters(numbers))
         theta = self.theta[numbers].astype(np.float64)
         weights = {
             "theta2": theta * theta,
@@ -123,12 +117,10 @@ class DiagonalSums:
             yield weights[weight] if factor is None else weights[weight] * factor
 
 
-def powers(ratio: NDArray[np.floating], exponent: float) -> Floats:
-    """q = ratio ** -exponent in float64, bounded; 0 where the ratio is infinite, or 0 and so never selected."""
+def inverse(ratio: NDArray[np.floating]) -> Floats:
+    """q = 1 / ratio in float64, bounded; 0 where the ratio is infinite, or 0 and so never selected."""
     with np.errstate(divide="ignore", over="ignore"):
         q = 1.0 / ratio.astype(np.float64)
-        if exponent != 1.0:
-            q **= exponent
         np.minimum(q, _LARGEST, out=q)
     q[ratio == 0] = 0.0
     return q

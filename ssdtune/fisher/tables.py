@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssdtune.fisher.ratios import SortedRatios, positive
-from ssdtune.fisher.sums import Floats, powers
+from ssdtune.fisher.ratios import SortedRatios
+from ssdtune.fisher.sums import Floats, inverse
 
 _CHUNK = 1 << 15  # parameters at a time through the gradient rows: 512 kB of float64 stay in cache
 
@@ -23,7 +23,7 @@ _CHUNK = 1 << 15  # parameters at a time through the gradient rows: 512 kB of fl
 class RowTables:
     """Sums of v_p theta_p and v_p theta_p q_p over the first k parameters, for rows v (per-sample gradients) and K k's.
 
-    ``v @ delta = lam ** exponent * shrunk - plain``. At the K ``counts`` the sums are exact; between two of them they
+    ``v @ delta = lam * shrunk - plain``. At the K ``counts`` the sums are exact; between two of them they
     are linear in k, which takes the parameters of one bin as alike. The default counts are log-spaced, so a bin spans
     ``P ** (1 / K) - 1`` of the selected parameters (3.4 % for P = 30 M, K = 512): the rows of a bin's boundary are off
     by a part of that bin's own share. For P <= K every count is kept and nothing is interpolated.
@@ -39,7 +39,6 @@ class RowTables:
     plain: Floats
     shrunk: Floats
     samples: int
-    exponent: float = 1.0
 
     @classmethod
     def of(
@@ -49,14 +48,12 @@ class RowTables:
         blocks: Iterable[tuple[slice, Tensor]],
         samples: int,
         counts: NDArray[np.int64] | None = None,
-        exponent: float = 1.0,
     ) -> RowTables:
         """One pass over ``blocks`` of (row slice, (rows, P) gradients): about 5 ns an entry on one core, and on the
         GPU where the gradients are there.
 
         ``counts`` default to ``log_spaced_counts``; 0 and all selectable parameters are always among them.
         """
-        positive("exponent", exponent)
         total = ratios.positive
         wanted = log_spaced_counts(total) if counts is None else np.clip(counts, 0, total)
         knots = np.unique(np.append(wanted, [0, total]))
@@ -65,9 +62,9 @@ class RowTables:
         for rows, block in blocks:
             if binner is None:
                 kind = _CudaBinner if block.device.type == "cuda" else _HostBinner
-                binner = kind(ratios, theta, knots, exponent, block.device)
+                binner = kind(ratios, theta, knots, block.device)
             plain[rows], shrunk[rows] = binner(block)
-        return cls(knots, plain, shrunk, samples, exponent)
+        return cls(knots, plain, shrunk, samples)
 
     def at(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """(plain, shrunk), each (n, len(counts)), over the first ``counts`` parameters."""
@@ -117,16 +114,11 @@ class _HostBinner:
     """Sums up to each knot on the CPU: each parameter's bin is worked out once, then rows are counted into bins."""
 
     def __init__(
-        self,
-        ratios: SortedRatios,
-        theta: NDArray[np.floating],
-        knots: NDArray[np.int64],
-        exponent: float,
-        device: torch.device,
+        self, ratios: SortedRatios, theta: NDArray[np.floating], knots: NDArray[np.int64], device: torch.device
     ) -> None:
         # bin j holds what knot j adds to knot j - 1; bin 0 is empty, the last bin is never selected
         self._number = len(knots) + 1
-        self._ratios, self._theta, self._exponent = ratios, theta, exponent
+        self._ratios, self._theta = ratios, theta
         size, count = ratios.block_size, ratios.block_count
         of_block = np.full(count + 1, len(knots), np.min_scalar_type(self._number))
         of_block[:count] = np.searchsorted(knots, size * np.arange(count), side="right")
@@ -144,7 +136,7 @@ class _HostBinner:
             part = slice(start, start + _CHUNK)
             bins = self._bins[part].astype(np.intp)
             theta = self._theta[part].astype(np.float64)
-            shrunk_theta = theta * powers(self._ratios.of_parameters(part), self._exponent)
+            shrunk_theta = theta * inverse(self._ratios.of_parameters(part))
             for row, values in enumerate(rows[:, part]):
                 plain[row] += np.bincount(bins, values * theta, self._number)
                 shrunk[row] += np.bincount(bins, values * shrunk_theta, self._number)
@@ -155,18 +147,13 @@ class _CudaBinner:
     """Sums up to each knot on the GPU, where cumulative sums in falling order of r are quicker than scattered adds."""
 
     def __init__(
-        self,
-        ratios: SortedRatios,
-        theta: NDArray[np.floating],
-        knots: NDArray[np.int64],
-        exponent: float,
-        device: torch.device,
+        self, ratios: SortedRatios, theta: NDArray[np.floating], knots: NDArray[np.int64], device: torch.device
     ) -> None:
         order = ratios.order[: ratios.positive].astype(np.int64)
         self._order = torch.from_numpy(order).to(device)
         self._last = torch.from_numpy(knots).to(device)
         self._plain = torch.from_numpy(theta[order].astype(np.float64)).to(device)
-        self._shrunk = self._plain * torch.from_numpy(powers(ratios.values[: ratios.positive], exponent)).to(device)
+        self._shrunk = self._plain * torch.from_numpy(inverse(ratios.values[: ratios.positive])).to(device)
 
     def __call__(self, block: Tensor) -> tuple[Floats, Floats]:
         ordered = (row[self._order].double() for row in block)

@@ -42,23 +42,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class Units:
-    """The units of a sample set; ``numbers`` names those wanted (default: all), in rising order."""
+    """The units of a sample set, of ``size`` samples each."""
 
     samples: Samples
     size: int = 1
     device: torch.device | str = "cpu"
-    numbers: Sequence[int] | None = None
-
-    @property
-    def total(self) -> int:
-        """Units in the whole set."""
-        return -(-len(self.samples) // self.size)
 
     def __len__(self) -> int:
-        return self.total if self.numbers is None else len(self.numbers)
+        return -(-len(self.samples) // self.size)
 
     def __iter__(self) -> Iterator[Unit]:
-        for number in range(self.total) if self.numbers is None else self.numbers:
+        for number in range(len(self)):
             if self.size == 1:
                 yield Unit(number, [_alone(number, self.samples[number], self.device)])
             else:
@@ -68,10 +62,6 @@ class Units:
         """The unit's samples by id."""
         start, stop = self._ends(number)
         return ", ".join(sample_ids(self.samples)[start:stop])
-
-    def only(self, numbers: Sequence[int]) -> Units:
-        """The same set, reduced to some of its units."""
-        return Units(self.samples, self.size, self.device, numbers)
 
     def _ends(self, number: int) -> tuple[int, int]:
         return number * self.size, min((number + 1) * self.size, len(self.samples))

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from ssdtune.errors import DataError
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.learning.design import Place, checks, refine
 from ssdtune.learning.making import SiteData, make_mri_task, make_site, make_vision_task
 from ssdtune.learning.processes import run_in_processes
 from ssdtune.learning.recipes import MriRecipe, Recipe, VisionRecipe
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.score import ScoreRule
-from ssdtune.plane.design import KAPPA, RHO, Place, checks, refine
+from ssdtune.plane.settings import LINE_KAPPA, LINE_RHO
 from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
 from ssdtune.prior.view import TaskView, on_lines
 from ssdtune.progress import Track, silent
@@ -124,12 +125,12 @@ def _measure_design(
     analysis: FisherAnalysis, evaluator: Evaluator, rule: ScoreRule, key: str
 ) -> tuple[Array, Array, Array, list[dict[str, float]]]:
     """(rho asked for, alpha, lambda), each (n,), and a row of measures each: the lines in order, then the checks."""
-    line_alpha = np.asarray(analysis.alpha_at(RHO), float)
+    line_alpha = np.asarray(analysis.alpha_at(LINE_RHO), float)
     measured: dict[Place, dict[str, float]] = {}
 
     def respond(place: Place) -> Array:
         line, node = place
-        found = evaluator.measures(analysis.dampen(line_alpha[node], line_alpha[node] * KAPPA[line]))
+        found = evaluator.measures(analysis.dampen(line_alpha[node], line_alpha[node] * LINE_KAPPA[line]))
         measured[place] = found.summary()
         score = rule(found.quality("retain"), found.quality("forget"))
         return np.array([score.retained, score.remembered])
@@ -138,8 +139,8 @@ def _measure_design(
     check_rho, check_kappa = checks(key)
     check_alpha = np.asarray(analysis.alpha_at(check_rho), float)
     lines, nodes = np.array(places).T
-    rho, alpha = np.append(RHO[nodes], check_rho), np.append(line_alpha[nodes], check_alpha)
-    lam = alpha * np.append(KAPPA[lines], check_kappa)
+    rho, alpha = np.append(LINE_RHO[nodes], check_rho), np.append(line_alpha[nodes], check_alpha)
+    lam = alpha * np.append(LINE_KAPPA[lines], check_kappa)
     rows = [measured[place] for place in places]
     rows += [
         evaluator.measures(analysis.dampen(a, b)).summary()

@@ -64,12 +64,11 @@ def hold_out(
     experiences: Sequence[Experience],
     *,
     seed: int = 0,
-    without: Collection[str] = (),
     recipe: Recipe | None = None,
     track: Track = silent,
 ) -> Assessment:
     """Hold out every family in turn and compare predictions with what was recorded. Raises as ``fit``."""
-    predicted = _held_out(_learnable(experiences, without), without, recipe or Recipe(), seed, track)
+    predicted = _held_out(_learnable(experiences, ()), (), recipe or Recipe(), seed, track)
     return assess(predicted, calibrate([task for _, task in predicted]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from ssdtune.vision.train import train_classifier
 
 HELDOUT_SUBJECTS = 5
 LEAST_CORRUPTED = 5  # slices
+MOST_SAMPLES = 300  # of a classification task's sets
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +79,8 @@ def make_mri_task(recipe: MriRecipe, data: SiteData) -> Task:
     )
 
 
-def make_vision_task(recipe: VisionRecipe, images: Images, seed: int = 0, most: int = 300) -> Task:
-    """Train a ResNet-9 with and without the forget set. SSD and the score see at most ``most`` samples of each set."""
+def make_vision_task(recipe: VisionRecipe, images: Images) -> Task:
+    """Train a ResNet-9 with and without the forget set. SSD and the score see at most 300 samples of each set."""
     parts: Split = split(
         images,
         recipe.forgetting,
@@ -87,18 +88,18 @@ def make_vision_task(recipe: VisionRecipe, images: Images, seed: int = 0, most: 
         train_size=recipe.train_size,
         forget_share=recipe.forget_share,
         known_share=recipe.known_share,
-        seed=seed + recipe.number,
+        seed=recipe.number,
     )
     corrupted = [part for part in (parts.forget, parts.unknown) if part is not None]
     model, oracle = (_classifier(recipe, images, sets) for sets in ([parts.retain, *corrupted], [parts.retain]))
-    sets: Mapping[str, Samples] = {"retain": _first(parts.retain_heldout, most)}
+    sets: Mapping[str, Samples] = {"retain": _first(parts.retain_heldout)}
     if parts.unknown is not None:
-        sets = {**sets, "unknown": _first(parts.unknown, most)}
+        sets = {**sets, "unknown": _first(parts.unknown)}
     return Task(
         model=model,
         loss=cross_entropy,
-        retain=_first(parts.retain, most),
-        forget=_first(parts.forget, most),
+        retain=_first(parts.retain),
+        forget=_first(parts.forget),
         quality=accuracy,
         evaluation=sets,
         oracle=oracle,
@@ -167,10 +168,5 @@ def _classifier(recipe: VisionRecipe, images: Images, sets: list[TensorDataset])
     return train_classifier(model, sets, epochs=recipe.epochs, batch_size=32, seed=seed)
 
 
-def _first(samples: TensorDataset, most: int) -> TensorDataset:
-    return TensorDataset(*(tensor[:most] for tensor in samples.tensors))
-
-
-def without_oracle(task: Task) -> Task:
-    """The same task as it is for a user who has no oracle."""
-    return replace(task, oracle=None)
+def _first(samples: TensorDataset) -> TensorDataset:
+    return TensorDataset(*(tensor[:MOST_SAMPLES] for tensor in samples.tensors))

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-PHASES = ("dampen", "reconstruct", "score", "io")
+PHASES = ("unlearn", "reconstruct", "score", "io")
 
 
 @dataclass
 class Account:
-    """Seconds by phase (``dampen``, ``reconstruct``, ``score``, ``io``), and slices reconstructed."""
+    """Seconds by phase (``unlearn``, ``reconstruct``, ``score``, ``io``), and slices reconstructed."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     slices: int = 0

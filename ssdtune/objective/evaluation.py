@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssdtune.device import full_precision
 from ssdtune.progress import Track, silent
 from ssdtune.task import Task, batches
 
@@ -41,6 +42,7 @@ class Measures:
         return all(np.isfinite(column).all() for columns in self.values.values() for column in columns.values())
 
 
+@full_precision()
 @torch.no_grad()
 def evaluate(
     task: Task,
@@ -61,7 +63,7 @@ def evaluate(
             output = task.predict(params, batch.inputs)
             finite = finite_rows(output, len(batch.indices))
             for measure, column in task.measures(output, batch.target).items():
-                kept = np.where(finite, column.double().cpu().numpy(), np.nan)
+                kept = np.where(finite, column.cpu().double().numpy(), np.nan)
                 columns.setdefault(measure, np.full(len(samples), np.nan))[batch.indices] = kept
         values[name] = columns
     return Measures(values)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdtune.device import keep_freed_memory, trim_heap
+from ssdtune.device import trim_heap
 from ssdtune.objective.account import Account
 from ssdtune.objective.evaluation import Measures, finite_rows
 from ssdtune.objective.order import stratified_order
@@ -36,7 +36,7 @@ class AsItIs:
     map_params = ""
 
     def __init__(self, task: Task) -> None:
-        self._task, self.stackable = task, True
+        self._task = task
 
     def ready(self, params: Params) -> Params:
         return params
@@ -56,9 +56,9 @@ class Evaluator:
 
     batch_size : slices at once, by default by their size; halved, which ``say`` is told, where the device's memory does
     not hold them.
-    dtype : what the networks compute in, for models that have a quick form (``mri.reconstructor``).
+    dtype : what the networks compute in, for models that have a quick form (``mri.networks.fast``).
     memory_budget : bytes that prepared data may take on the device; default half of what is free. Sensitivity maps of
-    the untouched model, once made, are kept as far as it goes. On a CPU the process keeps freed memory from now on.
+    the untouched model, once made, are kept as far as it goes.
     """
 
     def __init__(
@@ -76,9 +76,6 @@ class Evaluator:
         self.batch_size = _MOST if batch_size is None else batch_size
         by_size = _ON_CPU if self._device.type == "cpu" else _ELSEWHERE
         self._values = by_size if batch_size is None else math.inf
-        if self._device.type == "cpu":
-            keep_freed_memory()
-            trim_heap()  # what an earlier one has left
         self._budget = free_memory(self._device) * _SHARE if memory_budget is None else memory_budget
         self.identity = {**task.identity, "model": model_hash(task.model)}
         self._sets: dict[str, PreparedSet] = {}
@@ -256,7 +253,7 @@ class Measured:
         with evaluator.account.timed("score"):
             finite = finite_rows(output, len(batch.places))
             for measure, column in evaluator.task.measures(output, batch.target).items():
-                kept = np.where(finite, column.double().cpu().numpy(), np.nan)
+                kept = np.where(finite, column.cpu().double().numpy(), np.nan)
                 self.columns[name].setdefault(measure, np.full(len(data), np.nan))[batch.places] = kept
         evaluator.account.slices += len(batch.places)
 

@@ -1,4 +1,4 @@
-"""What the networks compute in: bfloat16 where it does not move SSIM, else float32; looked at once, and said."""
+"""What the networks compute in: float32, or bfloat16 for those who ask, where it does not move SSIM."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ import torch
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.stopping import FIRST_LOOK, FORGET, RETAIN
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16"]
 
 TOLERANCE = 1e-3
 """Largest change of any slice's quality against float32 that is put up with."""
 
 
-def choose_precision(evaluator: Evaluator, precision: Precision = "auto") -> None:
+def choose_precision(evaluator: Evaluator, precision: Precision = "float32") -> None:
     """Set what the evaluator computes in.
 
-    ``auto`` asks for bfloat16 on a GPU and float32 elsewhere: on CPUs not all have instructions for it, and its
-    rounding may send a search another way. bfloat16 is given up, which is said, where any of the first slices of the
-    retain or the forget set moves by more than ``TOLERANCE``.
+    bfloat16 is given up, which is said, where any of the first slices of the retain or the forget set moves by more
+    than ``TOLERANCE``, or where the model has no other form.
     """
-    wanted = precision == "bfloat16" or (precision == "auto" and torch.device(evaluator.task.device).type == "cuda")
-    quick = callable(getattr(evaluator.task.model, "quick", None))
-    if precision == "bfloat16" and not quick:
+    if precision == "bfloat16" and not callable(getattr(evaluator.task.model, "quick", None)):
         evaluator.say("computing in float32: the model has no other form")
-    if not wanted or not quick:
+        precision = "float32"
+    if precision == "float32":
         if evaluator.dtype != torch.float32:  # of another study
             evaluator.compute_in(torch.float32)
         return

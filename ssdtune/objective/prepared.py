@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ssdtune.objective.nests import as_tuples, cut, moved, pinned, size_of, stack, values_of
+from ssdtune.nests import as_tuples, cut, moved, pinned, size_of, stack, values_of
 from ssdtune.task import Samples, as_sample, each, move, shapes_of
 
 Params = Mapping[str, Tensor]
@@ -31,11 +31,9 @@ class Reconstruction(Protocol):
     """A network for many evaluations of the same slices: ``ssdtune.mri.networks.fast``, or any model as it is.
 
     ``maps`` are what depends on the parameters whose names begin with ``map_params`` alone (None: nothing does).
-    ``stackable`` : ``torch.vmap`` over the parameters works, as far as is known.
     """
 
     map_params: str
-    stackable: bool
 
     def ready(self, params: Params) -> Params: ...
 

@@ -12,7 +12,7 @@ s = w * q_r + (1 - w) * (1 - q_f), which for reconstruction is maximal at a dest
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ssdtune.errors import ConfigError
@@ -76,6 +76,19 @@ class ScoreRule:
         kept, left = (q_retain, q_forget) if self.kind == "raw" else (retained, remembered)
         w = self.retain_weight
         return Score(w * kept + (1 - w) * (1 - left), retained, remembered, self.min_retained - retained)
+
+    def raw(self, q_retain: float, q_forget: float) -> Score:
+        """The seed formula's score of the same qualities."""
+        return replace(self, kind="raw")(q_retain, q_forget)
+
+    def unclipped(self, q_retain: float, q_forget: float) -> dict[str, float]:
+        """``retained`` and ``remembered`` without the clipping to [0, 1]; nothing where they are not defined."""
+        if not (math.isfinite(q_retain) and math.isfinite(q_forget)) or self.q_forget <= self.floor:
+            return {}
+        return {
+            "retained": q_retain / self.q_retain,
+            "remembered": (q_forget - self.floor) / (self.q_forget - self.floor),
+        }
 
 
 def _clip(value: float) -> float:

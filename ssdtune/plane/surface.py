@@ -98,11 +98,6 @@ class ResponseSurface:
                 "length scales must be > 0, residual_sd >= 0, trust in (0, 1]", "response surface", "check the mapper"
             )
 
-    @property
-    def members(self) -> int:
-        """M, the size of the ensemble."""
-        return len(self.retained)
-
     @cached_property
     def stacked(self) -> Array:
         """(M, 2, R, K): retained and remembered of every member."""

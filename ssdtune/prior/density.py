@@ -104,7 +104,7 @@ class HyperparameterPrior:
         An infeasible trial gains nothing, so near the boundary of min_retained it trades score for safety.
         """
         belief = Belief(experts_of(self.response, hedged=False), self.goal)
-        best, _ = maximise(belief.improvement, self.bounds, np.random.default_rng(0))
+        best = maximise(belief.improvement, self.bounds, np.random.default_rng(0))
         return {"alpha": float(best.alpha[0]), "lambda": float(best.lam[0])}
 
     def sample(self, n: int, seed: int = 0) -> list[dict[str, float]]:

@@ -27,14 +27,14 @@ from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, content_hash
 from ssdtune.fisher.features import FEATURE_VERSION
 from ssdtune.fisher.result import FisherAnalysis
-from ssdtune.plane.settings import Box
+from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO, Box
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.assess import Assessment
 from ssdtune.prior.calibration import Calibration
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_inputs, log_damage
 from ssdtune.prior.network import ARRAYS, Networks
-from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
+from ssdtune.prior.view import TaskView
 from ssdtune.surrogate.belief import squash
 
 Array = NDArray[np.float64]
@@ -164,7 +164,7 @@ class SpectrumMapper:
         tasks if its calibration came from elsewhere."""
         return Assessment.from_json(self.experience.get("held_out") or {"tasks": []})
 
-    def facts(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Plain JSON values for people: version, experience, calibration."""
         return {
             "version": self.version,
@@ -203,7 +203,7 @@ class SpectrumMapper:
 
     def save(self, path: Path | str) -> None:
         """Write one ``.npz`` without pickle, whole or not at all."""
-        facts = {
+        header = {
             "format": FORMAT,
             "features": FEATURE_VERSION,
             "inputs": INPUT_VERSION,
@@ -215,7 +215,7 @@ class SpectrumMapper:
         }
         arrays = {name: value.astype("<f4") for name, value in self._arrays().items()}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+            np.savez_compressed(file, allow_pickle=False, facts=np.array(json.dumps(header)), **arrays)
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> SpectrumMapper:
@@ -229,20 +229,20 @@ class SpectrumMapper:
         todo = "ssdtune prior fit makes one"
         try:
             with np.load(path, allow_pickle=False) as file:
-                facts = json.loads(str(file["facts"]))
+                header = json.loads(str(file["facts"]))
                 versions = {"format": FORMAT, "features": FEATURE_VERSION, "inputs": INPUT_VERSION}
                 for name, wanted in versions.items():
-                    if facts[name] != wanted:
-                        raise DataError(f"a mapper of {name} version {facts[name]}, not {wanted}", path, todo)
+                    if header[name] != wanted:
+                        raise DataError(f"a mapper of {name} version {header[name]}, not {wanted}", path, todo)
                 arrays = {name: file[name].astype(float) for name in file.files if name != "facts"}
-            return cls._from(facts, arrays)
+            return cls._from(header, arrays)
         except _DAMAGE as reason:
             raise DataError("cannot read the mapper", path, todo) from reason
 
     @classmethod
-    def _from(cls, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> SpectrumMapper:
+    def _from(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> SpectrumMapper:
         sides = {
-            side: Standard(list(facts[side]), arrays[f"{side}.mean"], arrays[f"{side}.sd"])
+            side: Standard(list(header[side]), arrays[f"{side}.mean"], arrays[f"{side}.sd"])
             for side in ("local", "global_")
         }
         return cls(
@@ -251,10 +251,10 @@ class SpectrumMapper:
             global_=sides["global_"],
             latent_mean=arrays["latent_mean"],
             latent_root=arrays["latent_root"],
-            calibration=Calibration(arrays["residual_sd"], arrays["length_scales"], float(facts["log_likelihood"])),
-            familiarity=Familiarity(arrays["known"], float(facts["usual"])),
+            calibration=Calibration(arrays["residual_sd"], arrays["length_scales"], float(header["log_likelihood"])),
+            familiarity=Familiarity(arrays["known"], float(header["usual"])),
             guess=arrays["guess"],
-            experience=facts["experience"],
+            experience=header["experience"],
         )
 
 

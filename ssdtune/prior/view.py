@@ -16,14 +16,11 @@ from ssdtune.errors import ConfigError
 from ssdtune.fisher.damage import DamageTerms
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.plane.course import Course
-from ssdtune.plane.design import KAPPA, RHO
 from ssdtune.plane.packing import pack, unpack
+from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO, LINE_KAPPA, LINE_RHO
 from ssdtune.prior.experience import Experience
 
 Array = NDArray[np.float64]
-
-GRID_RHO: Array = np.geomspace(3e-5, 0.9, 72)
-GRID_KAPPA: Array = np.geomspace(0.005, 1.0, 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +97,11 @@ class TaskView:
 
 
 def on_lines(analysis: FisherAnalysis) -> tuple[Array, DamageTerms]:
-    """Thresholds that select the design's ``RHO`` (F,), and the damage terms (F, Q) there at its depths ``KAPPA``."""
-    alpha = np.asarray(analysis.alpha_at(RHO), float)
-    return alpha, analysis.damage(alpha[:, None], alpha[:, None] * KAPPA)
+    """Thresholds that select ``LINE_RHO`` (F,), and the damage terms (F, Q) there at the depths ``LINE_KAPPA``."""
+    alpha = np.asarray(analysis.alpha_at(LINE_RHO), float)
+    return alpha, analysis.damage(alpha[:, None], alpha[:, None] * LINE_KAPPA)
 
 
 def _course(alpha: Array, damage: Array) -> Course:
-    """Of damages at alpha and the design's depths."""
-    return Course(np.log10(alpha), np.log10(KAPPA), damage)
+    """Of damages at alpha and the depths of the lines."""
+    return Course(np.log10(alpha), np.log10(LINE_KAPPA), damage)

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ssdtune.report.style import polish
+from ssdtune.report.style import RED, polish
 
 
 def new_chart(title: str, x: Mapping[str, Any], y: Mapping[str, Any], height: int = 460) -> go.Figure:
@@ -29,3 +29,10 @@ def translucent(colour: str, opacity: float) -> str:
     """A ``#rrggbb`` colour as rgba."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {opacity})"
+
+
+def star(chart: go.Figure, x: float, y: float, name: str, text: str, **panel: int) -> None:
+    """One place apart from the others, ``text`` on hovering; ``panel`` is ``row`` and ``col`` of a subplot."""
+    marker = {"symbol": "star-open", "size": 18, "color": RED, "line": {"width": 2}}
+    hover = f"{name}<br>{text}<extra></extra>"
+    chart.add_scatter(x=[x], y=[y], mode="markers", name=name, marker=marker, hovertemplate=hover, **panel)

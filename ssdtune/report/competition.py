@@ -7,21 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 
 from ssdtune.errors import ConfigError
-from ssdtune.report.competition_figures import (
-    Points,
-    Surface,
-    critical_difference_figure,
-    places_figure,
-    regret_figure,
-    solved_figure,
-    surface_figure,
-)
+from ssdtune.report.competition_figures import critical_difference_figure, regret_figure, solved_figure
+from ssdtune.report.knobs import Points, places_figure
 from ssdtune.report.page import Block, Page, Plot, Section, Table, Text
 from ssdtune.report.ranking import RankTest, rank_test
-from ssdtune.report.regret import Band, area_under_regret, block_curves, block_trials, mean_band, solved_curve, win_rate
+from ssdtune.report.regret import area_under_regret, block_curves, block_trials, mean_band, solved_curve, win_rate
 
 REPORTED = (1, 3, 5, 10, 15, 30, 40, 50, 100)
 """Trial numbers at which regret is reported, as far as the budget goes."""
@@ -100,17 +92,13 @@ class Competition:
 
     def metrics(self) -> dict[str, float]:
         """Flat ``{metric.sampler: number}``, as the benchmarks report them; inf: more than the budget."""
-        flat: dict[str, float] = {}
-        for name, trials in self.trials().items():
-            flat[f"median_trials.{name}"] = float(np.median(trials))
+        flat = {f"median_trials.{name}": float(np.median(trials)) for name, trials in self.trials().items()}
         for name, curves in self.curves().items():
             flat |= {f"regret.{name}.{count}": float(curves[:, count - 1].mean()) for count in self.reported}
         for area in self.ranked:
             if (test := self.ranks(area)) is not None:
                 flat |= {f"mean_rank_{area}.{name}": rank for name, rank in test.mean_ranks.items()}
-        for name, rate in self.win_rates().items():
-            flat[f"win_rate.{name}"] = rate
-        return flat
+        return flat | {f"win_rate.{name}": rate for name, rate in self.win_rates().items()}
 
     def win_rates(self) -> dict[str, float]:
         """Share of blocks on which each sampler's area under regret over the budget is below the reference's."""
@@ -125,36 +113,25 @@ def competition_page(
     title: str,
     *,
     places: Mapping[str, Points] | None = None,
-    prior: Surface | None = None,
     settings: Mapping[str, str] | None = None,
-    measured: Points | None = None,
-    prior_note: str = "",
+    more: Sequence[Section] = (),
 ) -> Page:
     """The page.
 
-    places : where each sampler looked, one run each. prior : the prior's predicted score, shown against ``measured``
-    (default: all of ``places``), with ``prior_note``. settings : each sampler's settings in words.
+    places : where each sampler looked, one run each. settings : each sampler's settings in words. more : sections of
+    what the samplers were given.
     """
+    means = f"Regret is the mean over {competition.blocks} (and the median)."
     sections = [
-        Section("Regret", [_plot("regret", regret_figure(_bands(competition)), _band_note(competition))]),
-        Section("Trials to target", _solved(competition)),
+        Section("Regret", [_curves(competition)]),
+        Section("Trials to target", [_solved(competition)]),
         Section("Ranks", _ranks(competition)),
-        Section(
-            "Numbers",
-            [Text(f"Regret is the mean over {competition.blocks} (and the median)."), numbers_table(competition)],
-        ),
+        Section("Numbers", [Text(means), numbers_table(competition)]),
+        *more,
     ]
-    if prior is not None and places:
-        note = (
-            "Left: what the prior expects before any trial; beyond the dotted line the constraint likely fails. Right: "
-            "what the trials of all samplers measured."
-        )
-        chart = surface_figure(prior, measured or Points.join(places.values()))
-        words = [Text(prior_note)] if prior_note else []
-        sections.append(Section("The prior against what was measured", [*words, _plot("surface", chart, note)]))
     if places:
-        note = "One run of each sampler; colour is the order of its trials, crosses are infeasible."
-        sections.append(Section("Where each sampler looked", [_plot("places", places_figure(places), note)]))
+        note = 'One run of each sampler; colour is the order of its trials, crosses or lines to "no" are infeasible.'
+        sections.append(Section("Where each sampler looked", [Plot("ssdtune-places", places_figure(places), note)]))
     if settings:
         sections.append(Section("Samplers", [Table(["sampler", "settings"], list(settings.items()))]))
     return Page("competition of samplers", title, verdict(competition), sections)
@@ -162,7 +139,7 @@ def competition_page(
 
 def verdict(competition: Competition) -> str:
     """Who reached the target first, and by how much, in one sentence or two."""
-    medians = sorted(((float(np.median(trials)), name) for name, trials in competition.trials().items()))
+    medians = sorted((float(np.median(trials)), name) for name, trials in competition.trials().items())
     budget = competition.budget
     words = [f"{name} {_count(median, budget)}" for median, name in medians]
     seeds = next(iter(competition.regret.values())).shape[1]
@@ -188,17 +165,22 @@ def numbers_table(competition: Competition) -> Table:
     return Table(columns, rows, numeric=range(1, len(columns)))
 
 
-def _bands(competition: Competition) -> dict[str, Band]:
-    return {name: mean_band(curves) for name, curves in competition.curves().items()}
+def _curves(competition: Competition) -> Block:
+    bands = {name: mean_band(curves) for name, curves in competition.curves().items()}
+    note = (
+        f"Best known score minus the best feasible score so far, mean over {competition.blocks} with a 95 % bootstrap "
+        "band; the start is the untouched model."
+    )
+    return Plot("ssdtune-regret", regret_figure(bands), note)
 
 
-def _solved(competition: Competition) -> list[Block]:
+def _solved(competition: Competition) -> Block:
     curves = {name: solved_curve(trials, competition.budget) for name, trials in competition.trials().items()}
     note = (
         f"Share of {competition.blocks} within {competition.target:g} of the best known score "
         "(Kaplan-Meier; runs that never arrive are censored at the budget; 95 % bands)."
     )
-    return [_plot("solved", solved_figure(curves), note)]
+    return Plot("ssdtune-solved", solved_figure(curves), note)
 
 
 def _ranks(competition: Competition) -> list[Block]:
@@ -214,24 +196,13 @@ def _ranks(competition: Competition) -> list[Block]:
             "(Demsar, JMLR 2006)."
         )
         chart = critical_difference_figure(test, f"Ranks, first {area} trials", list(competition.regret))
-        blocks.append(_plot(f"ranks-{area}", chart, note))
+        blocks.append(Plot(f"ssdtune-ranks-{area}", chart, note))
     return blocks
-
-
-def _band_note(competition: Competition) -> str:
-    return (
-        f"Best known score minus the best feasible score so far, mean over {competition.blocks} with a 95 % bootstrap "
-        "band; the start is the untouched model."
-    )
 
 
 def _regret(values: np.ndarray) -> str:
     """Mean and median, where they can differ."""
     return f"{values.mean():.4f}" + (f" ({np.median(values):.4f})" if len(values) > 1 else "")
-
-
-def _plot(name: str, chart: go.Figure, caption: str) -> Plot:
-    return Plot(f"ssdtune-{name}", chart, caption)
 
 
 def _count(trials: float, budget: int) -> str:

@@ -104,16 +104,14 @@ def _save_picture(study: optuna.Study, path: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with storage_errors():
             known = [meta.artifact_id for meta in get_all_artifact_meta(study) if meta.filename == path.name]
-        if known:
-            with path.open("rb") as content:
-                store.write(known[0], content)
-        else:
+        if not known:
             upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)
+            return
+        with path.open("rb") as content:
+            store.write(known[0], content)
     except OSError as reason:
-        why = reason.strerror or str(reason)
-        raise StorageError(
-            f"cannot write an artifact ({why})", folder, "choose a folder that can be written"
-        ) from reason
+        what = f"cannot write an artifact ({reason.strerror or reason})"
+        raise StorageError(what, folder, "choose a folder that can be written") from reason
 
 
 def _markdown_table(table: Table) -> str:

@@ -14,8 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ssdtune.samplers.recorded import recorded
-from ssdtune.study.packed import is_piece
+from ssdtune.study.record import read_trial
 
 _OLD_KEY = "constraints"
 
@@ -33,9 +32,9 @@ class DashboardStorage(RDBStorage):
         return (max if rising else min)(feasible, key=lambda trial: trial.values[0])
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """All but the pieces of what is packed."""
+        """All but the pieces of large values (``prior:0``), which version 1 kept among them."""
         stored = super().get_study_user_attrs(study_id)
-        return {name: value for name, value in stored.items() if not is_piece(name)}
+        return {name: value for name, value in stored.items() if not name.rpartition(":")[2].isdigit()}
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -43,8 +42,7 @@ class DashboardStorage(RDBStorage):
         """All trials, with their measures one by one, and their constraints under the old key too."""
         trials = super().get_all_trials(study_id, deepcopy, states)
         for trial in trials:
-            trial.user_attrs = recorded(trial)
-            values = list(trial.constraints.values())
-            if values:
-                trial.system_attrs = {**trial.system_attrs, _OLD_KEY: values}
+            trial.user_attrs = read_trial(trial)
+            if trial.constraints:
+                trial.system_attrs = {**trial.system_attrs, _OLD_KEY: list(trial.constraints.values())}
         return trials

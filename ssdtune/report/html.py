@@ -10,16 +10,16 @@ import plotly.graph_objects as go
 
 from ssdtune.report.history import history_figures
 from ssdtune.report.page import Block, Command, Image, Page, Plot, Section, Table, Text, Tile
+from ssdtune.report.ssd_plane import ssd_captions, ssd_columns, ssd_tiles
 from ssdtune.report.statement import fact_rows, finding, next_commands
 from ssdtune.report.view import StudyView
-from ssdtune.samplers.recorded import recorded
+from ssdtune.report.volumes import volume_table, volumes_of
+from ssdtune.study.record import read_trial
 
 _CAPTIONS = {
-    "ssdtune-trajectory": "Each dot is one trial: dampen, reconstruct every scored slice, score.",
+    "ssdtune-trajectory": "Each dot is one trial: unlearn, reconstruct every scored slice, score.",
     "ssdtune-plane": "The goal is the upper left corner. The grey line joins trials that no other beats in both.",
-    "ssdtune-prior": "Left: what the prior expected before any trial; beyond the dotted line the constraint likely "
-    "fails. Right: what the trials measured.",
-    "ssdtune-settings": "Above the dotted line lambda exceeds alpha, where a smaller alpha changes nothing.",
+    "ssdtune-settings": "Every trial by what its knobs were set to, and how the search got to its best.",
 }
 _SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)"}
 
@@ -35,19 +35,18 @@ def study_page(
 
     spectrum : further figures by id. pictures : PNG of each set, embedded. missing : why one of them is not there.
     """
-    sections = [
-        Section("Before and after", [Text(_measures_note(view)), measures_table(view)]),
-        Section("The search", [Plot(name, chart, _CAPTIONS[name]) for name, chart in history_figures(view).items()]),
-    ]
+    sections = [Section("Before and after", [Text(_measures_note(view)), measures_table(view), *_by_volume(view)])]
     if pictures:
-        shown = [
-            Image(path, f"Slices of the {_SETS.get(name, name)} set, before and after.")
-            for name, path in pictures.items()
-        ]
-        sections.insert(1, Section("Reconstructions", shown))
+        label = "Slices of the {} set, before and after."
+        shown = [Image(path, label.format(_SETS.get(name, name))) for name, path in pictures.items()]
+        sections.append(Section("Reconstructions", shown))
+    more = ssd_captions(view)
+    plots = [
+        Plot(name, chart, _CAPTIONS.get(name, "") + more.get(name, "")) for name, chart in history_figures(view).items()
+    ]
+    sections.append(Section("The search", plots))
     if spectrum:
-        plots: list[Block] = [Plot(name, chart) for name, chart in spectrum.items()]
-        sections.append(Section("Fisher information", plots))
+        sections.append(Section("Fisher information", [Plot(name, chart) for name, chart in spectrum.items()]))
     sections.append(Section("All trials", [trials_table(view)]))
     sections.append(Section("Provenance", [*_provenance(view), *(Text(reason) for reason in missing)]))
     sections.append(Section("What to type next", [Command("\n".join(next_commands(view)))]))
@@ -59,50 +58,59 @@ def tiles(view: StudyView) -> list[Tile]:
     best = view.best
     if best is None:
         return []
-    score, measured = best.score, recorded(best.trial)
-    shown = [
+    score = best.score
+    return [
         Tile("score s", f"{score.value:.3f}", f"untouched {view.untouched.value:.3f}"),
-        Tile("retained", f"{score.retained:.1%}", f"at least {view.facts.rule.min_retained:.0%} asked"),
+        Tile("retained", f"{score.retained:.1%}", f"at least {view.record.rule.min_retained:.0%} asked"),
         Tile("remembered", f"{score.remembered:.1%}", "0 % is as if never seen"),
-        Tile("alpha", f"{best.setting.alpha:.4g}", "selection threshold"),
-        Tile("lambda", f"{best.setting.lam:.4g}", "dampening constant"),
+        *(Tile(knob.name, f"{best.setting[knob.name]:.4g}", knob.about) for knob in view.record.knobs),
+        *ssd_tiles(best),
     ]
-    if "rho" in measured:
-        shown.append(Tile("selected", f"{measured['rho']:.2%}", "of all parameters"))
-    return shown
 
 
 def measures_table(view: StudyView) -> Table:
-    """Every measure of every scored set: original, best, the change, and the oracle where there is one."""
+    """Every measure of every scored set: original, best, the change, and the oracle where there is one.
+
+    Below q stands its spread over volumes, where they are known.
+    """
     measured = view.measure_table()
     labels = list(next(iter(measured.values()), {}))
+    volumes = volumes_of(view)
     rows = []
     for name, values in measured.items():
         set_name, _, measure = name.partition("_")
         shown = [_measured(measure, value, "+" if label == "change" else "") for label, value in values.items()]
         rows.append([_SETS.get(set_name, set_name), measure.replace("_", " "), *shown])
+        if measure == view.record.quality and set_name in volumes:
+            spread = volumes[set_name].spread()
+            shown = [_measured("", spread[label]) if label in spread else "" for label in labels]
+            rows.append([_SETS.get(set_name, set_name), f"{measure}, sd over volumes", *shown])
     return Table(["set", "measure", *labels], rows, numeric=range(2, 2 + len(labels)))
 
 
 def trials_table(view: StudyView) -> Table:
     """Every finished trial."""
-    columns = ["trial", "alpha", "lambda", "s", "retained", "remembered", "feasible", "selected", "kappa", "remark"]
-    rows = [
-        [
-            item.number,
-            item.setting.alpha,
-            item.setting.lam,
-            item.score.value,
-            item.score.retained,
-            item.score.remembered,
-            item.score.feasible,
-            recorded(item.trial).get("rho"),
-            recorded(item.trial).get("kappa"),
-            _remark(recorded(item.trial)),
-        ]
-        for item in view.trials
-    ]
-    return Table(columns, rows, summary=f"{len(rows)} finished trials")
+    trials = view.trials
+    columns = {
+        "trial": [item.number for item in trials],
+        **{knob.name: [item.setting[knob.name] for item in trials] for knob in view.record.knobs},
+        "s": [item.score.value for item in trials],
+        "retained": [item.score.retained for item in trials],
+        "remembered": [item.score.remembered for item in trials],
+        "feasible": [item.score.feasible for item in trials],
+        **ssd_columns(trials),
+        "remark": [_remark(read_trial(item.trial)) for item in trials],
+    }
+    return Table(list(columns), list(zip(*columns.values(), strict=True)), summary=f"{len(trials)} finished trials")
+
+
+def _by_volume(view: StudyView) -> list[Block]:
+    volumes = volumes_of(view)
+    if not volumes:
+        return []
+    counts = ", ".join(f"{_SETS.get(name, name)} {len(found.names)}" for name, found in volumes.items())
+    note = f"By volume (q = {view.record.quality}; volumes: {counts}), those that changed the most first."
+    return [Text(note), volume_table(volumes, _SETS)]
 
 
 def _measured(measure: str, value: float, sign: str = "") -> str:
@@ -117,13 +125,13 @@ def _measures_note(view: StudyView) -> str:
 
 
 def _provenance(view: StudyView) -> list[Block]:
-    facts = view.facts
+    record = view.record
     blocks: list[Block] = [Table(["", "value"], fact_rows(view))]
-    blocks.append(Table(["input", "content hash"], list(facts.identity.items()), summary="Hashes of all inputs"))
-    if facts.study_file:
+    blocks.append(Table(["input", "content hash"], list(record.identity.items()), summary="Hashes of all inputs"))
+    if record.study_file:
         rows = [
             [f"{section}.{key}" if isinstance(values, Mapping) else section, str(value)]
-            for section, values in facts.study_file.items()
+            for section, values in record.study_file.items()
             for key, value in (values.items() if isinstance(values, Mapping) else [("", values)])
         ]
         blocks.append(Table(["key", "value"], rows, summary="The study file, resolved"))
@@ -136,6 +144,4 @@ def _remark(measured: Mapping[str, object]) -> str:
         return f"non-finite output on {', '.join(str(name) for name in names)}"
     if reason := measured.get("stopped"):
         return f"stopped early, {reason}: estimates from {measured.get('step')} slices"
-    if source := measured.get("reused_from"):
-        return f"as {source}"
-    return ""
+    return f"as {source}" if (source := measured.get("reused_from")) else ""

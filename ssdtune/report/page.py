@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -116,9 +116,8 @@ class Page:
 def render(page: Page) -> str:
     """The page as HTML; plotly.js is inlined once if there is a figure."""
     loader = PackageLoader("ssdtune.report")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    blank: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blank)
     has_plot = any(isinstance(block, Plot) for section in page.sections for block in section.blocks)
     css, _, _ = loader.get_source(environment, "page.css")
     return environment.get_template("page.html.jinja").render(

@@ -94,12 +94,10 @@ def write_pictures(
     ConfigError : the task's targets are not images.
     DataError : ``folder`` cannot be written.
     """
-    written = {}
-    for name in task.scored_sets:
-        path = Path(folder) / f"before_after_{name}.png"
+    paths = {name: Path(folder) / f"before_after_{name}.png" for name in task.scored_sets}
+    for name, path in paths.items():
         draw_pictures(slice_pictures(task, params, name, count), path, title or f"{task.name}: {name} set")
-        written[name] = path
-    return written
+    return paths
 
 
 def write_hero(task: Task, params: Mapping[str, Tensor], path: Path | str, title: str) -> Path:
@@ -123,21 +121,10 @@ def draw_pictures(pictures: Sequence[SlicePicture], path: Path | str, title: str
     size = (sum(widths) * panel + left + right, sum(heights) * panel + foot * len(pictures) + head)
     figure = Figure(figsize=size, dpi=130, facecolor=_BACKGROUND)
     FigureCanvasAgg(figure)
-    grid = figure.subplots(
-        len(pictures),
-        len(columns),
-        squeeze=False,
-        width_ratios=widths,
-        height_ratios=heights,
-        gridspec_kw={
-            "left": left / size[0],
-            "right": 1 - right / size[0],
-            "bottom": foot / size[1],
-            "top": 1 - head / size[1],
-            "wspace": 0.02,
-            "hspace": foot / (np.mean(heights) * panel),
-        },
-    )
+    sides = {"left": left / size[0], "right": 1 - right / size[0], "bottom": foot / size[1], "top": 1 - head / size[1]}
+    gaps = {"wspace": 0.02, "hspace": foot / (np.mean(heights) * panel)}
+    ratios: dict[str, Any] = {"width_ratios": widths, "height_ratios": heights}
+    grid = figure.subplots(len(pictures), len(columns), squeeze=False, **ratios, gridspec_kw=sides | gaps)
     for axes in grid.flat:
         axes.set_axis_off()
     for row, picture in zip(grid, pictures, strict=True):
@@ -155,7 +142,7 @@ def draw_pictures(pictures: Sequence[SlicePicture], path: Path | str, title: str
 def _picture(
     task: Task, params: Mapping[str, Tensor], set_name: str, samples: Samples, index: int, sample_id: str
 ) -> SlicePicture:
-    batch = next(iter(batches([samples[index]], 1, task.device)))
+    (batch,) = batches([samples[index]], 1, task.device)
     target = _array(batch.target["image"])
     images, measured = [], []
     for setting in (None, params):
@@ -188,17 +175,8 @@ def _draw_row(row: Sequence[Axes], picture: SlicePicture) -> None:
     references = [picture.target] if picture.clean is None else [picture.target, picture.clean]
     top = max(float(np.percentile(reference, 99.8)) for reference in references) or 1.0
     _draw(row[0], picture.target, top)
-    row[0].text(
-        -0.04,
-        0.5,
-        f"{picture.set_name}\n{picture.sample_id}",
-        transform=row[0].transAxes,
-        color=_QUIET,
-        fontsize=7,
-        rotation=90,
-        ha="right",
-        va="center",
-    )
+    look: dict[str, Any] = {"color": _QUIET, "fontsize": 7, "rotation": 90, "ha": "right", "va": "center"}
+    row[0].text(-0.04, 0.5, f"{picture.set_name}\n{picture.sample_id}", transform=row[0].transAxes, **look)
     _draw(row[1], picture.original, top, _caption(picture.before, "ssim", "psnr"))
     _draw(row[2], picture.unlearned, top, _caption(picture.after, "ssim", "psnr"))
     _draw(row[3], picture.error("original") * ERROR_GAIN, top, colours="inferno")

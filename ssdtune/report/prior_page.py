@@ -8,34 +8,26 @@ from ssdtune.prior.assess import COVERAGES, SETTINGS, Assessment
 from ssdtune.report.page import Page, Plot, Section, Table, Text, Tile
 from ssdtune.report.style import BLUE, MUTED, RED, SERIES, polish
 
+_CALIBRATION = "Share of settings whose measured value lies inside the predicted interval, by its level."
+_REGRET = (
+    "Regret of s after one trial: the best of the task's recorded settings less the one that the prior chooses, no "
+    "trial spent before it."
+)
+
 
 def prior_page(assessment: Assessment, title: str) -> Page:
     """Calibration, and the regret of the first trial by family."""
     numbers = assessment.summary()
+    columns = ["family", "tasks", *SETTINGS]
+    families = Table(columns, family_rows(assessment), numeric=range(1, len(columns)))
     return Page(
         kind="Learned prior",
         title=title,
         lead=f"{len(assessment.tasks)} tasks of {int(numbers['families'])} families, each predicted by networks that "
         "have not seen its family.",
         sections=[
-            Section(
-                "Calibration",
-                [
-                    Text("Share of settings whose measured value lies inside the predicted interval, by its level."),
-                    Plot("prior-calibration", calibration_figure(assessment)),
-                ],
-            ),
-            Section(
-                "First trial",
-                [
-                    Text(
-                        "Regret of s after one trial: the best of the task's recorded settings less the one that the "
-                        "prior chooses, no trial spent before it."
-                    ),
-                    Plot("prior-regret", regret_figure(assessment)),
-                    Table(["family", "tasks", *SETTINGS], family_rows(assessment), numeric=range(1, 2 + len(SETTINGS))),
-                ],
-            ),
+            Section("Calibration", [Text(_CALIBRATION), Plot("prior-calibration", calibration_figure(assessment))]),
+            Section("First trial", [Text(_REGRET), Plot("prior-regret", regret_figure(assessment)), families]),
         ],
         tiles=[
             Tile("held-out log-likelihood", f"{numbers['log_likelihood']:.2f}", "per setting, retained and remembered"),

@@ -52,9 +52,8 @@ def rank_test(losses: Mapping[str, np.ndarray], level: float = 0.05) -> RankTest
     names = list(losses)
     columns = [np.asarray(losses[name], float) for name in names]
     if len(names) < 2 or columns[0].ndim != 1 or len(columns[0]) < 2 or len({len(column) for column in columns}) > 1:
-        raise ConfigError(
-            "ranks need at least two samplers on the same two or more tasks", "competition", "add tasks or seeds"
-        )
+        what = "ranks need at least two samplers on the same two or more tasks"
+        raise ConfigError(what, "competition", "add tasks or seeds")
     table = np.stack(columns, axis=1)
     blocks, count = table.shape
     ranks = stats.rankdata(table, axis=1).mean(axis=0)
@@ -83,11 +82,8 @@ def _global_test(table: np.ndarray) -> tuple[str, float, float]:
     if room <= 1e-9:  # every block ranks the samplers alike: F_F is infinite
         return "Friedman (Iman-Davenport)", math.inf, 0.0
     statistic = (blocks - 1) * chi2 / room
-    return (
-        "Friedman (Iman-Davenport)",
-        statistic,
-        float(stats.f.sf(statistic, count - 1, (count - 1) * (blocks - 1))),
-    )
+    p_value = float(stats.f.sf(statistic, count - 1, (count - 1) * (blocks - 1)))
+    return "Friedman (Iman-Davenport)", statistic, p_value
 
 
 def _groups(ranks: Mapping[str, float], distance: float) -> tuple[tuple[str, ...], ...]:

@@ -75,16 +75,9 @@ def mean_band(curves: np.ndarray, level: float = 0.95, seed: int = 0) -> Band:
     with warnings.catch_warnings():
         # identical curves at a trial (all at 0 regret, say) are a band of no width, not a fault
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        interval = stats.bootstrap(
-            (curves,),
-            np.mean,
-            axis=0,
-            vectorized=True,
-            method="percentile",
-            confidence_level=level,
-            n_resamples=RESAMPLES,
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
+        how = {"method": "percentile", "n_resamples": RESAMPLES, "rng": np.random.default_rng(seed)}
+        found = stats.bootstrap((curves,), np.mean, axis=0, vectorized=True, confidence_level=level, **how)
+        interval = found.confidence_interval
     return Band(centre, np.asarray(interval.low), np.asarray(interval.high))
 
 

@@ -105,16 +105,10 @@ def ratio_figure(ratios: SortedRatios) -> go.Figure:
     figure = new_chart(title, axis, {"title": "parameters per bin, %", "rangemode": "tozero"})
     top = 1.08 * (percent.max(initial=0.0) or 1.0)
     low, high = (float(ratios.alpha_at(share)) for share in reversed(SELECTING))
-    figure.add_scatter(
-        x=[low, low, high, high],
-        y=[0, top, top, 0],
-        name=f"alpha in [{low:.3g}, {high:.3g}] selects {percent_range()}",
-        fill="toself",
-        mode="lines",
-        line=line(GREEN, 0),
-        fillcolor=translucent(GREEN, 0.16),
-        hoverinfo="skip",
-    )
+    shade = {"fill": "toself", "line": line(GREEN, 0), "fillcolor": translucent(GREEN, 0.16)}
+    drawn = {"mode": "lines", "hoverinfo": "skip"}
+    name = f"alpha in [{low:.3g}, {high:.3g}] selects {percent_range()}"
+    figure.add_scatter(x=[low, low, high, high], y=[0, top, top, 0], name=name, **shade, **drawn)
     figure.add_scatter(
         x=edges,
         y=np.append(percent, 0.0),
@@ -126,14 +120,8 @@ def ratio_figure(ratios: SortedRatios) -> go.Figure:
         customdata=100 * ratios.selected_fraction(edges),
         hovertemplate="alpha = %{x:.3g} selects %{customdata:.3g} %<extra></extra>",
     )
-    figure.add_scatter(
-        x=[PUBLISHED_ALPHA] * 2,
-        y=[0, top],
-        name=f"published default alpha = {PUBLISHED_ALPHA:g}",
-        mode="lines",
-        line=line(PURPLE, 2, "dash"),
-        hoverinfo="skip",
-    )
+    name = f"published default alpha = {PUBLISHED_ALPHA:g}"
+    figure.add_scatter(x=[PUBLISHED_ALPHA] * 2, y=[0, top], name=name, line=line(PURPLE, 2, "dash"), **drawn)
     return figure
 
 
@@ -182,16 +170,17 @@ def depth_figure(shares: Mapping[str, Mapping[str, float]]) -> go.Figure:
 
 def damage_figure(view: SpectrumView) -> go.Figure:
     """Predicted loss increase of both sets over (alpha, lambda), side by side on one colour scale."""
-    figure = make_subplots(
-        1, 2, subplot_titles=("retain set", "forget set"), horizontal_spacing=0.09, shared_yaxes=True
-    )
+    names = ("retain", "forget")
+    titles = [f"{name} set" for name in names]
+    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.09, shared_yaxes=True)
     title = "Predicted loss increase of a dampening, ½ δᵀF δ"
     note = "grey: lambda above alpha does what alpha = lambda does"
     polish(figure, f"{title}<br><span style='font-size:12px'>{note}</span>", 460)
-    retain, forget = (damage_map(view, name) for name in ("retain", "forget"))
-    low, high = colour_range(retain, forget)
+    maps = [damage_map(view, name) for name in names]
+    low, high = colour_range(*maps)
     details = np.stack([100 * view.damage.selected_fraction.T, 100 * view.damage.relative_change.T], axis=-1)
-    for column, values in enumerate((retain, forget), start=1):
+    top = view.lams[-1]
+    for column, values in enumerate(maps, start=1):
         figure.add_heatmap(
             x=view.alphas,
             y=view.lams,
@@ -205,42 +194,19 @@ def damage_figure(view: SpectrumView) -> go.Figure:
             row=1,
             col=column,
         )
-        _grey_above_diagonal(figure, view, column)
+        x, y = [view.alphas[0], view.alphas[0], view.alphas[-1]], [view.alphas[0], top, top]
+        grey = {"mode": "none", "fill": "toself", "fillcolor": MUTED, "showlegend": False, "hoverinfo": "skip"}
+        figure.add_scatter(x=x, y=y, row=1, col=column, **grey)
     ends = [np.log10([axis[0], axis[-1]]).tolist() for axis in (view.alphas, view.lams)]
     figure.update_xaxes(title="threshold alpha", range=ends[0], showgrid=False, **log_axis(view.alphas))
     figure.update_yaxes(range=ends[1], showgrid=False, **log_axis(view.lams))
     figure.update_yaxes(title="dampening lambda", row=1, col=1)
     ticks = np.arange(np.ceil(low), np.floor(high) + 1)
-    figure.update_layout(
-        margin={"t": 104, "b": 72},
-        coloraxis={
-            "colorscale": SEQUENTIAL,
-            "cmin": low,
-            "cmax": high,
-            "colorbar": {
-                "title": {"text": "loss +"},
-                "tickvals": ticks.tolist(),
-                "ticktext": [f"10<sup>{tick:.0f}</sup>" for tick in ticks],
-                "thickness": 14,
-            },
-        },
-    )
+    marks = {"tickvals": ticks.tolist(), "ticktext": [f"10<sup>{tick:.0f}</sup>" for tick in ticks]}
+    colours = {"colorscale": SEQUENTIAL, "cmin": low, "cmax": high}
+    bar = {"title": {"text": "loss +"}, "thickness": 14, **marks}
+    figure.update_layout(margin={"t": 104, "b": 72}, coloraxis={**colours, "colorbar": bar})
     return figure
-
-
-def _grey_above_diagonal(figure: go.Figure, view: SpectrumView, column: int) -> None:
-    low, high, top = view.alphas[0], view.alphas[-1], view.lams[-1]
-    figure.add_scatter(
-        x=[low, low, high],
-        y=[low, top, top],
-        mode="none",
-        fill="toself",
-        fillcolor=MUTED,
-        showlegend=False,
-        hoverinfo="skip",
-        row=1,
-        col=column,
-    )
 
 
 def damage_map(view: SpectrumView, name: str) -> Floats:

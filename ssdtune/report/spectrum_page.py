@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ssdtune.fisher.features import FEATURE_VERSION, FEATURES
+from ssdtune.fisher.response import SampleSpace
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.report.page import Block, Page, Plot, Section, Table, Text, Tile
+from ssdtune.report.spectral_plane import SPECTRAL_TEXT, spectral_figure
 from ssdtune.report.spectrum import SELECTING, SpectrumView, percent_range, spectrum_figures
 
 _SECTIONS = {
@@ -27,14 +29,17 @@ _SECTIONS = {
 }
 
 
-def spectrum_page(analysis: FisherAnalysis, view: SpectrumView, name: str) -> Page:
-    """The page of one analysis; ``name`` is the study's."""
+def spectrum_page(analysis: FisherAnalysis, view: SpectrumView, name: str, space: SampleSpace | None = None) -> Page:
+    """The page of one analysis; ``name`` is the study's. space : shows planes of the spectral update too."""
     figures = spectrum_figures(view)
     sections = []
     if analysis.warnings:
         sections.append(Section("Warnings", [Text(f"{complaint}.") for complaint in analysis.warnings]))
     for figure_id, (heading, text) in _SECTIONS.items():
         sections.append(Section(heading, [Text(text), Plot(figure_id, figures[figure_id])]))
+    if space is not None:
+        plot = Plot("spectrum-spectral", spectral_figure(space))
+        sections.append(Section("Damage of the spectral update", [Text(SPECTRAL_TEXT), plot]))
     sections.append(Section("Features", _features(analysis)))
     sections.append(Section("Made from", [Table(["", "value"], fact_rows(analysis))]))
     low, high = alpha_range(analysis)

@@ -21,6 +21,7 @@ from ssdtune.report.style import FORGET, GREEN, MUTED, PURPLE, QUIET, RETAIN, ma
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure, SubFigure
 
 
@@ -47,10 +48,8 @@ def _draw(view: SpectrumView, title: str) -> Figure:
     figure.suptitle(title, x=0.01, ha="left", fontsize=14, fontweight="bold")
     grid = figure.add_gridspec(2, 1, height_ratios=(1, 1.12))
     top, bottom = (figure.add_subfigure(grid[row]) for row in range(2))
-    axes = top.subplots(1, 3)
-    _eigenvalues(axes[0], view)
-    _ratios(axes[1], view)
-    _depth(axes[2], view)
+    for axes, draw in zip(top.subplots(1, 3), (_eigenvalues, _ratios, _depth), strict=True):
+        draw(axes, view)
     _damage(bottom, view)
     return figure
 
@@ -61,20 +60,19 @@ def _eigenvalues(axes: Axes, view: SpectrumView) -> None:
         label = f"{name} (effective rank {view.effective_rank[name]:.1f})"
         axes.plot(np.arange(1, len(values) + 1), values, marker=marker, ms=4, color=colour, label=label)
     axes.set(title="Fisher spectra", xlabel="rank i", ylabel="eigenvalue $\\lambda_i$", xscale="log")
-    most = max(map(len, view.eigenvalues.values()))
-    if most:
+    if any(map(len, view.eigenvalues.values())):
         axes.set_yscale("log")
-    _number_ranks(axes, most)
+    _number(axes.xaxis)
     axes.legend(loc="lower left")
 
 
-def _number_ranks(axes: Axes, most: int) -> None:
-    """Whole numbers in place of powers of ten, few enough to stand apart."""
-    steps = range(1, 10) if most < 10 else (1, 2, 5) if most <= 1000 else (1,)
-    ranks = [step * 10**decade for decade in range(len(str(most))) for step in steps]
-    axes.set_xticks([rank for rank in ranks if rank <= max(most, 1)])
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.set_minor_formatter("")
+def _number(axis: Axis) -> None:
+    """A few plain numbers on a log axis in place of powers of ten, however few decades there are."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _ratios(axes: Axes, view: SpectrumView) -> None:
@@ -105,8 +103,6 @@ def _depth(axes: Axes, view: SpectrumView) -> None:
 
 
 def _damage(figure: SubFigure, view: SpectrumView) -> None:
-    from matplotlib.ticker import LogLocator
-
     pair = figure.subplots(1, 2, sharex=True, sharey=True)
     maps = {name: damage_map(view, name) for name in ("retain", "forget")}
     low, high = colour_range(*maps.values())
@@ -117,9 +113,7 @@ def _damage(figure: SubFigure, view: SpectrumView) -> None:
         axes.set(xscale="log", yscale="log", xlabel="threshold alpha", title=f"Predicted loss increase, {name} set")
         axes.set(xlim=view.alphas[[0, -1]], ylim=view.lams[[0, -1]])
         axes.grid(visible=False)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a few numbers, however few decades there are
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
+        _number(axes.xaxis)
     pair[0].set_ylabel("dampening lambda")
     bar = figure.colorbar(mesh, ax=pair, pad=0.02, label="loss increase, $\\frac{1}{2}\\,\\delta^T F\\,\\delta$")
     ticks = [float(tick) for tick in np.arange(np.ceil(low), np.floor(high) + 1)]

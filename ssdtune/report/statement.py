@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ssdtune.report.view import StudyView
+from ssdtune.unlearning.method import Knob
 
 _FLOORS = {
     "oracle": "forget quality of the oracle",
@@ -21,18 +23,18 @@ def finding(view: StudyView) -> str:
     best = view.leading
     if best is None:
         return "No trial has finished yet."
-    score, where = best.score, f"alpha {best.setting.alpha:.4g}, lambda {best.setting.lam:.4g} (trial {best.number})"
+    score, where = best.score, f"{best.setting_in_words()} (trial {best.number})"
     if not score.feasible:
         about = "about " if best.estimated else ""
         return (
-            f"No trial yet keeps the {view.facts.rule.min_retained:.0%} of retain quality asked for; the nearest, "
+            f"No trial yet keeps the {view.record.rule.min_retained:.0%} of retain quality asked for; the nearest, "
             f"{where}, keeps {about}{score.retained:.1%}."
         )
     if best.estimated or score.value <= view.untouched.value:
         return f"No feasible trial beats the untouched model yet (score {view.untouched.value:.3f})."
     oracle = f", the oracle {view.oracle.value:.3f}" if view.oracle is not None else ""
     return (
-        f"{where[0].upper()}{where[1:]} keeps {score.retained:.1%} of the retain quality and leaves "
+        f"With {where} the model keeps {score.retained:.1%} of the retain quality and leaves "
         f"{score.remembered:.1%} of what was remembered: score {score.value:.3f}. The untouched model scores "
         f"{view.untouched.value:.3f}{oracle}."
     )
@@ -43,7 +45,7 @@ def next_commands(view: StudyView) -> list[str]:
     best = view.best
     if best is not None and best.score.feasible and best.score.value > view.untouched.value:
         return [f"ssdtune study apply {view.name} --out unlearned.pt"]
-    finished, asked = view.counts.finished, view.facts.search.trials
+    finished, asked = view.counts.finished, view.record.search.trials
     more = f" --trials {finished + asked}" if finished >= asked else ""
     return [f"ssdtune study run {view.name}{more}"]
 
@@ -55,34 +57,42 @@ def floor_in_words(source: str) -> str:
 
 def fact_rows(view: StudyView) -> list[tuple[str, str]]:
     """(what, value) of everything the study was made with; hashes shortened to 12 digits."""
-    facts, rule, counts = view.facts, view.facts.rule, view.counts
+    record, rule, counts = view.record, view.record.rule, view.counts
     weights = f"s = {rule.retain_weight:g} retained + {1 - rule.retain_weight:g} (1 - remembered)"
     if rule.kind == "raw":
         weights = f"raw s = {rule.retain_weight:g} q_retain + {1 - rule.retain_weight:g} (1 - q_forget)"
     return [
-        ("task", facts.task),
+        ("task", record.task),
         ("model", _model(view)),
-        ("samples given to SSD", _sets(facts.counts, facts.identity, "fisher.")),
-        ("samples scored", _sets(facts.counts, facts.identity, "")),
+        ("method", method_in_words(record.method, record.knobs)),
+        ("searched", ", ".join(map(_range, record.knobs))),
+        ("samples given to the method", _sets(record.counts, record.identity, "fisher.")),
+        ("samples scored", _sets(record.counts, record.identity, "")),
         ("score", weights),
         ("feasible", f"retained at least {rule.min_retained:g}" if rule.min_retained > 0 else "always"),
-        ("quality q", facts.quality),
+        ("quality q", record.quality),
         ("untouched model", f"q_retain {rule.q_retain:.4f}, q_forget {rule.q_forget:.4f}"),
-        ("floor of q_forget", f"{rule.floor:.4f} ({facts.floor_source}: {floor_in_words(facts.floor_source)})"),
-        ("Fisher information", f"{facts.fisher.definition}, over {facts.fisher.denominator}, phi {facts.phi:.3g}"),
-        ("sampler", f"{facts.search.sampler}, seed {facts.search.seed} ({facts.sampler})"),
+        ("floor of q_forget", f"{rule.floor:.4f} ({record.floor_source}: {floor_in_words(record.floor_source)})"),
+        ("Fisher information", f"{record.fisher.definition}, over {record.fisher.denominator}, phi {record.phi:.3g}"),
+        ("sampler", f"{record.search.sampler}, seed {record.search.seed} ({record.sampler})"),
         *([("prior", view.prior.in_words())] if view.prior else []),
-        ("box", f"alpha {_range(facts.search.alpha)}, lambda {_range(facts.search.lam)}, log scale"),
-        ("trials", f"{counts.finished} finished of {facts.search.trials}" + _faults(view)),
-        ("made", facts.created),
-        ("versions", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
+        ("trials", f"{counts.finished} finished of {record.search.trials}" + _faults(view)),
+        ("made", record.created),
+        ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
 
 
+def method_in_words(section: Mapping[str, Any], knobs: tuple[Knob, ...]) -> str:
+    """The method's name, and what it was given beside the ranges of its knobs."""
+    searched = {knob.name for knob in knobs}
+    given = [f"{key} {value}" for key, value in section.items() if key != "name" and key not in searched]
+    return str(section["name"]) + (f" ({', '.join(given)})" if given else "")
+
+
 def _model(view: StudyView) -> str:
-    study_file = view.facts.study_file
+    study_file = view.record.study_file
     path = str(study_file["model"]["checkpoint"]) if study_file else ""
-    return f"{path} ({_short(view.facts.identity, 'model')})".strip()
+    return f"{path} ({_short(view.record.identity, 'model')})".strip()
 
 
 def _sets(counts: Mapping[str, int], identity: Mapping[str, str], prefix: str) -> str:
@@ -96,8 +106,9 @@ def _short(identity: Mapping[str, str], key: str) -> str:
     return identity.get(key, "")[:_SHORT]
 
 
-def _range(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]:g} to {bounds[1]:g}"
+def _range(knob: Knob) -> str:
+    scale = "log scale" if knob.scale == "log" else "linear"
+    return f"{knob.name} {knob.low:g} to {knob.high:g} ({scale}{', whole numbers' if knob.integer else ''})"
 
 
 def _faults(view: StudyView) -> str:

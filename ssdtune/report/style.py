@@ -12,16 +12,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 INK, QUIET, MUTED, GRID, PAPER = "#1f2933", "#5f6c7b", "#cfd5dc", "#e4e7eb", "#ffffff"
-BLUE, RED, GREEN, PURPLE, ORANGE, CYAN, BROWN, GREY = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#8c6a4f",
-    "#8693a0",
-)
+BLUE, RED, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+ORANGE, CYAN, BROWN, GREY = "#e69f00", "#56b4e9", "#8c6a4f", "#8693a0"
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, CYAN, BROWN, GREY)
 FORGET, RETAIN = RED, BLUE
 SEQUENTIAL = "cividis"
@@ -31,14 +23,8 @@ TEXT_SIZE, TITLE_SIZE = 13, 16
 
 def polish(figure: go.Figure, title: str, height: int = 440) -> go.Figure:
     """Give a Plotly figure (with or without subplots) the house style, in place."""
-    axis = {
-        "gridcolor": GRID,
-        "zeroline": False,
-        "showline": True,
-        "linecolor": QUIET,
-        "ticks": "outside",
-        "tickcolor": QUIET,
-    }
+    drawn = {"zeroline": False, "showline": True, "ticks": "outside"}
+    axis = {**drawn, "gridcolor": GRID, "linecolor": QUIET, "tickcolor": QUIET}
     figure.update_layout(
         template="none",
         title={"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": TITLE_SIZE}},

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ssdtune.files import atomic_path
+from ssdtune.report.ssd_plane import ssd_notes
 from ssdtune.report.view import StudyView
-from ssdtune.samplers.recorded import recorded
-from ssdtune.study.records import ScoredTrial
+from ssdtune.study.record import read_trial
+from ssdtune.study.trials import ScoredTrial
 
-FORMAT = 1
+FORMAT = 2
 """Version of the summary's keys."""
 
 
@@ -21,34 +22,36 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
     """The summary of a study.
 
     files : what the run has written, by role (``"checkpoint"``, ``"storage"``, ...).
-    ``best`` is None where no trial evaluated in full is near; ``measures`` hold means by ``{set}_{measure}`` of the
-    original model, the best trial and the oracle (empty where there is none), None where a value is not finite.
+    ``best`` has its knobs by name, also together as ``setting``; it is None where no trial evaluated in full is
+    near. ``measures`` hold means by ``{set}_{measure}`` of the original model, the best trial and the oracle (empty
+    where there is none), None where a value is not finite.
     """
-    facts, rule = view.facts, view.facts.rule
+    record, rule = view.record, view.record.rule
     return {
         "format": FORMAT,
         "study": view.name,
-        "task": facts.task,
-        "trials": {"finished": view.counts.finished, "failed": view.counts.failed, "asked": facts.search.trials},
-        "sampler": {"name": facts.search.sampler, "seed": facts.search.seed, "settings": facts.sampler},
+        "task": record.task,
+        "trials": {"finished": view.counts.finished, "failed": view.counts.failed, "asked": record.search.trials},
+        "method": dict(record.method),
+        "sampler": {"name": record.search.sampler, "seed": record.search.seed, "settings": record.sampler},
         "score": {
             "kind": rule.kind,
-            "quality": facts.quality,
+            "quality": record.quality,
             "retain_weight": rule.retain_weight,
             "min_retained": rule.min_retained,
             "q_retain": rule.q_retain,
             "q_forget": rule.q_forget,
             "floor": rule.floor,
-            "floor_source": facts.floor_source,
+            "floor_source": record.floor_source,
             "untouched": view.untouched.value,
             "oracle": None if view.oracle is None else view.oracle.value,
         },
         "best": None if view.best is None else _trial(view.best),
         "measures": {label: _measures(view, label) for label in ("original", "best", "oracle")},
-        "samples": dict(facts.counts),
-        "inputs": dict(facts.identity),
-        "versions": dict(facts.versions),
-        "created": facts.created,
+        "samples": dict(record.counts),
+        "inputs": dict(record.identity),
+        "versions": dict(record.versions),
+        "created": record.created,
         "files": {role: str(path) for role, path in (files or {}).items()},
     }
 
@@ -70,16 +73,13 @@ def _measures(view: StudyView, label: str) -> dict[str, float | None]:
 
 
 def _trial(item: ScoredTrial) -> dict[str, Any]:
-    measured = recorded(item.trial)
     return {
+        **item.setting,
+        **ssd_notes(item),
         "trial": item.number,
-        "alpha": item.setting.alpha,
-        "lambda": item.setting.lam,
-        "exponent": item.setting.exponent,
-        "rho": measured.get("rho"),
-        "kappa": measured.get("kappa"),
+        "setting": dict(item.setting),
         "score": item.score.value,
-        "raw_score": _finite(measured.get("raw_score")),
+        "raw_score": _finite(read_trial(item.trial).get("raw_score")),
         "retained": item.score.retained,
         "remembered": item.score.remembered,
         "feasible": item.score.feasible,

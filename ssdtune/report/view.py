@@ -1,4 +1,4 @@
-"""A study as reports see it: its facts and its finished trials, read once."""
+"""A study as reports see it: its record and its finished trials, read once."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from functools import cached_property
 import optuna
 
 from ssdtune.objective.score import Score
-from ssdtune.study.facts import StudyFacts, as_number, read_facts
 from ssdtune.study.prior import StudyPrior, read_prior
-from ssdtune.study.records import Counts, ScoredTrial, best_of, count_trials, leading, measures_of, scored_trials
+from ssdtune.study.record import Baseline, StudyRecord, as_number, read_baseline, read_record
+from ssdtune.study.trials import Counts, ScoredTrial, best_of, count_trials, leading, measures_of, scored_trials
 
 
 @dataclass(frozen=True, eq=False)
 class StudyView:
-    """What a study holds. ``trials`` are the finished ones in order of their numbers; ``prior`` is the kept one."""
+    """What a study holds. ``trials`` are the finished ones in order of their numbers.
+
+    prior : the kept one. slices : the untouched model slice by slice; None in studies that did not keep it.
+    """
 
     name: str
-    facts: StudyFacts
+    record: StudyRecord
     trials: list[ScoredTrial]
     counts: Counts
     prior: StudyPrior | None = None
+    slices: Baseline | None = None
 
     @cached_property
     def best(self) -> ScoredTrial | None:
@@ -36,12 +40,12 @@ class StudyView:
     @cached_property
     def untouched(self) -> Score:
         """Score of the untouched model."""
-        return self.facts.rule(*self.facts.qualities(self.facts.baseline))
+        return self.record.rule(*self.record.qualities(self.record.baseline))
 
     @cached_property
     def oracle(self) -> Score | None:
         """Score of the oracle, where there is one."""
-        return None if self.facts.oracle is None else self.facts.rule(*self.facts.qualities(self.facts.oracle))
+        return None if self.record.oracle is None else self.record.rule(*self.record.qualities(self.record.oracle))
 
     def measure_table(self) -> dict[str, dict[str, float]]:
         """Every recorded measure as ``{"retain_ssim": {"original": ..., "best": ..., "change": ..., "oracle": ...}}``.
@@ -49,14 +53,14 @@ class StudyView:
         ``best``, ``change`` (best - original) and ``oracle`` are there only if the study has them; NaN where a value
         is not finite.
         """
-        best = measures_of(self.best, self.facts) if self.best is not None else None
+        best = measures_of(self.best, self.record) if self.best is not None else None
         table = {}
-        for name, recorded in self.facts.baseline.items():
+        for name, recorded in self.record.baseline.items():
             row = {"original": as_number(recorded)}
             if best is not None:
                 row |= {"best": best[name], "change": best[name] - row["original"]}
-            if self.facts.oracle is not None:
-                row["oracle"] = as_number(self.facts.oracle.get(name))
+            if self.record.oracle is not None:
+                row["oracle"] = as_number(self.record.oracle.get(name))
             table[name] = row
         return table
 
@@ -68,4 +72,6 @@ def read_view(study: optuna.Study) -> StudyView:
     ------
     StorageError : the study was not made by ssdtune.
     """
-    return StudyView(study.study_name, read_facts(study), scored_trials(study), count_trials(study), read_prior(study))
+    record = read_record(study)
+    trials = scored_trials(study, record=record)
+    return StudyView(study.study_name, record, trials, count_trials(study), read_prior(study), read_baseline(study))

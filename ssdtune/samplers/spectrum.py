@@ -6,13 +6,11 @@ import hashlib
 import math
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
@@ -21,18 +19,16 @@ from threadpoolctl import ThreadpoolController
 
 from ssdtune.plane.settings import Box, Settings
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.samplers.acquisition import ScoreSearch, Search, UnderWay, ValueSearch
-from ssdtune.samplers.recorded import flat
-from ssdtune.samplers.space import ALPHA, LAMBDA
+from ssdtune.samplers.acquisition import Acquisition, Pending
+from ssdtune.samplers.outputs import REMEMBERED, RETAINED, STANDARD_ERROR, UNCLIPPED, flat
 from ssdtune.surrogate.belief import Observations
 from ssdtune.surrogate.improvement import Goal
 
-RETAINED, REMEMBERED = "retained", "remembered"
-UNCLIPPED = "_unclipped"
-STANDARD_ERROR = "_se"
+ALPHA, LAMBDA = "alpha", "lambda"
+
+Trials = Sequence[FrozenTrial]
 
 _PAIR = (ALPHA, LAMBDA)
-_CHOOSING = timedelta(minutes=1)  # a trial without parameters for longer has lost its process
 _MOST_WAITING = 8
 _UNKNOWN = 10.0  # sd of an output that says nothing
 
@@ -47,8 +43,8 @@ class SpectrumSampler(BaseSampler):
 
     Trials are read through their user attributes ``retained`` and ``remembered``, which may also be items of one named
     ``measures``; ``*_unclipped`` replace them where present, ``*_se`` are standard errors of estimates (pruned trials
-    count with them). Where the trials' values are not this score, the sampler falls back to a Gaussian process on the
-    values. Parameters other than ``alpha`` and ``lambda`` go to ``independent_sampler``.
+    count with them). Where the trials' values are not this score, ``alpha`` and ``lambda`` go to
+    ``independent_sampler``, as other parameters always do.
 
     Parameters
     ----------
@@ -97,11 +93,16 @@ class SpectrumSampler(BaseSampler):
         _check_single(study)
         chosen: dict[str, Any] = {}
         if all(_ours(name, search_space.get(name)) for name in _PAIR):
-            box = Box(*(_range(search_space[name]) for name in _PAIR))
-            setting = self._propose(study, trial, box)
-            chosen = {name: _into(search_space[name], setting[name]) for name in _PAIR}
+            pair = {name: search_space[name] for name in _PAIR}
+            others = _others(study, trial)
+            acquisition = self._acquisition(study, others)
+            if acquisition is None:
+                chosen = self._fallback(study, others, trial, "setting").sample_relative(study, trial, pair)
+            else:
+                setting = self._propose(acquisition, study, others, trial, Box(*map(_range, pair.values())))
+                chosen = {name: _into(pair[name], setting[name]) for name in _PAIR}
         for name, distribution in search_space.items():
-            if name not in _PAIR or (name not in chosen and not _ours(name, distribution)):
+            if name not in chosen:
                 chosen[name] = self.sample_independent(study, trial, name, distribution)
         return chosen
 
@@ -110,19 +111,22 @@ class SpectrumSampler(BaseSampler):
     ) -> Any:
         """alpha or lambda given what the trial already has of the other; other parameters by the fallback."""
         _check_single(study)
-        if not _ours(param_name, param_distribution):
-            sampler = self._independent or TPESampler(seed=self._seed_of(study, trial, param_name))
+        ours = _ours(param_name, param_distribution)
+        others = _others(study, trial)
+        acquisition = self._acquisition(study, others) if ours else None
+        if acquisition is None:
+            sampler = self._fallback(study, others, trial, param_name)
             return sampler.sample_independent(study, trial, param_name, param_distribution)
         other = LAMBDA if param_name == ALPHA else ALPHA
         default = self._prior.bounds if self._prior is not None else Box()
         ranges = {ALPHA: default.alpha, LAMBDA: default.lam, param_name: _range(param_distribution)}
         if _ours(other, trial.distributions.get(other)):
             ranges[other] = _range(trial.distributions[other])
-        setting = self._propose(study, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
+        setting = self._propose(acquisition, study, others, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
         fixed = trial.params.get(other)
         if fixed is not None and fixed > 0 and not math.isclose(fixed, setting[other], rel_tol=1e-9):
             ranges[other] = (fixed, fixed)
-            setting = self._propose(study, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
+            setting = self._propose(acquisition, study, others, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
         return _into(param_distribution, setting[param_name])
 
     def after_trial(
@@ -131,42 +135,43 @@ class SpectrumSampler(BaseSampler):
         if self._independent is not None:
             self._independent.after_trial(study, trial, state, values)
 
-    def _propose(self, study: optuna.Study, trial: FrozenTrial, box: Box) -> dict[str, float]:
-        trials = _others(study, trial)
-        rng = np.random.default_rng(self._seed_of(study, trial, "setting"))
+    def _fallback(self, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> BaseSampler:
+        return self._independent or TPESampler(seed=self._seed_of(study, others, trial, what))
+
+    def _propose(
+        self, acquisition: Acquisition, study: optuna.Study, others: Trials, trial: FrozenTrial, box: Box
+    ) -> dict[str, float]:
+        rng = np.random.default_rng(self._seed_of(study, others, trial, "setting"))
         with _blas().limit(limits=1, user_api="blas"):  # to small matrices, threads that wait for one another cost most
-            found = self._search(study, trials).propose(_under_way(trials, trial), box, rng)
+            found = acquisition.propose(_pending(others, trial), box, rng)
         return {ALPHA: float(found.alpha[0]), LAMBDA: float(found.lam[0])}
 
-    def _search(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> Search:
+    def _acquisition(self, study: optuna.Study, trials: Trials) -> Acquisition | None:
+        """None where the trials' values are not this sampler's score."""
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and _placed(trial)]
         pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and _placed(trial)]
         maximise = study.direction == StudyDirection.MAXIMIZE
         scored = [trial for trial in complete if maximise and self._is_score(trial)]
-        judged = complete or [trial for trial in pruned if _value(trial) is not None]
+        judged = complete or [trial for trial in pruned if trial.value is not None]
         if judged and not (maximise and any(map(self._is_score, judged))):
-            sign = 1 if maximise else -1
-            valued = [trial for trial in [*complete, *pruned] if _value(trial) is not None]
-            values = _finite([sign * (_value(trial) or 0.0) for trial in valued])
-            blocked = np.array([any(bound > 0 for bound in trial.constraints.values()) for trial in valued])
-            return ValueSearch(_settings(valued), np.where(blocked, values.min(), values))
+            return None
         seen = [*scored, *(trial for trial in pruned if _outputs(trial) is not None)]
         outputs = np.array([_outputs(trial) for trial in seen]).reshape(-1, 2, 2)
         data = Observations(_settings(seen), outputs[:, 0].T, outputs[:, 1].T)
         y = data.y[:, : len(scored)]
         best = self._goal.score(y[0], y[1])[self._goal.feasible(y[0])]
-        return ScoreSearch(self._prior, self._goal, data, float(max([self._goal.untouched, *best])))
+        return Acquisition(self._prior, self._goal, data, float(max([self._goal.untouched, *best])))
 
     def _is_score(self, trial: FrozenTrial) -> bool:
         """Whether the trial's value is this sampler's score of its recorded outputs."""
-        outputs, value = _outputs(trial), _value(trial)
-        if outputs is None or value is None:
+        outputs = _outputs(trial)
+        if outputs is None or trial.value is None:
             return False
-        return abs(float(self._goal.score(*outputs[0])) - value) < 1e-6
+        return abs(float(self._goal.score(*outputs[0])) - trial.value) < 1e-6
 
-    def _seed_of(self, study: optuna.Study, trial: FrozenTrial, what: str) -> int:
+    def _seed_of(self, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> int:
         """A seed by identity. A failed trial gives its place back, and names that Optuna invents do not count."""
-        place = sum(t.number < trial.number and t.state != TrialState.FAIL for t in study.get_trials(deepcopy=False))
+        place = sum(t.number < trial.number and t.state != TrialState.FAIL for t in others)
         name = "" if study.study_name.startswith("no-name-") else study.study_name
         digest = hashlib.blake2b(f"{self._seed}\n{name}\n{place}\n{what}".encode(), digest_size=4).digest()
         return int.from_bytes(digest, "little")
@@ -182,19 +187,18 @@ def _others(study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
     return [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
 
 
-def _under_way(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> UnderWay:
+def _pending(trials: Trials, trial: FrozenTrial) -> Pending:
     running = [other for other in trials if other.state == TrialState.RUNNING]
     failed = _settings([other for other in trials if other.state == TrialState.FAIL and _placed(other)])
     repeated = [i for i in range(len(failed)) if (failed.distance_to(failed.take([i])) < 1e-6).sum() > 1]
-    limit = datetime.now() - _CHOOSING
+    # choosing takes no longer than a trial: one without parameters before a finished one has lost its process
+    latest = max((other.number for other in trials if other.state.is_finished()), default=-1)
     waiting = sum(
-        other.number < trial.number
-        and not all(name in other.params for name in _PAIR)
-        and (other.datetime_start or limit) > limit
+        other.number < trial.number and not all(name in other.params for name in _PAIR) and other.number > latest
         for other in running
     )
-    pending = _settings([other for other in running if _placed(other)])
-    return UnderWay(pending, failed.take(np.array(repeated, int)), min(waiting, _MOST_WAITING))
+    placed = _settings([other for other in running if _placed(other)])
+    return Pending(placed, failed.take(np.array(repeated, int)), min(waiting, _MOST_WAITING))
 
 
 def _placed(trial: FrozenTrial) -> bool:
@@ -202,7 +206,7 @@ def _placed(trial: FrozenTrial) -> bool:
     return all(isinstance(trial.params.get(name), float) and trial.params[name] > 0 for name in _PAIR)
 
 
-def _settings(trials: Sequence[FrozenTrial]) -> Settings:
+def _settings(trials: Trials) -> Settings:
     return Settings(*(np.array([trial.params[name] for trial in trials], float) for name in _PAIR))
 
 
@@ -241,20 +245,6 @@ def _into(distribution: BaseDistribution, value: float) -> float:
     if step is not None:
         value = low + round((value - low) / step) * step
     return float(min(max(value, low), high))
-
-
-def _value(trial: FrozenTrial) -> float | None:
-    """A trial's value; of a pruned one the last it has reported, if any."""
-    reported = trial.intermediate_values
-    return reported[max(reported)] if trial.state == TrialState.PRUNED and reported else trial.value
-
-
-def _finite(values: Sequence[float]) -> NDArray[np.float64]:
-    """Values with infinite ones, which Optuna admits, drawn in to the worst and the best of the others."""
-    raw = np.array(values)
-    finite = raw[np.isfinite(raw)]
-    low, high = (finite.min(), finite.max()) if finite.size else (-1.0, 1.0)
-    return np.clip(np.nan_to_num(raw, nan=low, posinf=high, neginf=low), low, high)
 
 
 def _check_single(study: optuna.Study) -> None:

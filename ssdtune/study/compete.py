@@ -15,17 +15,17 @@ import optuna
 from ssdtune.errors import ConfigError, StorageError
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import Track, silent
-from ssdtune.samplers.space import Analysis
 from ssdtune.samplers.table import choose_sampler
-from ssdtune.study.create import write_study
-from ssdtune.study.facts import StudyFacts, read_facts
-from ssdtune.study.objective import Memo, memo_of
+from ssdtune.study.create import check_suits, write_study
+from ssdtune.study.lost import release_lost_trials
 from ssdtune.study.prior import StudyPrior, fix_prior, keep_prior, read_prior
-from ssdtune.study.records import count_trials
-from ssdtune.study.run import release_lost_trials, run_study
+from ssdtune.study.record import StudyRecord, read_record
+from ssdtune.study.run import method_seed, run_study
 from ssdtune.study.storage import load_study, study_names
+from ssdtune.study.trials import Known, count_trials, known_outcomes
 from ssdtune.studyfile import StudyFile
 from ssdtune.task import Task
+from ssdtune.unlearning.method import Unlearner
 
 T = TypeVar("T")
 
@@ -65,12 +65,12 @@ def open_competition(
     name: str,
     entries: Sequence[Entry],
     storage: optuna.storages.BaseStorage,
-    measure: Callable[[], StudyFacts],
+    measure: Callable[[], StudyRecord],
     study_file: StudyFile | None = None,
 ) -> Studies:
     """The studies of a competition: those that are there, and new ones for the others.
 
-    measure : gives the facts of a new study, see ``measure_facts``; asked only if no study is there yet.
+    measure : gives the record of a new study, see ``measure_record``; asked only if no study is there yet.
     study_file : what the competition is of; studies that are there must be of the same.
 
     Raises
@@ -81,49 +81,43 @@ def open_competition(
     studies = {
         entry: load_study(entry.study_name(name), storage) for entry in entries if entry.study_name(name) in present
     }
-    facts = read_facts(next(iter(studies.values()))) if studies else measure()
+    record = read_record(next(iter(studies.values()))) if studies else measure()
     wanted = _shared(study_file.to_json()) if study_file is not None else None
+    for entry in entries:
+        check_suits(entry.sampler, record.chosen.method)
     for study in studies.values():
-        present_facts = read_facts(study)
-        other_file = wanted is not None and _shared(present_facts.study_file or {}) != wanted
-        if other_file or _common(present_facts) != _common(facts):
+        present_record = read_record(study)
+        other_file = wanted is not None and _shared(present_record.study_file or {}) != wanted
+        if other_file or _common(present_record) != _common(record):
             raise StorageError(
                 "the study is there already, made with other settings",
                 study.study_name,
                 "choose another --name, or delete it",
             )
-        release_lost_trials(study, storage)
+        release_lost_trials(study)
     for entry in entries:
         if entry not in studies:
             own = {"sampler": entry.sampler, "seed": entry.seed}
             settings = choose_sampler(entry.sampler).settings
-            section = facts.search.model_copy(update=own)
-            file = facts.study_file and {
-                **facts.study_file,
+            section = record.search.model_copy(update=own)
+            file = record.study_file and {
+                **record.study_file,
                 "name": entry.study_name(name),
-                "search": {**facts.study_file["search"], **own},
+                "search": {**record.study_file["search"], **own},
             }
-            made = replace(facts, search=section, sampler=settings, study_file=file)
+            made = replace(record, search=section, sampler=settings, study_file=file)
             studies[entry] = write_study(entry.study_name(name), made, storage)
     return {entry: studies[entry] for entry in entries}
 
 
-def share_prior(studies: Studies, analysis: Analysis) -> StudyPrior | None:
-    """Give all studies whose samplers use the prior the same one, kept or predicted now; None if none uses it.
-
-    Raises
-    ------
-    ConfigError : a sampler cannot do without a prior, and none can be had.
-    """
-    users = [(entry, study) for entry, study in studies.items() if choose_sampler(entry.sampler).uses_prior]
+def share_prior(studies: Studies, unlearner: Unlearner) -> StudyPrior | None:
+    """Give all studies whose samplers use the prior the same one, kept or made now; None if there is none."""
+    users = [study for entry, study in studies.items() if choose_sampler(entry.sampler).uses_prior]
     if not users:
         return None
-    holders = [study for _, study in users if read_prior(study) is not None]
-    first = (holders or [users[0][1]])[0]
-    shared = fix_prior(first, read_facts(first), analysis)
-    for entry, study in users:
-        if shared is None and entry.sampler != "spectrum":
-            raise ConfigError(f"sampler '{entry.sampler}' needs a prior", study.study_name, "leave it out")
+    first = ([study for study in users if read_prior(study) is not None] or users)[0]
+    shared = fix_prior(first, read_record(first), unlearner)
+    for study in users:
         if shared is not None and read_prior(study) is None:
             keep_prior(study, shared)
     return shared
@@ -132,7 +126,7 @@ def share_prior(studies: Studies, analysis: Analysis) -> StudyPrior | None:
 def run_competition(
     studies: Studies,
     task: Task,
-    analysis: Analysis,
+    unlearner: Unlearner,
     trials: int,
     *,
     batch_size: int | None = None,
@@ -147,11 +141,11 @@ def run_competition(
     ------
     As ``run_study``, and ``share_prior``.
     """
-    share_prior(studies, analysis)
-    memo: Memo = {}
+    share_prior(studies, unlearner)
+    known: Known = {}
     for study in studies.values():
-        for setting, measured in memo_of(study, read_facts(study)).items():
-            memo.setdefault(setting, measured)
+        record = read_record(study)
+        known = known_outcomes(study, record, unlearner, method_seed(record)) | known
     left = sum(max(trials - count_trials(study).finished, 0) for study in studies.values())
     ticks = iter(track(range(left), "trials", left))
     next(ticks, None)  # draws the bar
@@ -160,9 +154,9 @@ def run_competition(
         run_study(
             study,
             task,
-            analysis,
+            unlearner,
             trials=trials,
-            memo=memo,
+            known=known,
             batch_size=batch_size,
             stop_early=False,  # every sampler's trials are compared, and its measures serve the others
             evaluator=evaluator,
@@ -192,12 +186,13 @@ def _shared(study_file: Mapping[str, Any]) -> dict[str, Any]:
     return {**study_file, "name": "", "search": search}
 
 
-def _common(facts: StudyFacts) -> dict[str, object]:
+def _common(record: StudyRecord) -> dict[str, object]:
     """What all studies of a competition have in common."""
     own = {"sampler": "tpe", "seed": 0, "trials": 1}
     return {
-        "identity": dict(facts.identity),
-        "rule": facts.rule,
-        "fisher": facts.fisher,
-        "search": facts.search.model_copy(update=own),
+        "identity": dict(record.identity),
+        "rule": record.rule,
+        "fisher": record.fisher,
+        "method": dict(record.method),
+        "search": record.search.model_copy(update=own),
     }

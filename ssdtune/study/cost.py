@@ -10,26 +10,29 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from ssdtune.samplers.recorded import EXACT, REUSED, STOPPED, recorded
-from ssdtune.study.records import FINISHED
+from ssdtune.objective.outcome import EXACT, REUSED, STOPPED
+from ssdtune.study.record import read_trial
+from ssdtune.study.trials import FINISHED
 
-PHASES = ("dampen", "reconstruct", "score", "io", "search")
+PHASES = ("unlearn", "reconstruct", "score", "io", "search")
+_EARLIER = {"seconds_dampen": "seconds_unlearn", "plain_slice_seconds": "seconds_plain_slice"}  # names of version 1
 
 
 @dataclass(frozen=True)
 class Cost:
     """The account of a study.
 
-    slices, possible : evaluated (the untouched model's too, where measured anew), and slices times trials. seconds : by
-    phase; ``evaluate`` is what trials of ``--exact`` took altogether. stopped : trials stopped early, by reason.
-    reused : trials that dampen as an earlier one. plain_seconds : what the plain way would have taken, from a few
-    slices timed at the start; None if none were.
+    slices, possible : evaluated (the untouched model's too, where measured anew), and slices times trials. passes :
+    slice passes of unlearning and evaluation (a forward counts 1). seconds : by phase; ``evaluate`` is what trials of
+    ``--exact`` took altogether. stopped : trials stopped early, by reason. reused : trials that do what an earlier one
+    did. plain_seconds : what the plain way would have taken, from a few slices timed at the start; None if none were.
     """
 
     trials: int
     exact: int
     slices: int
     possible: int
+    passes: float
     seconds: dict[str, float]
     stopped: dict[str, int]
     reused: int
@@ -51,9 +54,10 @@ class Cost:
         seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in self.seconds.items() if value)
         rows = [
             ("slices evaluated", f"{self.slices} of {self.possible}{share}"),
+            ("slice passes", f"{self.passes:.0f}"),
             ("time", f"{self.total:.1f} s: {seconds}" if seconds else "none recorded"),
             ("stopped early", early),
-            ("not evaluated again", f"{self.reused} trials that dampen as an earlier one"),
+            ("not evaluated again", f"{self.reused} trials that do what an earlier one did"),
         ]
         if self.exact:
             rows.append(("exact", f"{self.exact} of {self.trials} trials, without shortcuts"))
@@ -70,18 +74,19 @@ def cost_of(study: optuna.Study) -> Cost:
 
 def cost_of_trials(trials: Sequence[FrozenTrial]) -> Cost:
     """The account of finished trials of one study."""
-    values = [recorded(trial) for trial in trials]
+    values = [{_EARLIER.get(name, name): value for name, value in read_trial(trial).items()} for trial in trials]
     sizes = [value["slices_possible"] for value in values if "slices_possible" in value]
     possible = max(sizes, default=0) * len(values)
-    plain = [value["plain_slice_seconds"] for value in values if "plain_slice_seconds" in value]
+    plain = [value["seconds_plain_slice"] for value in values if "seconds_plain_slice" in value]
     seconds = {phase: sum(value.get(f"seconds_{phase}", 0.0) for value in values) for phase in (*PHASES, "evaluate")}
     return Cost(
         trials=len(values),
         exact=sum(bool(value.get(EXACT)) for value in values),
         slices=sum(value.get("slices", 0) for value in values),
         possible=possible,
+        passes=sum(value.get("cost", value.get("slices", 0)) for value in values),
         seconds=seconds,
         stopped=dict(Counter(value[STOPPED] for value in values if STOPPED in value)),
         reused=sum(REUSED in value for value in values),
-        plain_seconds=min(plain) * possible if plain else None,
+        plain_seconds=min(plain) * possible + seconds["unlearn"] if plain else None,
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import optuna
 
-from ssdtune.errors import StorageError
+from ssdtune.errors import ConfigError, StorageError
 from ssdtune.objective.baseline import measure_baseline
 from ssdtune.objective.evaluation import DEFAULT_BATCH_SIZE
+from ssdtune.objective.order import stratified_order
+from ssdtune.objective.outcome import as_means
 from ssdtune.progress import Track, silent
 from ssdtune.samplers.table import choose_sampler
-from ssdtune.study.facts import StudyFacts, as_recorded, write_facts
+from ssdtune.study.record import StudyRecord, write_record
 from ssdtune.study.storage import duplicate, storage_errors, study_names
-from ssdtune.studyfile import FisherSection, ScoreSection, SearchSection, StudyFile
-from ssdtune.task import Task
+from ssdtune.studyfile import FisherSection, MethodSection, ScoreSection, SearchSection, StudyFile
+from ssdtune.task import Task, sample_ids
+from ssdtune.unlearning.method import Method
+from ssdtune.unlearning.methods import choose_method
 
 
 def create_study(
@@ -20,6 +27,7 @@ def create_study(
     storage: optuna.storages.BaseStorage | None = None,
     *,
     name: str | None = None,
+    method: Mapping[str, Any] | None = None,
     search: SearchSection | None = None,
     score: ScoreSection | None = None,
     fisher: FisherSection | None = None,
@@ -35,60 +43,89 @@ def create_study(
     Raises
     ------
     StorageError : the name is taken, or the storage cannot be written.
-    ConfigError, DataError : no such sampler or floor, nothing to forget, or the untouched model is not finite.
+    ConfigError, DataError : no such method, sampler or floor, nothing to forget, or the untouched model is not finite.
     """
     name = name or (study_file.name if study_file else task.name)
     if storage is not None and name in study_names(storage):
         raise duplicate(name)
-    facts = measure_facts(
-        task, search=search, score=score, fisher=fisher, study_file=study_file, batch_size=batch_size, track=track
+    record = measure_record(
+        task,
+        method=method,
+        search=search,
+        score=score,
+        fisher=fisher,
+        study_file=study_file,
+        batch_size=batch_size,
+        track=track,
     )
-    return write_study(name, facts, storage)
+    return write_study(name, record, storage)
 
 
-def measure_facts(
+def measure_record(
     task: Task,
     *,
+    method: Mapping[str, Any] | None = None,
     search: SearchSection | None = None,
     score: ScoreSection | None = None,
     fisher: FisherSection | None = None,
     study_file: StudyFile | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     track: Track = silent,
-) -> StudyFacts:
+) -> StudyRecord:
     """Everything that a new study of the task records, measured; nothing is written.
 
     Raises
     ------
     ConfigError, DataError : as ``create_study``.
     """
-    search = search or (study_file.search if study_file else SearchSection.model_validate({}))
+    if method is None:
+        method = (study_file.method if study_file else MethodSection()).model_dump(mode="json")
+    chosen = choose_method(method)
+    lacking = chosen.method.needs(task, chosen.options)
+    if lacking is not None:
+        raise ConfigError(f"method '{chosen.method.name}' lacks {lacking}", task.name, "choose another")
+    search = search or (study_file.search if study_file else SearchSection())
+    if search.sampler == "auto":
+        search = search.model_copy(update={"sampler": chosen.method.sampler})
     score = score or (study_file.score if study_file else ScoreSection())
     fisher = fisher or (study_file.fisher if study_file else FisherSection())
+    check_suits(search.sampler, chosen.method)
     choice = choose_sampler(search.sampler)
     baseline = measure_baseline(task, score, batch_size=batch_size, track=track)
     scored = {name: len(samples) for name, samples in task.scored_sets.items()}
-    sections = {"search": search, "score": score, "fisher": fisher}
-    return StudyFacts(
+    section = MethodSection.model_validate(chosen.section())
+    sections = {"method": section, "search": search, "score": score, "fisher": fisher}
+    return StudyRecord(
         task=task.name,
         quality=baseline.quality,
+        method=chosen.section(),
+        knobs=chosen.method.knobs(chosen.options),
         search=search,
         fisher=fisher,
         rule=baseline.rule,
         floor_source=baseline.floor_source,
-        baseline=as_recorded(baseline.untouched.summary()),
-        oracle=as_recorded(baseline.oracle.summary()) if baseline.oracle else None,
+        baseline=as_means(baseline.untouched.summary()),
+        oracle=as_means(baseline.oracle.summary()) if baseline.oracle else None,
         identity=task.identity,
         counts={"fisher.retain": len(task.retain), "fisher.forget": len(task.forget), **scored},
         sampler=choice.settings,
         phi=task.phi,
         known_share=task.known_share,
         study_file=study_file.model_copy(update=sections).to_json() if study_file else None,
+        ids={name: sample_ids(samples) for name, samples in task.scored_sets.items()},
+        order={name: stratified_order(samples, name).tolist() for name, samples in task.scored_sets.items()},
         untouched=baseline.untouched.values,
     )
 
 
-def write_study(name: str, facts: StudyFacts, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
+def check_suits(sampler: str, method: Method) -> None:
+    """Refuse a sampler made for other knobs than the method's; raises ConfigError."""
+    if choose_sampler(sampler).uses_prior and method.sampler != sampler:
+        what = f"sampler '{sampler}' is made for the knobs of ssd, not for those of '{method.name}'"
+        raise ConfigError(what, "search.sampler", "choose auto or tpe")
+
+
+def write_study(name: str, record: StudyRecord, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
     """Write a study whole or not at all.
 
     Raises
@@ -101,7 +138,7 @@ def write_study(name: str, facts: StudyFacts, storage: optuna.storages.BaseStora
         except optuna.exceptions.DuplicatedStudyError as reason:
             raise duplicate(name) from reason
         try:
-            write_facts(study, facts)
+            write_record(study, record)
         except BaseException:
             if storage is not None:
                 optuna.delete_study(study_name=name, storage=storage)

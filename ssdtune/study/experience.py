@@ -1,4 +1,4 @@
-"""What studies teach the mapper: every finished study keeps its task view, so that a refit needs the storage alone."""
+"""What studies of SSD teach the mapper: each keeps its task view, so that a refit needs the storage alone."""
 
 from __future__ import annotations
 
@@ -13,32 +13,28 @@ from scipy.interpolate import RegularGridInterpolator
 
 from ssdtune.errors import ConfigError
 from ssdtune.files import content_hash
-from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO
 from ssdtune.prior.experience import Experience
-from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
-from ssdtune.samplers.recorded import recorded
-from ssdtune.samplers.space import Analysis
-from ssdtune.study.facts import StudyFacts, as_number, is_ours, read_facts
-from ssdtune.study.packed import read_packed, write_packed
+from ssdtune.prior.view import TaskView
+from ssdtune.study.large import read_large, write_large
+from ssdtune.study.record import VIEW, StudyRecord, as_number, is_ours, read_record, read_trial
+from ssdtune.unlearning.method import Unlearner
 
 Array = NDArray[np.float64]
-
-VIEW = "spectrum"
 
 _FEWEST = 5
 _WIDEST = 0.03  # standard error of an estimate that is learned from
 _LEAST = 1e-30
 
 
-def keep_view(study: optuna.Study, facts: StudyFacts, analysis: Analysis) -> None:
+def keep_view(study: optuna.Study, record: StudyRecord, unlearner: Unlearner) -> None:
     """Keep in the study what the mapper sees of its task, once, where it can be learned from later."""
-    if VIEW in study.user_attrs or facts.search.exponent != 1 or not isinstance(analysis, FisherAnalysis):
-        return
-    view = TaskView.on_grid(analysis)
-    write_packed(study, VIEW, view.to_json(), {"forget": facts.counts.get("fisher.forget")})
+    view = None if VIEW in study.user_attrs else unlearner.view()
+    if view is not None:
+        write_large(study, VIEW, view, {"forget": record.counts.get("fisher.forget")})
 
 
-def lessons(storage: optuna.storages.BaseStorage) -> list[Experience]:
+def study_experiences(storage: optuna.storages.BaseStorage) -> list[Experience]:
     """What every finished study of a storage taught, in order of their names.
 
     Studies with too few settings that are known well enough, with an exponent other than 1, or made when views were
@@ -46,9 +42,9 @@ def lessons(storage: optuna.storages.BaseStorage) -> list[Experience]:
     """
     found = []
     for name in sorted(optuna.get_all_study_names(storage)):
-        lesson = lesson_of(optuna.load_study(study_name=name, storage=storage))
-        if lesson is not None:
-            found.append(lesson)
+        found_here = experience_of(optuna.load_study(study_name=name, storage=storage))
+        if found_here is not None:
+            found.append(found_here)
     return found
 
 
@@ -58,38 +54,38 @@ def _teaches(values: Mapping[str, Any]) -> bool:
     return bool(values.get("rho", 0) > 0 and max(errors) <= _WIDEST)
 
 
-def lesson_of(study: optuna.Study) -> Experience | None:
+def experience_of(study: optuna.Study) -> Experience | None:
     """One study as experience; None if it is not finished or cannot be learned from.
 
     Studies on the same model and data are one family, however many there are.
     """
-    raw = read_packed(study.user_attrs, VIEW) if is_ours(study.user_attrs) else None
-    if raw is None:
+    kept = read_large(study, VIEW) if is_ours(study.user_attrs) else None
+    if kept is None:
         return None
     try:
-        view = TaskView.from_json(raw)
+        view = TaskView.from_json(kept[1])
     except ConfigError:  # of another version's grid
         return None
-    facts = read_facts(study)
+    record = read_record(study)
     trials = study.get_trials(deepcopy=False)
     finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    full = [trial for trial in finished if _teaches(recorded(trial))]
-    if len(finished) < facts.search.trials or len(full) < _FEWEST or not facts.rule.q_forget > facts.rule.floor:
+    full = [trial for trial in finished if _teaches(read_trial(trial))]
+    if len(finished) < record.search.trials or len(full) < _FEWEST or not record.rule.q_forget > record.rule.floor:
         return None
-    rho, kappa = (np.array([float(recorded(trial)[name]) for trial in full]) for name in ("rho", "kappa"))
-    alpha = np.array([float(recorded(trial)["effective_alpha"]) for trial in full])
-    retain, forget = (f"{name}_{facts.quality}" for name in ("retain", "forget"))
+    rho, kappa = (np.array([float(read_trial(trial)[name]) for trial in full]) for name in ("rho", "kappa"))
+    alpha = np.array([float(read_trial(trial)["effective_alpha"]) for trial in full])
+    retain, forget = (f"{name}_{record.quality}" for name in ("retain", "forget"))
     return Experience(
         key=study.study_name,
-        family=f"study/{content_hash([f'{name}={value}' for name, value in sorted(facts.identity.items())])[:12]}",
-        recipe={"kind": "study", "name": study.study_name, "created": facts.created},
+        family=f"study/{content_hash([f'{name}={value}' for name, value in sorted(record.identity.items())])[:12]}",
+        recipe={"kind": "study", "name": study.study_name, "created": record.created},
         q_retain=retain,
         q_forget=forget,
-        baseline={retain: facts.rule.q_retain, forget: facts.rule.q_forget},
-        oracle={forget: facts.rule.floor},
+        baseline={retain: record.rule.q_retain, forget: record.rule.q_forget},
+        oracle={forget: record.rule.floor},
         alpha=alpha,
         lam=alpha * kappa,
-        measures={retain: _column(full, facts, 0), forget: _column(full, facts, 1)},
+        measures={retain: _column(full, record, 0), forget: _column(full, record, 1)},
         features=view.features,
         tables={
             "grid_alpha": view.alpha,
@@ -115,5 +111,5 @@ def terms_at(view: TaskView, rho: Array, kappa: Array) -> dict[str, Array]:
     return found
 
 
-def _column(trials: list[FrozenTrial], facts: StudyFacts, which: int) -> Array:
-    return np.array([as_number(facts.qualities(recorded(trial))[which]) for trial in trials])
+def _column(trials: list[FrozenTrial], record: StudyRecord, which: int) -> Array:
+    return np.array([as_number(record.qualities(read_trial(trial))[which]) for trial in trials])

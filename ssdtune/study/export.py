@@ -12,9 +12,8 @@ from optuna.trial import FrozenTrial
 
 from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
-from ssdtune.samplers.recorded import recorded
-from ssdtune.study.facts import read_facts
 from ssdtune.study.prior import read_prior
+from ssdtune.study.record import read_record, read_trial
 
 _FIRST = ("retained", "remembered", "feasible", "raw_score", "rho", "kappa")
 
@@ -36,18 +35,18 @@ def export_study(study: optuna.Study, path: Path | str) -> Path:
 
 
 def study_document(study: optuna.Study) -> dict[str, Any]:
-    """A study as plain JSON values: ``name``, the facts it was made with, its ``prior``, and ``trials``."""
-    facts = read_facts(study).to_attributes()
+    """A study as plain JSON values: ``name``, the record it was made with, its ``prior``, and ``trials``."""
+    record = read_record(study).to_attributes()
     kept = read_prior(study)
     prior = {"prior": {**kept.summary(), **kept.prior.to_json()}} if kept is not None else {}
     trials = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
-    return {"name": study.study_name, **facts, **prior, "trials": trials}
+    return {"name": study.study_name, **record, **prior, "trials": trials}
 
 
 def trial_row(trial: FrozenTrial) -> dict[str, Any]:
     """One trial, finished or not, flat: number, state, times, parameters, score, constraint, everything recorded."""
     times = {"started": trial.datetime_start, "finished": trial.datetime_complete}
-    values = recorded(trial)
+    values = read_trial(trial)
     first = {name: values[name] for name in _FIRST if name in values}
     return {
         "number": trial.number,

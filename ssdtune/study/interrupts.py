@@ -1,8 +1,7 @@
 """Ctrl-C at the right moment: within an evaluation at once, within the bookkeeping around it only when that is done.
 
-The storage runs transactions, and on a plain RDBStorage Optuna runs a heartbeat thread for every trial. A
-KeyboardInterrupt in the middle of either may leave a thread that never ends, so outside an evaluation the signal is
-kept until the trial is written.
+The storage runs transactions, and a KeyboardInterrupt in the middle of one may leave a trial half written, so outside
+an evaluation the signal is kept until the trial is written.
 """
 
 from __future__ import annotations

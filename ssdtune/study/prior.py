@@ -1,41 +1,24 @@
-"""The prior of a study: predicted once, when the study first needs it, and kept in the study.
+"""The prior of a study: offered by its method when the study first needs it, and kept in the study.
 
-A resumed study and every other process go on with the kept one, whatever mapper is installed by then. The attribute
-``prior`` says in plain values what it is; the surfaces lie beside it, packed, in pieces that any database takes.
+A resumed study and every other process go on with the kept one, whatever mapper is installed by then: also where two
+machines make one at the same moment, the one that the study ends up with is followed by both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 
-from ssdtune.fisher.result import FisherAnalysis
-from ssdtune.plane.settings import Box
+from ssdtune.errors import ConfigError
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.samplers.space import Analysis
-from ssdtune.study.facts import StudyFacts
-from ssdtune.study.packed import read_packed, write_packed
-
-PRIOR = "prior"
-
-
-class Mapper(Protocol):
-    """What a study needs of a ``SpectrumMapper``."""
-
-    @property
-    def version(self) -> str: ...
-
-    def predict(
-        self,
-        fisher: FisherAnalysis,
-        *,
-        retain_weight: float,
-        min_retained: float,
-        floor_ratio: float | None,
-        bounds: Box,
-    ) -> HyperparameterPrior: ...
+from ssdtune.samplers.table import SAMPLERS, SamplerChoice, SamplerFactory
+from ssdtune.study.large import read_large, same_content, write_large
+from ssdtune.study.record import PRIOR, StudyRecord
+from ssdtune.surrogate.improvement import Goal
+from ssdtune.unlearning.method import PriorRequest, Unlearner
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,49 +51,43 @@ class StudyPrior:
 
     def in_words(self) -> str:
         """One line."""
-        mode = self.prior.mode
-        words = f"mode alpha {mode['alpha']:.4g}, lambda {mode['lambda']:.4g}; trust {self.trust:.2f}"
+        mode = ", ".join(f"{name} {value:.4g}" for name, value in self.prior.mode.items())
         unlike = "; unlike the mapper's experience, so the search leans on the data" if self.leans_on_data else ""
-        return f"{words} (mapper {self.mapper}){unlike}"
+        return f"mode {mode}; trust {self.trust:.2f} (mapper {self.mapper}){unlike}"
 
 
-def fix_prior(
-    study: optuna.Study, facts: StudyFacts, analysis: Analysis, mapper: Mapper | None = None
-) -> StudyPrior | None:
-    """The study's prior: the kept one, else one predicted now and kept; None where no prior can be had.
+def fix_prior(study: optuna.Study, record: StudyRecord, unlearner: Unlearner, mapper: Any = None) -> StudyPrior | None:
+    """The study's prior: the kept one, else the method's, which is then kept; None where none can be had.
 
-    There is none for the raw score, whose maximum no mapper is about, for an exponent other than 1, and for an analysis
-    that is no ``FisherAnalysis``. ``mapper`` : default the one the study names, or the bundled one.
+    There is none for the raw score, whose maximum no mapper is about. ``mapper`` : default the one the study names, or
+    the bundled one.
 
     Raises
     ------
     ConfigError, DataError : the mapper or the kept prior cannot be read.
     """
     kept = read_prior(study)
-    if kept is not None:
+    if kept is not None or record.rule.kind == "raw":
         return kept
-    if facts.rule.kind == "raw" or facts.search.exponent != 1 or not isinstance(analysis, FisherAnalysis):
-        return None
-    if mapper is None:
+    asked: list[Any] = []
+
+    def load() -> Any:
         from ssdtune.prior.mapper import SpectrumMapper
 
-        mapper = SpectrumMapper.load(facts.search.mapper)
-    rule = facts.rule
-    prior = mapper.predict(
-        analysis,
-        retain_weight=rule.retain_weight,
-        min_retained=rule.min_retained,
-        floor_ratio=rule.floor / rule.q_forget,
-        bounds=Box(facts.search.alpha, facts.search.lam),
-    )
-    fixed = StudyPrior(prior, mapper.version)
-    keep_prior(study, fixed)
-    return fixed
+        asked.append(mapper or SpectrumMapper.load(record.search.mapper))
+        return asked[-1]
+
+    rule = record.rule
+    prior = unlearner.prior(PriorRequest(rule.retain_weight, rule.min_retained, rule.floor / rule.q_forget, load))
+    if prior is None:
+        return None
+    keep_prior(study, StudyPrior(prior, asked[-1].version if asked else ""))
+    return read_prior(study)
 
 
 def keep_prior(study: optuna.Study, fixed: StudyPrior) -> None:
     """Write the prior into the study."""
-    write_packed(study, PRIOR, fixed.prior.to_json(), fixed.summary())
+    write_large(study, PRIOR, fixed.prior.to_json(), fixed.summary())
 
 
 def read_prior(study: optuna.Study) -> StudyPrior | None:
@@ -120,6 +97,41 @@ def read_prior(study: optuna.Study) -> StudyPrior | None:
     ------
     ConfigError : it was written in another format.
     """
-    stored = study.user_attrs
-    raw = read_packed(stored, PRIOR)
-    return None if raw is None else StudyPrior(HyperparameterPrior.from_json(raw), str(stored[PRIOR]["mapper"]))
+    kept = read_large(study, PRIOR)
+    return None if kept is None else StudyPrior(HyperparameterPrior.from_json(kept[1]), str(kept[0]["mapper"]))
+
+
+class _Followed:
+    """The study's prior as it is now: read anew where another machine has replaced it."""
+
+    def __init__(self, study: optuna.Study, fixed: StudyPrior | None) -> None:
+        self._study, self._fixed = study, fixed
+        self._header: Mapping[str, Any] | None = study.user_attrs.get(PRIOR)
+
+    def __call__(self) -> HyperparameterPrior | None:
+        header = self._study.user_attrs.get(PRIOR)
+        if not same_content(header, self._header):
+            self._fixed, self._header = read_prior(self._study), header
+        return self._fixed.prior if self._fixed is not None else None
+
+
+def check_sampler(study: optuna.Study, record: StudyRecord) -> SamplerChoice:
+    """The sampler that the study names; raises ConfigError where only an earlier version had it."""
+    if record.search.sampler not in SAMPLERS:
+        what = f"its sampler '{record.search.sampler}' is no longer there"
+        todo = "its trials can be read still; to search on, create a study with another sampler"
+        raise ConfigError(what, f"study '{study.study_name}'", todo)
+    return SAMPLERS[record.search.sampler]
+
+
+def study_sampler(study: optuna.Study, record: StudyRecord, unlearner: Unlearner) -> SamplerFactory:
+    """What makes the study's samplers; the prior, where they use one, is fixed in the study.
+
+    Raises
+    ------
+    ConfigError, DataError : no such sampler, or the mapper or the kept prior cannot be read.
+    """
+    choice, rule = check_sampler(study, record), record.rule
+    fixed = fix_prior(study, record, unlearner) if choice.uses_prior else None
+    goal = Goal(rule.retain_weight, rule.min_retained)
+    return SamplerFactory(choice, record.search.seed, study.study_name, goal, _Followed(study, fixed))

@@ -1,54 +1,50 @@
-"""Running a study: what is left of its budget, one trial at a time, stopped and resumed without loss."""
+"""Running a study: ask, measure, record, tell, until its budget is used up; stopped and resumed without loss."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ssdtune.errors import DataError
+from ssdtune.errors import DataError, TrialError
 from ssdtune.objective.evaluator import Evaluator, Say
+from ssdtune.objective.measure import Objective, measure_exactly
+from ssdtune.objective.outcome import EXACT, PRECISION, Outcome
 from ssdtune.objective.precision import Precision
+from ssdtune.objective.stopping import Incumbent
 from ssdtune.progress import Track, silent
-from ssdtune.samplers.recorded import EXACT, WORKER, origin
-from ssdtune.samplers.space import Analysis
-from ssdtune.samplers.table import ReproducibleSampler, build_sampler, choose_sampler, interrupted
+from ssdtune.samplers.table import SamplerFactory, seed_of
+from ssdtune.study.ask import Asked, ask
 from ssdtune.study.experience import keep_view
-from ssdtune.study.facts import StudyFacts, read_facts, read_untouched
 from ssdtune.study.interrupts import Interrupts
-from ssdtune.study.measuring import Fast
-from ssdtune.study.objective import Memo, Objective, OverBudget, memo_of
-from ssdtune.study.prior import fix_prior
-from ssdtune.study.records import counts_of
-from ssdtune.study.storage import GRACE, storage_errors
-from ssdtune.study.trial_storage import TrialStorage
-from ssdtune.surrogate.improvement import Goal
+from ssdtune.study.lost import release_lost_trials, signs_of_life
+from ssdtune.study.prior import study_sampler
+from ssdtune.study.record import ERROR, EVALUATION, StudyRecord, read_baseline, read_record, write_outcome
+from ssdtune.study.storage import storage_errors
+from ssdtune.study.trials import Known, count_trials, in_words, incumbent_of, known_outcomes
 from ssdtune.task import Task
-
-EVALUATION = "evaluation"
-"""The study's user attribute that says how its last run evaluated."""
+from ssdtune.unlearning.method import UNTOUCHED, Setting, Unlearner
 
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
+Measure = Callable[[Setting, Incumbent, int], Outcome]
 
 
 def run_study(
     study: optuna.Study,
     task: Task,
-    analysis: Analysis,
+    unlearner: Unlearner,
     *,
     trials: int | None = None,
-    memo: Memo | None = None,
+    known: Known | None = None,
     batch_size: int | None = None,
     exact: bool = False,
     stop_early: bool = True,
-    precision: Precision = "auto",
+    precision: Precision = "float32",
     evaluator: Evaluator | None = None,
     on_trial: OnTrial | None = None,
     say: Say = lambda words: None,
@@ -57,13 +53,13 @@ def run_study(
     """Run the study until it has ``trials`` finished trials (None: as many as it was made for).
 
     Several processes may run one study on one storage; each counts the trials of all. Ctrl-C keeps every finished
-    trial and gives the one under way back to the budget. ``on_trial`` is called after every finished trial; ``memo``
-    shares measures between studies on the same inputs.
+    trial and gives the one under way back to the budget. ``on_trial`` is called after every finished trial; ``known``
+    shares outcomes, those in full, between studies on the same inputs and grows.
 
     exact : evaluate every slice of every trial, one by one, the plain way; nothing is reused. stop_early : whether
     trials that are clearly not the best may end before their last slice (not for samplers that learn nothing of them).
-    batch_size : see ``scoring.evaluator``. precision : see ``scoring.precision``. evaluator : data prepared for another
-    study on the same inputs; prepared anew, which ``say`` is told, if model or data are not those.
+    batch_size : see ``objective.evaluator``. precision : see ``objective.precision``. evaluator : data prepared for
+    another study on the same inputs; prepared anew, which ``say`` is told, if model or data are not those.
 
     Raises
     ------
@@ -72,80 +68,160 @@ def run_study(
     StorageError : the storage failed, or the study was not made by ssdtune.
     KeyboardInterrupt : passed on, after the trial under way is marked as interrupted.
     """
-    facts = read_facts(study)
-    check_inputs(facts, task)
-    release_lost_trials(study)
-    memo = {} if memo is None else memo
-    memo |= memo_of(study, facts)
-    sampler = study_sampler(study, facts, analysis)
-    study.sampler = sampler
-    total = trials or facts.search.trials
-    worker = f"{_machine()}-{os.getpid()}"
-    interrupts = Interrupts()
+    record = read_record(study)
+    check_inputs(record, task)
     if evaluator is None or not evaluator.fits(task):
         if evaluator is not None:
             say("model or data changed: preparing them anew")
         evaluator = Evaluator(task, batch_size=batch_size, say=say)
-    stop_early = stop_early and choose_sampler(facts.search.sampler).sees_stopped
-    fast = None
-    if not exact:
-        known = read_untouched(study)
-        fast = Fast(evaluator, facts, stop_early=stop_early, precision=precision, untouched=known)
-    objective = Objective(
-        task,
-        analysis,
-        facts,
-        memo,
-        budget=total,
-        sampler=sampler,
-        worker=worker,
-        interrupts=interrupts,
-        fast=fast,
-    )
     with storage_errors():
-        study.set_user_attr(EVALUATION, {EXACT: exact, "stop_early": stop_early and not exact})
-        keep_view(study, facts, analysis)
-    with storage_errors(), _stopping_cleanly(study, objective, sampler), interrupts.taken():
-        left = max(total - counts_of(sampler.read(study)).finished, 0)
-        for _ in track(_turns(sampler, total), "trials", left):
-            _run_one(study, objective)
-            done = sampler.read(study)[objective.current]
-            if on_trial is not None and not interrupted(done):
-                on_trial(study, done)
-            interrupts.check()
-
-
-def study_sampler(study: optuna.Study, facts: StudyFacts, analysis: Analysis) -> ReproducibleSampler:
-    """The study's sampler; the prior, where it uses one, is fixed in the study.
-
-    Raises
-    ------
-    ConfigError, DataError : the mapper or the kept prior cannot be read.
-    """
-    rule = facts.rule
-    fixed = fix_prior(study, facts, analysis) if choose_sampler(facts.search.sampler).uses_prior else None
-    return build_sampler(
-        facts.search.sampler,
-        facts.search.seed,
-        study.study_name,
-        goal=Goal(rule.retain_weight, rule.min_retained),
-        prior=fixed.prior if fixed is not None else None,
-        plane=analysis,
+        release_lost_trials(study)
+        keep_view(study, record, unlearner)
+        sampler = study_sampler(study, record, unlearner)
+        stop_early = stop_early and not exact and sampler.choice.sees_stopped
+        how = {EXACT: exact, "stop_early": stop_early, PRECISION: "float32" if exact else precision}
+        study.set_user_attr(EVALUATION, how)
+        baseline = read_baseline(study)
+        known = {} if known is None else known
+        known |= known_outcomes(study, record, unlearner, method_seed(record))
+    objective = Objective(
+        evaluator,
+        record.rule,
+        record.baseline,
+        untouched=baseline.columns if baseline is not None else None,
+        stop_early=stop_early,
+        precision=precision,
     )
 
+    def measure(setting: Setting, incumbent: Incumbent, seed: int) -> Outcome:
+        if exact:
+            return measure_exactly(task, unlearner, setting, seed)
+        return objective.measure(unlearner, setting, incumbent, seed)
 
-def check_inputs(facts: StudyFacts, task: Task) -> None:
+    runner = _Runner(
+        study, record, unlearner, sampler, trials or record.search.trials, measure, None if exact else known
+    )
+    with storage_errors(), runner.interrupts.taken():
+        left = max(runner.budget - count_trials(study).finished, 0)
+        for done in track(runner.trials(), "trials", left):
+            if on_trial is not None and done is not None:
+                on_trial(study, done)
+
+
+@dataclass
+class _Runner:
+    """The loop of one process. ``known`` : None measures every setting, whatever was measured before. ``stopped`` : the
+    same of trials stopped early, which says nothing to a study of another goal, so it is not shared."""
+
+    study: optuna.Study
+    record: StudyRecord
+    unlearner: Unlearner
+    sampler: SamplerFactory
+    budget: int
+    measure: Measure
+    known: Known | None
+
+    def __post_init__(self) -> None:
+        self.interrupts = Interrupts()
+        self.stopped: Known = {}
+
+    def trials(self) -> Iterator[FrozenTrial | None]:
+        """Run trials, each yielded when it is finished (None: another process took it for lost), until none is left."""
+        idle_since = time.perf_counter()
+        while (asked := ask(self.study, self.record, self.sampler, self.budget)) is not None:
+            with self._ended_on_interrupt(asked), signs_of_life(self.study, asked.trial):
+                incumbent = incumbent_of(asked.others, self.record)
+                searching = time.perf_counter() - idle_since
+                outcome = self._outcome(asked, incumbent)
+                idle_since = time.perf_counter()
+                outcome = replace(outcome, seconds={**outcome.seconds, "search": searching})
+                done = self._tell(asked, outcome)
+            yield done
+            self.interrupts.check()
+
+    def _outcome(self, asked: Asked, incumbent: Incumbent) -> Outcome:
+        """What the setting comes to, from what is known where that does the same."""
+        effect, notes = self.unlearner.effect(asked.setting), self.unlearner.notes(asked.setting)
+        key = effect, method_seed(self.record)
+        if self.known is not None:
+            if effect == UNTOUCHED:
+                return Outcome(self.record.baseline, notes=dict(notes), reused="untouched model")
+            for known in (self.known, self.stopped):
+                if key in known:
+                    return replace(known[key], notes=dict(notes))
+        try:
+            with self.interrupts.welcome():
+                found = self.measure(asked.setting, incumbent, setting_seed(self.record, asked.setting))
+        except Exception as reason:
+            self._fail(asked, reason)
+            raise
+        if self.known is not None:
+            name = f"trial {asked.trial.number} of {self.study.study_name}"
+            known = self.known if found.stopped is None else self.stopped
+            known[key] = replace(found, slices=0, cost=0.0, seconds={}, reused=name)
+        return found
+
+    def _tell(self, asked: Asked, outcome: Outcome) -> FrozenTrial | None:
+        trial, number = asked.trial, asked.trial.number
+        try:
+            score = write_outcome(self.study, trial, self.record, outcome)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; its settings say so
+                if outcome.stopped is None:
+                    self.study.tell(number, score.value, skip_if_finished=True)
+                else:
+                    trial.report(score.value, outcome.seen)
+                    self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return None  # taken for lost by another process, after long suspension
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _fail(self, asked: Asked, reason: Exception) -> None:
+        what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+        asked.trial.set_user_attr(ERROR, f"{type(reason).__name__}: {what}")
+        self.study.tell(asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        raise TrialError(
+            f"trial {asked.trial.number} failed ({what})",
+            f"study '{self.study.study_name}', {in_words(asked.setting)}",
+            "finished trials are kept; mend the cause and run again",
+        ) from reason
+
+    @contextmanager
+    def _ended_on_interrupt(self, asked: Asked) -> Iterator[None]:
+        """On Ctrl-C the trial under way is marked as interrupted, wherever the signal arrived."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.study.tell(asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            raise
+
+
+def method_seed(record: StudyRecord) -> int:
+    """The seed of everything random that the study's method does."""
+    return int(record.method.get("seed", 0))
+
+
+def setting_seed(record: StudyRecord, setting: Setting) -> int:
+    """The seed of one setting, the same on every machine, so that applying it repeats what was scored."""
+    return seed_of(method_seed(record), "setting", in_words_exactly(setting))
+
+
+def in_words_exactly(setting: Setting) -> str:
+    return ", ".join(f"{name}={float(value).hex()}" for name, value in sorted(setting.items()))
+
+
+def check_inputs(record: StudyRecord, task: Task) -> None:
     """Refuse inputs that are not those the study was made with, saying which changed.
 
     Raises
     ------
     DataError
     """
-    changed = changed_inputs(facts.identity, task.identity)
+    changed = changed_inputs(record.identity, task.identity)
     if changed:
         raise DataError(
             f"inputs changed since the study was made: {', '.join(changed)}",
-            facts.task,
+            record.task,
             "restore them, or create a new study",
         )
 
@@ -155,81 +231,6 @@ def changed_inputs(recorded: Mapping[str, str], present: Mapping[str, str]) -> l
     names = [*recorded, *(name for name in present if name not in recorded)]
     changed = [_input_name(name) for name in names if recorded.get(name) != present.get(name)]
     return list(dict.fromkeys(changed))
-
-
-def release_lost_trials(study: optuna.Study, storage: optuna.storages.BaseStorage | None = None) -> list[int]:
-    """Mark running trials whose process is gone as interrupted; returns the numbers of those of this machine.
-
-    A process of this machine is asked for directly. Trials of other machines are found by their signs of life: here if
-    the study's ``storage`` is given, else as its trials run (``search.trial_storage``).
-    """
-    if isinstance(storage, TrialStorage):
-        storage.fail_lost_trials(storage.get_study_id_from_name(study.study_name))
-    lost = [
-        trial.number
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if _is_lost(origin(trial).get(WORKER, ""), trial.datetime_start)
-    ]
-    for number in lost:
-        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-    return lost
-
-
-def _turns(sampler: ReproducibleSampler, total: int) -> Iterator[None]:
-    """One item for each trial to run here, until those finished and under way make up the budget."""
-    while True:
-        counts = counts_of(sampler.last_read)
-        if counts.finished + counts.running >= total:
-            return
-        yield None
-
-
-def _run_one(study: optuna.Study, objective: Objective) -> None:
-    """Run one trial, which may give way to another process, or be taken for lost by one (after long suspension)."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so
-            study.optimize(objective, n_trials=1, catch=(OverBudget,))
-    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-        if not interrupted(study.get_trials(deepcopy=False)[objective.current]):
-            raise
-
-
-@contextmanager
-def _stopping_cleanly(study: optuna.Study, objective: Objective, sampler: ReproducibleSampler) -> Iterator[None]:
-    """On Ctrl-C, mark this process's own running trial as interrupted, wherever the signal arrived."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if origin(trial).get(WORKER) == objective.worker or trial.number in sampler.seed_numbers:
-                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        raise
-
-
-def _is_lost(worker: str, started: datetime | None) -> bool:
-    machine, _, process = worker.rpartition("-")
-    if not worker:  # stopped before it could sign
-        return started is not None and datetime.now() - started > timedelta(seconds=GRACE)
-    return machine == _machine() and not _is_alive(int(process))
-
-
-def _is_alive(process: int) -> bool:
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _machine() -> str:
-    """A short name of this machine that does not give its host name away."""
-    return hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 
 
 def _input_name(name: str) -> str:

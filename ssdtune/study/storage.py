@@ -17,7 +17,6 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from ssdtune.errors import StorageError
-from ssdtune.study.trial_storage import TrialStorage
 
 DEFAULT_URL = "sqlite:///ssdtune.db"
 VARIABLE = "SSDTUNE_STORAGE"
@@ -52,20 +51,10 @@ def _shown(parsed: URL) -> str:
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def open_storage(url: str | None = None, *, create: bool = False) -> TrialStorage:
-    """Open a storage; only ``create`` may make a new database, whole or not at all, or tables in one.
-
-    Raises
-    ------
-    StorageError : as ``open_database``.
-    """
-    return TrialStorage(open_database(url, create=create))
-
-
-def open_database(
+def open_storage(
     url: str | None = None, *, create: bool = False, kind: type[optuna.storages.RDBStorage] = optuna.storages.RDBStorage
 ) -> optuna.storages.RDBStorage:
-    """Open Optuna's own storage as a ``kind``; ``create`` as in ``open_storage``.
+    """Open a storage as a ``kind``; only ``create`` may make a new database, whole or not at all, or tables in one.
 
     Raises
     ------
@@ -103,7 +92,7 @@ def _whole_or_none(parsed: URL) -> Iterator[None]:
 
 
 @contextmanager
-def quick_commits(storage: TrialStorage | optuna.storages.RDBStorage) -> Iterator[None]:
+def quick_commits(storage: optuna.storages.RDBStorage) -> Iterator[None]:
     """Let an SQLite file on a local disk keep a write-ahead log meanwhile, so that a commit need not wait for the disk.
 
     A crash of the machine then loses the last commits at most, and never more than a trial. Afterwards the file is as

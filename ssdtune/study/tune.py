@@ -2,71 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import optuna
 from torch import Tensor
 
 from ssdtune.errors import ConfigError
 from ssdtune.progress import Track, silent
-from ssdtune.samplers.space import Analysis
 from ssdtune.study.create import create_study
-from ssdtune.study.records import best_to_apply
-from ssdtune.study.run import run_study
+from ssdtune.study.record import StudyRecord, read_record
+from ssdtune.study.run import check_inputs, run_study, setting_seed
 from ssdtune.study.storage import open_storage
-from ssdtune.studyfile import ScoreSection, SearchSection
+from ssdtune.study.trials import best_to_apply
+from ssdtune.studyfile import DEFAULT_METHOD, ScoreSection, SearchSection
 from ssdtune.task import Task
+from ssdtune.unlearning.method import Unlearner, run
+
+if TYPE_CHECKING:
+    from ssdtune.fisher.result import FisherAnalysis
 
 
 def tune(
     task: Task,
     trials: int = 30,
     *,
-    sampler: str = "spectrum",
+    method: str | Mapping[str, Any] = DEFAULT_METHOD,
+    sampler: str = "auto",
     storage: str | optuna.storages.BaseStorage | None = None,
     name: str | None = None,
     seed: int = 0,
     retain_weight: float = 0.2,
     min_retained: float = 0.95,
-    alpha: tuple[float, float] = (0.1, 300.0),
-    lam: tuple[float, float] = (0.03, 300.0),
-    analysis: Analysis | None = None,
+    analysis: FisherAnalysis | None = None,
     track: Track = silent,
 ) -> optuna.Study:
-    """Search (alpha, lambda) for a task and return the finished Optuna study.
+    """Search the knobs of a method for a task and return the finished Optuna study.
 
     ``study.best_trial`` is the best; as for any Optuna study it raises ValueError if there is none (where no trial came
-    near being feasible and better than the untouched model, all were stopped early). storage : a storage URL or an
-    Optuna storage; None keeps the study in memory. analysis : the task's Fisher analysis, computed if it is not given.
+    near being feasible and better than the untouched model, all were stopped early). method : its name, or the
+    ``[method]`` section of a study file as a mapping, with ``name``. storage : a storage URL or an Optuna storage; None
+    keeps the study in memory. analysis : the task's Fisher analysis, computed where it is needed and not given.
 
     Raises
     ------
-    ConfigError : a value out of range, no such sampler, or nothing to forget.
+    ConfigError : a value out of range, no such method or sampler, or nothing to forget.
     StorageError : the name is taken, or the storage cannot be written.
     """
-    section = {"sampler": sampler, "trials": trials, "seed": seed, "alpha": alpha, "lambda": lam}
     try:
-        search = SearchSection.model_validate(section)
+        search = SearchSection.model_validate({"sampler": sampler, "trials": trials, "seed": seed})
         score = ScoreSection(retain_weight=retain_weight, min_retained=min_retained)
     except ValueError as reason:
         raise ConfigError(" ".join(str(reason).split()), "tune", "see its documentation") from reason
+    section = {"name": method} if isinstance(method, str) else method
     kept = open_storage(storage, create=True) if isinstance(storage, str) else storage
-    study = create_study(task, kept, name=name, search=search, score=score, track=track)
-    run_study(study, task, analysis or analyse(task, track), track=track)
+    study = create_study(task, kept, name=name, method=section, search=search, score=score, track=track)
+    run_study(study, task, prepare(read_record(study), task, analysis, track), track=track)
     return study
 
 
-def analyse(task: Task, track: Track = silent) -> Analysis:
-    from ssdtune.fisher.analysis import analyse as compute
+def prepare(
+    record: StudyRecord, task: Task, analysis: FisherAnalysis | None = None, track: Track = silent
+) -> Unlearner:
+    """A study's method made ready for its task; the analysis is computed as the study has it, if the method asks."""
 
-    analysis: Analysis = compute(task, track=track)
-    return analysis
+    def analyse() -> FisherAnalysis:
+        from ssdtune.fisher.analysis import analyse as compute
+
+        section = record.fisher
+        return analysis or compute(
+            task,
+            definition=section.definition,
+            batch_size=section.batch_size,
+            denominator=section.denominator,
+            memory_budget=section.memory_budget_gib * 2**30,
+            track=track,
+        )
+
+    chosen = record.chosen
+    return chosen.method.prepare(task, chosen.options, analyse=analyse, track=track)
 
 
-def unlearned_params(study: optuna.Study, analysis: Analysis) -> dict[str, Tensor]:
-    """Dampened parameters of a study's best feasible trial, by name; load them into the model as they are.
+def unlearned_params(study: optuna.Study, task: Task, analysis: FisherAnalysis | None = None) -> dict[str, Tensor]:
+    """Parameters of a study's best feasible trial, by name; load them into the model as they are.
+
+    analysis : the task's Fisher analysis, computed where the method needs it and it is not given.
 
     Raises
     ------
     ConfigError : the study has no feasible trial, or all feasible ones were stopped early.
+    DataError : model or data are not those that the study was made with.
     """
-    best = best_to_apply(study, "run more trials, or ask for less")
-    return dict(analysis.dampen(*best.setting))
+    best, record = best_to_apply(study, "run more trials, or ask for less"), read_record(study)
+    check_inputs(record, task)
+    unlearner = prepare(record, task, analysis)
+    return dict(run(unlearner, best.setting, setting_seed(record, best.setting)).params)

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator
 
 import optuna
 
-from ssdtune.study.facts import is_ours, read_facts
-from ssdtune.study.records import count_trials
-from ssdtune.study.run import release_lost_trials
+from ssdtune.study.lost import release_lost_trials
+from ssdtune.study.record import is_ours, read_record
 from ssdtune.study.storage import storage_errors, study_names
+from ssdtune.study.trials import count_trials
 
 
 def waiting_studies(storage: optuna.storages.BaseStorage, names: Collection[str] = ()) -> Iterator[optuna.Study]:
@@ -24,7 +24,7 @@ def waiting_studies(storage: optuna.storages.BaseStorage, names: Collection[str]
     for name in study_names(storage):
         if not names or name in names:
             study = _find(name, storage)
-            if study is not None and _has_trials_left(study, storage):
+            if study is not None and _has_trials_left(study):
                 yield study
 
 
@@ -38,8 +38,8 @@ def _find(name: str, storage: optuna.storages.BaseStorage) -> optuna.Study | Non
             return None
 
 
-def _has_trials_left(study: optuna.Study, storage: optuna.storages.BaseStorage) -> bool:
+def _has_trials_left(study: optuna.Study) -> bool:
     with storage_errors():
-        release_lost_trials(study, storage)
+        release_lost_trials(study)
         counts = count_trials(study)
-    return counts.finished + counts.running < read_facts(study).search.trials
+    return counts.finished + counts.running < read_record(study).search.trials

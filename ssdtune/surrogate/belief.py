@@ -21,11 +21,12 @@ from scipy.special import logsumexp
 from ssdtune.plane.settings import NOWHERE, Settings
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.surrogate.generic import generic_surface
-from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel
+from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel, residual_covariance
 from ssdtune.surrogate.improvement import Goal, expected_improvement
-from ssdtune.surrogate.monotone import Order
+from ssdtune.surrogate.monotone import MonotoneBounds
 
 Array = NDArray[np.float64]
+Members = NDArray[np.intp] | slice
 
 _TRUSTED = 0.9  # the mapper's share before any data, times its own trust
 _BASIS = 8
@@ -97,13 +98,15 @@ class Expert:
         count = min(self.basis, int((singular > 1e-6).sum()))
         return mean, (singular[:count, None] * directions[:count]).reshape(count, *members.shape[1:])
 
-    def foresee(self, settings: Settings, u: Array | None = None) -> Field:
-        """What the expert knows of ``settings`` beforehand; ``u`` are their coordinates on its surface, if at hand."""
+    def foresee(self, settings: Settings, u: Array | None = None, members: Members = slice(None)) -> Field:
+        """What some members know of ``settings`` beforehand; ``u`` : their coordinates on the surface, if at hand."""
         if u is None:
             u = self.surface.coordinates(settings.alpha, settings.lam)
         means, basis = self._surfaces
         look_up = self.surface.interpolate
-        return Field(self.surface.alike(u), look_up(means, u), look_up(basis, u), look_up(self.surface.residual_sd, u))
+        return Field(
+            self.surface.alike(u), look_up(means[members], u), look_up(basis, u), look_up(self.surface.residual_sd, u)
+        )
 
     @cached_property
     def credit(self) -> float:
@@ -129,10 +132,10 @@ def experts_of(surface: ResponseSurface | None, hedged: bool = True) -> list[Exp
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The kept members of one (expert, variant); ``incumbent`` (members, 1) counts settings under way."""
+    """The kept members of one (expert, variant); ``incumbent`` (members, 1) counts pending settings."""
 
     expert: Expert
-    process: GaussianProcess
+    process: GaussianProcess  # of these members alone
     members: NDArray[np.intp]
     weight: Array
     incumbent: Array
@@ -141,7 +144,7 @@ class _Part:
 class Belief:
     """Experts conditioned on observations.
 
-    incumbent : s of the best feasible setting known. pending : settings under way; each component takes them to come
+    incumbent : s of the best feasible setting known. pending : running settings; each component takes them to come
     out as it predicts, so they raise its incumbent and shrink its variance. ``trust`` is the posterior share of the
     experts that speak of this task.
     """
@@ -156,16 +159,20 @@ class Belief:
     ) -> None:
         data = data or Observations()
         self.goal = goal
-        self._order = Order(data.settings, data.y, data.noise)
+        self._bounds = MonotoneBounds(data.settings, data.y, data.noise)
         base = goal.untouched if incumbent is None else incumbent
         fitted: list[tuple[Expert, Variant, GaussianProcess, Array]] = []
+        units: dict[tuple[ResponseSurface, float], Array] = {}  # covariances that readings of one surface share
         for expert in experts:
-            known, under_way = expert.foresee(data.settings), expert.foresee(pending)
+            known, running = expert.foresee(data.settings), expert.foresee(pending)
             seen = _uncensored(squash(data.y), known.mean)
             for variant in expert.variants:
                 kernel = Kernel(expert.surface.length_scales * variant.stretch, variant.scale, CORRELATION)
                 noise = np.hypot(data.noise, variant.noise)
-                process = GaussianProcess.fit(known, seen, noise, kernel, under_way)
+                key = expert.surface, variant.stretch
+                if key not in units:
+                    units[key] = residual_covariance(known, known, kernel._replace(scale=1.0))
+                process = GaussianProcess.fit(known, seen, noise, kernel, running, variant.scale**2 * units[key])
                 prior = np.log(expert.probability * variant.probability / len(known.mean)) + expert.credit
                 fitted.append((expert, variant, process, prior + process.log_evidence))
         total = logsumexp(np.concatenate([each[3] for each in fitted]))
@@ -178,9 +185,9 @@ class Belief:
         for (expert, _, process, _), weight in zip(fitted, weights, strict=True):
             kept = np.flatnonzero(weight >= least)
             if kept.size:
-                best = np.full((kept.size, 1), base)
+                best, process = np.full((kept.size, 1), base), process.take(kept)
                 if len(pending):
-                    mean = process.predict(expert.foresee(pending)).mean[kept]
+                    mean = process.predict(expert.foresee(pending, members=kept)).mean
                     expected = np.where(goal.feasible(mean[:, 0]), goal.score(mean[:, 0], mean[:, 1]), base)
                     best = np.maximum(best, expected.max(axis=1, keepdims=True))
                 self._parts.append(_Part(expert, process, kept, weight[kept], best))
@@ -191,19 +198,16 @@ class Belief:
 
         Mostly as the order of the trials bounds it, and with the probability of a surprise as if nothing did.
         """
-        experts = {part.expert for part in self._parts}
-        surfaces = {expert.surface for expert in experts}
+        surfaces = {part.expert.surface for part in self._parts}
         places = {surface: surface.coordinates(settings.alpha, settings.lam) for surface in surfaces}
-        fields = {expert: expert.foresee(settings, places[expert.surface]) for expert in experts}
-        low, high = self._order.bounds(settings)
-        surprise = self._order.surprise
+        low, high = self._bounds.bounds(settings)
+        surprise = self._bounds.surprise
         total = np.zeros(len(settings))
         for part in self._parts:
-            prediction = part.process.predict(fields[part.expert])
-            gain = partial(
-                expected_improvement, prediction.mean[part.members], prediction.cov, part.incumbent, self.goal
-            )
-            if len(self._order.settings):
+            field = part.expert.foresee(settings, places[part.expert.surface], part.members)
+            prediction = part.process.predict(field)
+            gain = partial(expected_improvement, prediction.mean, prediction.cov, part.incumbent, self.goal)
+            if len(self._bounds.settings):
                 total += (1 - surprise) * (part.weight @ gain(low, high)) + surprise * (part.weight @ gain())
             else:
                 total += part.weight @ gain()

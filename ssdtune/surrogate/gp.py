@@ -1,6 +1,6 @@
 """Gaussian processes around an ensemble of mean surfaces, with basis functions and correlated residuals.
 
-Notation: n known and c test settings; J outputs (retained, remembered); M ensemble members; q basis surfaces; z
+Notation: n known and c test settings; J = 2 outputs (retained, remembered); M ensemble members; q basis surfaces; z
 coordinates in decades. For member m and output j
 
     y_j(x) = mu_mj(x) + sum_i beta_i phi_ij(x) + a_j(x) g_j(z) + noise_j,    beta ~ N(0, I_q) shared by all outputs,
@@ -20,7 +20,7 @@ with a Gaussian prior), 4.17 (Matern); linear coregionalisation: Alvarez, Rosasc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from scipy.linalg import cholesky, solve_triangular
 Array = NDArray[np.float64]
 
 _JITTER = 1e-10
+_PENDING_NOISE = 0.01
 
 
 class Field(NamedTuple):
@@ -47,7 +48,7 @@ class Field(NamedTuple):
 
 class Kernel(NamedTuple):
     """Residual process: ``lengths`` (J, 2) in decades; ``scale`` multiplies the amplitudes; ``correlation`` of the two
-    outputs' residuals at one setting (one output has none)."""
+    outputs' residuals at one setting."""
 
     lengths: Array
     scale: float = 1.0
@@ -56,8 +57,6 @@ class Kernel(NamedTuple):
     @property
     def mixing(self) -> Array:
         """(J, J) lower triangular: g = mixing u."""
-        if len(self.lengths) == 1:
-            return np.eye(1)
         return np.array([[1.0, 0.0], [self.correlation, np.sqrt(1 - self.correlation**2)]])
 
 
@@ -79,18 +78,12 @@ def matern52(a: Array, b: Array, lengths: Array) -> Array:
 def residual_covariance(a: Field, b: Field, kernel: Kernel) -> Array:
     """(J n, J c) covariance of the residuals a_j g_j between settings ``a`` and ``b``."""
     first = matern52(a.z, b.z, kernel.lengths[0])
-    processes = [first if (own == kernel.lengths[0]).all() else matern52(a.z, b.z, own) for own in kernel.lengths]
+    second = first if (kernel.lengths[0] == kernel.lengths[1]).all() else matern52(a.z, b.z, kernel.lengths[1])
     left, right = (kernel.scale * each.amplitude for each in (a, b))
-    outputs, mixing = len(processes), kernel.mixing
-    blocks = np.empty((outputs, len(a.z), outputs, len(b.z)))
-    for i in range(outputs):
-        for j in range(outputs):
-            shares = mixing[i] * mixing[j]
-            block = shares[0] * first
-            for share, process in zip(shares[1:], processes[1:], strict=True):
-                if share:
-                    block += share * process
-            blocks[i, :, j] = block * left[i, :, None] * right[j]
+    blocks = np.empty((2, len(a.z), 2, len(b.z)))
+    for i, own in enumerate(kernel.mixing):
+        for j, other in enumerate(kernel.mixing):
+            blocks[i, :, j] = (own[0] * other[0] * first + own[1] * other[1] * second) * left[i, :, None] * right[j]
     return blocks.reshape(left.size, right.size)
 
 
@@ -114,8 +107,9 @@ class _Factors:
         return _solve(self.lower, np.eye(len(self.lower)))
 
     @classmethod
-    def of(cls, at: Field, noise: Array, kernel: Kernel) -> _Factors:
-        covariance = residual_covariance(at, at, kernel) + np.diag(noise.ravel() ** 2 + _JITTER)
+    def of(cls, at: Field, noise: Array, kernel: Kernel, covariance: Array | None = None) -> _Factors:
+        covariance = residual_covariance(at, at, kernel) if covariance is None else covariance
+        covariance = covariance + np.diag(noise.ravel() ** 2 + _JITTER)
         lower = cholesky(covariance, lower=True, check_finite=False) if covariance.size else covariance
         basis = _solve(lower, _stacked(at.basis).T)
         inner = np.eye(len(at.basis)) + basis.T @ basis
@@ -131,9 +125,9 @@ class GaussianProcess:
 
     log_evidence: Array
     _kernel: Kernel
-    _data: Field
-    _weights: Array
     _beta: Array
+    _white: Array
+    _fitted: _Factors
     _known: _Factors
 
     @classmethod
@@ -144,20 +138,19 @@ class GaussianProcess:
         noise: Array,
         kernel: Kernel,
         pending: Field | None = None,
-        pending_noise: float = 0.01,
+        covariance: Array | None = None,
     ) -> GaussianProcess:
         """Condition on observations.
 
         y : (J, n), or (M, J, n) where members see different values. noise : (J, n) sd.
-        pending : settings under way. They are taken to come out as predicted: the mean stays, the variance shrinks.
+        pending : running settings. They are taken to come out as predicted: the mean stays, the variance shrinks.
+        covariance : of the residuals at ``data``, if at hand.
         """
-        factors = _Factors.of(data, noise, kernel)
+        factors = fitted = _Factors.of(data, noise, kernel, covariance)
         residual = np.broadcast_to(y, data.mean.shape) - data.mean
         white = _solve(factors.lower, _stacked(residual).T)
         half = _solve(factors.gram, factors.basis.T @ white)
         beta = _solve(factors.gram, half, transposed=True)
-        rest = _solve(factors.lower, white - factors.basis @ beta, transposed=True)
-        weights = np.moveaxis(rest.reshape(*noise.shape, rest.shape[1]), 2, 0)
         misfit = (white**2).sum(0) - (half**2).sum(0)
         log_det = np.log(np.diag(factors.lower)).sum() + np.log(np.diag(factors.gram)).sum()
         log_evidence = -0.5 * misfit - log_det - 0.5 * noise.size * np.log(2 * np.pi)
@@ -165,18 +158,29 @@ class GaussianProcess:
             both = Field(
                 *(np.concatenate(pair, axis=i and -1) for i, pair in enumerate(zip(data, pending, strict=True)))
             )
-            under_way = np.full((len(noise), len(pending.z)), pending_noise)
-            factors = _Factors.of(both, np.concatenate([noise, under_way], axis=1), kernel)
-        return cls(log_evidence, kernel, data, weights, beta, factors)
+            believed = np.full((len(noise), len(pending.z)), _PENDING_NOISE)
+            factors = _Factors.of(both, np.concatenate([noise, believed], axis=1), kernel)
+        return cls(log_evidence, kernel, beta, white, fitted, factors)
+
+    def take(self, members: NDArray[np.intp]) -> GaussianProcess:
+        """That of some members alone, in their order."""
+        kept = {name: getattr(self, name)[..., members] for name in ("log_evidence", "_beta", "_white")}
+        return replace(self, **kept)
+
+    @cached_property
+    def _weights(self) -> Array:
+        """(M, J, n): of the cross covariances in the mean; solved for when first asked, as few members are."""
+        rest = _solve(self._fitted.lower, self._white - self._fitted.basis @ self._beta, transposed=True)
+        return np.moveaxis(rest.reshape(*self._fitted.at.amplitude.shape, rest.shape[1]), 2, 0)
 
     def predict(self, test: Field) -> Prediction:
         """Posterior at ``test``."""
-        outputs, n, c = *self._data.amplitude.shape, len(test.z)
+        outputs, n, c = *self._fitted.at.amplitude.shape, len(test.z)
         cross = residual_covariance(self._known.at, test, self._kernel)
         white = self._known.inverse @ cross
         spread = _solve(self._known.gram, _stacked(test.basis) - self._known.basis.T @ white)
         cross, white, spread = (each.reshape(len(each), outputs, c) for each in (cross, white, spread))
-        cross = cross.reshape(outputs, len(self._known.at.z), outputs, c)[:, :n]  # settings under way move no mean
+        cross = cross.reshape(outputs, len(self._known.at.z), outputs, c)[:, :n]  # pending settings move no mean
         mean = test.mean + np.einsum("qm,qjc->mjc", self._beta, test.basis)
         mean += np.einsum("min,injc->mjc", self._weights, cross, optimize=True)
         here = self._kernel.scale * test.amplitude

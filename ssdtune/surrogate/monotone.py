@@ -27,7 +27,7 @@ _SAME = 1e-9  # decades
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
+class MonotoneBounds:
     """Trials at ``settings`` with outputs y (2, n), of retained and remembered, and their errors, noise (2, n).
 
     surprise : the probability that what they say of other settings does not hold.
@@ -39,7 +39,11 @@ class Order:
 
     @cached_property
     def surprise(self) -> float:
-        return _surprise(self._place, self.y, self._slack)
+        """Share of pairs of trials out of order, with pseudo-counts."""
+        place, y, slack = self._place, self.y, self._slack
+        harsher = (place[:, :, None] <= place[:, None] + _SAME).all(axis=0) & ~np.eye(place.shape[1], dtype=bool)
+        risen = (y[:, :, None] - y[:, None] > slack[:, :, None] + slack[:, None]).any(axis=0)
+        return float((_ODDS[0] + (harsher & risen).sum()) / (_ODDS[1] + harsher.sum()))
 
     def bounds(self, settings: Settings) -> tuple[Array, Array]:
         """(low, high), each (2, c), of the outputs at c ``settings``."""
@@ -58,13 +62,6 @@ class Order:
     @cached_property
     def _slack(self) -> Array:
         return _SLACK[:, None] + 2 * self.noise
-
-
-def _surprise(trials: Array, y: Array, slack: Array) -> float:
-    """Share of pairs of trials out of order, with pseudo-counts."""
-    harsher = (trials[:, :, None] <= trials[:, None] + _SAME).all(axis=0) & ~np.eye(trials.shape[1], dtype=bool)
-    risen = (y[:, :, None] - y[:, None] > slack[:, :, None] + slack[:, None]).any(axis=0)
-    return float((_ODDS[0] + (harsher & risen).sum()) / (_ODDS[1] + harsher.sum()))
 
 
 def _coordinates(settings: Settings) -> Array:

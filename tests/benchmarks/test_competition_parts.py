@@ -1,19 +1,14 @@
 """The competition's parts around the replay: who runs where, held-out folds, wrong priors, rules without search."""
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from competition import BUDGET, LONG, plan, report, stratified
-from competition_priors import HELD_OUT, Predicted, calibration_metrics, wrong_priors
-from competition_runs import SETTINGS, Job
-from competition_tables import Ledger, rank_metrics, wrong_metrics
-
+from benchmarks.competition.held_out import BUDGET, LONG, plan, report, stratified
+from benchmarks.competition.priors import HELD_OUT, Predicted, calibration_metrics, wrong_priors
+from benchmarks.competition.runs import SETTINGS, Job
+from benchmarks.competition.tables import Ledger, rank_metrics, wrong_metrics
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut
 

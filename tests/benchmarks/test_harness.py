@@ -1,23 +1,20 @@
 """Each kind of run of a script has a section of its own in the results, and replaces it alone."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import harness
+from benchmarks import harness
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """``run(*arguments, value=1)``: the results after a script's published run."""
+    """``run(*arguments, value=1, program=...)``: the results after a published run of a script."""
     results = tmp_path / "RESULTS.md"
     monkeypatch.setattr(harness, "RESULTS", results)
 
-    def call(*arguments, value=1):
-        monkeypatch.setattr(sys, "argv", ["benchmarks/speed.py", "--publish", *arguments])
+    def call(*arguments, value=1, program="benchmarks/speed.py"):
+        monkeypatch.setattr(sys, "argv", [program, "--publish", *arguments])
         monkeypatch.setattr(harness, "machine", lambda device: "a machine")
         harness.main("Speed.", lambda options: {"times": value}, lambda p: p.add_argument("--only", nargs="+"))
         return results.read_text()
@@ -32,6 +29,13 @@ def test_a_run_replaces_its_own_section_alone(run):
     text = run(value=4)
     for name in ("speed", "speed_diagonal_memory", "speed_cuda_1"):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- /{name} -->") == 1
-    assert "`python benchmarks/speed.py --only diagonal memory`" in text
-    assert "`python benchmarks/speed.py --device cuda:1`" in text
+    assert "`python -m benchmarks.speed --only diagonal memory`" in text
+    assert "`python -m benchmarks.speed --device cuda:1`" in text
     assert [value for value in "1234" if f"| times  | {value}     |" in text] == ["2", "3", "4"]
+
+
+def test_a_folder_of_parts_goes_by_its_own_name(run):
+    run(value=1)
+    text = run(value=2, program="benchmarks/speed/__main__.py")
+    assert text.count("<!-- speed -->") == 1
+    assert "| times  | 2     |" in text

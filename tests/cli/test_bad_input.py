@@ -146,7 +146,7 @@ def test_a_pickle_that_would_run_code(refused, place):
         ("trials = 2", 'trials = "2"', ("'search.trials' = '2'", "study.toml", "valid integer")),
         ('"forget/knee.h5"', "7", ("'data.forget' = 7", "study.toml", "valid string")),
         ("min_retained = 0.0", "min_retained = 95", ("'score.min_retained' = 95", "study.toml", "or equal to 1")),
-        ("trials = 2", "alpha = [9.0, 2.0]", ("'search.alpha' = [9.0, 2.0]", "study.toml", "must rise")),
+        ("trials = 2", "alpha = [9.0, 2.0]", ("'method.alpha' = [9.0, 2.0]", "study.toml", "must rise")),
     ],
     ids=["unknown key", "unknown section", "text for a number", "number for a text", "out of range", "falling range"],
 )

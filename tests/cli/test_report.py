@@ -24,6 +24,8 @@ forget = "forget"
 [score]
 floor = 0.01
 min_retained = 0.5
+[method]
+name = "ssd"
 [search]
 sampler = "random"
 trials = 3

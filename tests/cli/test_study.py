@@ -8,23 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from typing import get_args
 
 import pytest
 import torch
 from fastmri.models import VarNet
 
-from ssdtune.cli.study_create import SAMPLERS
 from ssdtune.mri.networks.checkpoint import read_provenance
-from ssdtune.samplers import table as samplers
-from ssdtune.samplers.recorded import recorded
+from ssdtune.study.record import read_trial
 from ssdtune.study.storage import load_study, open_storage
-from ssdtune.studyfile import SearchSection
-
-
-def test_the_samplers_offered_are_those_that_can_be_built():
-    assert list(SAMPLERS) == list(samplers.SAMPLERS)
-    assert set(SAMPLERS) <= set(get_args(SearchSection.model_fields["sampler"].annotation))
 
 
 def test_create_measures_and_writes_the_study(study, run, tmp_path):
@@ -199,6 +190,23 @@ def test_apply_writes_a_checkpoint_that_fastmri_loads(small, run, inputs, tmp_pa
     assert "original checkpoint" in done.err
 
 
+def test_apply_refuses_what_was_scored_with_another_analysis(small, run, tmp_path):
+    """The selected fraction that was recorded is not the one that the analysis gives here."""
+    with sqlite3.connect(tmp_path / "studies.db") as database:
+        for number, text in database.execute(
+            "select trial_user_attribute_id, value_json from trial_user_attributes where key = 'measures'"
+        ).fetchall():
+            values = json.loads(text)
+            changed = json.dumps({**values, "rho": values["rho"] * 0.9})
+            database.execute(
+                "update trial_user_attributes set value_json = ? where trial_user_attribute_id = ?", [changed, number]
+            )
+    done = run("apply", small, "--trial", 0, "--out", tmp_path / "unlearned.pt")
+    assert done.code == 3
+    assert "was scored with rho" in done.err
+    assert not (tmp_path / "unlearned.pt").exists()
+
+
 def test_a_storage_whose_tables_are_gone_is_one_line(small, run, tmp_path):
     with sqlite3.connect(tmp_path / "studies.db") as database:
         database.execute("drop table trials")
@@ -219,7 +227,7 @@ def test_the_account_is_printed_at_the_end_and_by_show(study, run):
     assert done.code == 0, done.err
     for text in (done.out, run("show", "counted").out):
         assert re.search(r"slices evaluated +\d+ of 36", text)  # 9 slices, 4 trials
-        for word in ("dampen", "reconstruct", "search", "stopped early", "the plain way"):
+        for word in ("unlearn", "reconstruct", "search", "stopped early", "the plain way"):
             assert word in text
     cost = json.loads(run("show", "counted", "--json").out)["cost"]
     assert (cost["trials"], cost["possible"]) == (4, 36)
@@ -245,4 +253,4 @@ def test_the_number_format_is_checked_and_said(study, run):
     assert "computing in" in done.err
     trial = load_study("short", open_storage()).trials[0]
     taken = "bfloat16" if "computing in bfloat16" in done.err else None
-    assert recorded(trial).get("precision") == (None if recorded(trial).get("reused_from") else taken)
+    assert read_trial(trial).get("precision") == (None if read_trial(trial).get("reused_from") else taken)

@@ -19,6 +19,8 @@ forget = "forget"
 [score]
 floor = 0.01
 min_retained = 0.5
+[method]
+name = "ssd"
 [search]
 trials = 2
 """

@@ -49,8 +49,10 @@ def test_it_runs_what_is_left_the_oldest_study_first(study, run, work, tmp_path)
 def test_a_place_that_another_machine_has_lost_is_taken(study, run, work, tmp_path, command):
     url = f"sqlite:///{tmp_path}/studies.db"
     run("create", study, "--name", "full", "--trials", 1)
-    lost = load_study("full", open_storage(url)).ask()
+    storage = open_storage(url)
+    lost = load_study("full", storage).ask()
     lost.set_user_attr("worker", "elsewhere-1")
+    storage.record_heartbeat(1)
     taken = (lambda: run("run", "full")) if command == "run" else work
     left = taken()  # as it may be at work
     assert left.code == (2 if command == "run" else 0)

@@ -29,15 +29,15 @@ def task(make):
 def analysis(task):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FisherWarning)
-        return analyse(task, method="loop", groups="layer", eigenvectors=2, exponents=(1.0, 0.5))
+        return analyse(task, groups="layer")
 
 
 def same(one, other):
-    """Whether two analyses say the same, bit for bit."""
-    assert one.features() == other.features()
+    """Whether two analyses hold the same, bit for bit, and say the same, to the rounding of float64 sums."""
+    assert one.features() == pytest.approx(other.features(), rel=1e-6)
     assert one.intervals == other.intervals and list(one.warnings) == list(other.warnings)
     for a, b in ((one.forget, other.forget), (one.retain, other.retain)):
-        for name in ("kept", "diagonal", "mean", "losses", "squared_norms", "embeddings", "gram", "vectors"):
+        for name in ("kept", "diagonal", "mean", "losses", "squared_norms", "embeddings", "gram"):
             assert np.array_equal(getattr(a, name), getattr(b, name)), name
         assert np.array_equal(a.spectrum.eigenvalues, b.spectrum.eigenvalues)
         assert list(a.ids) == list(b.ids) and a.groups.keys() == b.groups.keys()
@@ -45,7 +45,8 @@ def same(one, other):
     assert np.array_equal(one.denominator_diagonal, other.denominator_diagonal)
     assert np.array_equal(one.cross, other.cross)
     mine, theirs = one.damage([1.0, 3.0], 0.7).as_dict(), other.damage([1.0, 3.0], 0.7).as_dict()
-    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    for name in mine:
+        np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-9, err_msg=name)
 
 
 def test_it_is_public():
@@ -60,31 +61,26 @@ def test_everything_follows_from_the_gradients(task, analysis, make):
     np.testing.assert_allclose(analysis.cross, forget @ retain.T, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(analysis.retain.gram, retain @ retain.T, rtol=1e-4, atol=1e-6)
     assert analysis.spectrum.eigenvalues.sum() == pytest.approx(analysis.forget.trace, rel=1e-10)
-    assert analysis.retain_spectrum.samples == 30
+    assert len(analysis.retain_spectrum.vectors) == 30
     np.testing.assert_allclose(analysis.theta, np.concatenate([p.reshape(-1) for p in task.params.values()]))
     assert list(analysis.forget.ids) == [str(i) for i in range(12)]
     assert list(analysis.features()) == list(FEATURES)
     # eigenvalues of the layers add up to the trace
     assert sum(v.sum() for v in analysis.forget.groups.values()) == pytest.approx(analysis.forget.trace, rel=1e-10)
-    leading = analysis.forget.vectors.astype(np.float64)
-    np.testing.assert_allclose(leading @ leading.T, np.eye(2), atol=1e-5)
 
 
-@pytest.mark.parametrize("exponent", [1.0, 0.5])
-def test_damage_is_that_of_the_dampening_itself(task, analysis, make, exponent):
+def test_damage_is_that_of_the_dampening_itself(task, analysis, make):
     forget, retain = make.gradients(task, task.forget), make.gradients(task, task.retain)
     for rho, kappa in ((0.05, 0.3), (0.3, 1.0), (0.9, 0.01)):
         alpha = analysis.alpha_at(rho)
-        after = analysis.dampen(alpha, kappa * alpha, exponent)
+        after = analysis.dampen(alpha, kappa * alpha)
         delta = np.concatenate([(after[name] - value).double().reshape(-1) for name, value in task.params.items()])
-        found = analysis.damage(alpha, kappa * alpha, exponent)
+        found = analysis.damage(alpha, kappa * alpha)
         assert found.selected_fraction == analysis.selected_fraction(alpha)
         assert found.forget_full == pytest.approx(0.5 * ((forget @ delta) ** 2).mean(), rel=1e-3)
         assert found.retain_diagonal == pytest.approx(0.5 * (retain**2).mean(0) @ delta**2, rel=1e-3)
         assert found.retain_first == pytest.approx(retain.mean(0) @ delta, rel=1e-3, abs=1e-6)
         assert found.relative_change == pytest.approx(np.linalg.norm(delta) / np.linalg.norm(analysis.theta), rel=1e-3)
-    with pytest.raises(ConfigError, match="exponent 2"):
-        analysis.damage(1.0, 1.0, exponent=2.0)
 
 
 def test_dampen_is_the_ssd_rule_on_the_models_own_parameters(task, analysis):
@@ -111,32 +107,24 @@ def test_alpha_and_selected_fraction_take_numbers_and_arrays(analysis):
 
 def test_a_tight_memory_budget_changes_nothing(make):
     task = make.perceptron(retain=60, forget=40, hidden=500)
-    roomy = analyse(task, method="loop")
-    tight = analyse(task, method="loop", memory_budget=2**25 + 66 * 4503)
+    roomy = analyse(task)
+    tight = analyse(task, memory_budget=2**25 + 66 * 4503)
     assert roomy.record["rows"] == {"forget": "memory", "retain": "memory"}
-    assert {note.partition(":")[0] for note in tight.record["rows"].values()} <= {"disk", "recomputed"}
-    np.testing.assert_array_equal(tight.diagonal, roomy.diagonal)
-    np.testing.assert_allclose(tight.forget.gram, roomy.forget.gram, rtol=1e-10, atol=1e-12)
+    assert tight.record["rows"] == {"forget": "disk", "retain": "disk"}
+    np.testing.assert_allclose(tight.diagonal, roomy.diagonal, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(tight.forget.gram, roomy.forget.gram, rtol=1e-4, atol=1e-5)
     for one, other in zip(tight.damage(2, 1).as_dict().values(), roomy.damage(2, 1).as_dict().values(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
 def test_rows_are_kept_of_a_spread_of_at_most_so_many_units(make):
     task = make.perceptron(retain=50)
-    capped, whole = analyse(task, method="loop", max_gram_samples=6), analyse(task, method="loop")
+    capped, whole = analyse(task, max_gram_samples=6), analyse(task)
     assert list(capped.retain.kept) == [0, 10, 20, 29, 39, 49]
-    np.testing.assert_array_equal(capped.retain_diagonal, whole.retain_diagonal)
-    np.testing.assert_allclose(capped.retain.gram, whole.retain.gram[np.ix_(capped.retain.kept, capped.retain.kept)])
+    np.testing.assert_allclose(capped.retain_diagonal, whole.retain_diagonal, rtol=1e-4, atol=1e-12)
+    expected = whole.retain.gram[np.ix_(capped.retain.kept, capped.retain.kept)]
+    np.testing.assert_allclose(capped.retain.gram, expected, rtol=1e-4, atol=1e-6)
     assert len(capped.retain.losses) == 50
-
-
-def test_lanczos_reaches_the_units_beyond_the_gram_matrix(make):
-    task = make.perceptron(retain=50)
-    exact = analyse(task)
-    found = analyse(task, spectrum="lanczos", eigenpairs=5, max_gram_samples=8)
-    assert not found.retain_spectrum.complete and found.retain_spectrum.samples == 50
-    np.testing.assert_allclose(found.retain_spectrum.eigenvalues, exact.retain_spectrum.eigenvalues[:5], rtol=1e-5)
-    assert np.isfinite(found.damage(1.0, 1.0).retain_low_rank)
 
 
 def test_progress_counts_every_gradient(task):
@@ -159,12 +147,11 @@ def test_too_few_samples_are_said_aloud_and_recorded(make):
 
 
 def test_degenerate_tasks_are_analysed(make):
-    """One sample, identical samples, a loss that depends on nothing."""
+    """One sample, identical samples."""
     same_samples = make.samples(1, 0) * 5
     tasks = [
         make.perceptron(retain=1, forget=1),
         make.perceptron(retain=same_samples, forget=same_samples),
-        make.perceptron(loss=lambda output, target: 0 * output.sum()),
     ]
     for task in tasks:
         analysis = analyse(task)
@@ -177,19 +164,65 @@ def test_degenerate_tasks_are_analysed(make):
     [
         {"definition": "per-batch"},
         {"denominator": "all"},
-        {"spectrum": "svd"},
         {"batch_size": 0, "definition": "batch"},
         {"max_gram_samples": 0},
         {"memory_budget": 1000},
         {"groups": "cascade"},
-        {"method": "both"},
-        {"spectrum": "lanczos", "eigenpairs": 0},
-        {"eigenvectors": -1},
     ],
 )
 def test_wrong_arguments_are_refused(task, wrong):
     with pytest.raises(ConfigError):
         analyse(task, **wrong)
+
+
+def test_gradients_that_vanish_are_refused_or_said_aloud(make):
+    """All of a set: nothing can be told apart. A layer's: the analysis stands, but no setting reaches the layer."""
+    for name in ("forget", "retain"):
+        flat = [(inputs, {"class": target, "weight": torch.tensor(0.0)}) for inputs, target in make.samples(9, 1)]
+        lively = [(inputs, {"class": target, "weight": torch.tensor(1.0)}) for inputs, target in make.samples(9, 2)]
+        sets = {"retain": lively, "forget": lively} | {name: flat}
+
+        def loss(output, target):
+            return (target["weight"] * nn.functional.cross_entropy(output, target["class"], reduction="none")).mean()
+
+        with pytest.raises(ModelError, match=f"all gradients of the {name} set are zero") as caught:
+            analyse(make.perceptron(loss=loss, **sets))
+        assert "\n" not in str(caught.value)
+
+    class Partly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = nn.Linear(5, 3), nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with pytest.warns(FisherWarning, match=r"vanish in 1 of 2 layers \(idle"):
+        analyse(make.perceptron(model=Partly()))
+
+
+def test_torchs_default_dtype_changes_nothing(make, tmp_path, monkeypatch):
+    """Gradients are float32 whatever torch makes by default, and are kept before they are squared."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    task = make.perceptron(retain=60, forget=40, hidden=500)
+    budgets = (2.0**30, 2.0**25 + 66 * 4503)  # rows in memory, and on disk
+    wanted = [analyse(task, memory_budget=budget) for budget in budgets]
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [analyse(task, memory_budget=budget) for budget in budgets]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, wanted, strict=True):
+        for a, b in ((one.forget, other.forget), (one.retain, other.retain)):
+            np.testing.assert_allclose(a.gram, b.gram, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(a.diagonal, b.diagonal, rtol=1e-5, atol=1e-12)
+        assert one.damage(2.0, 1.0).forget_full == pytest.approx(other.damage(2.0, 1.0).forget_full, rel=1e-4)
+        assert one.spectrum.trace == pytest.approx(other.forget.squared_norms.mean(), rel=1e-5)
+
+
+def test_the_same_task_gives_the_same_bits(varnet_task, make):
+    for task in (varnet_task, make.perceptron(retain=60)):
+        same(analyse(task), analyse(task))
 
 
 def test_a_model_without_parameters_is_refused(make):
@@ -204,9 +237,25 @@ def test_saved_and_loaded_it_is_the_same(task, analysis, tmp_path):
     )
     same(analysis, loaded)
     assert loaded.record == analysis.record and loaded.identity.items() <= task.identity.items()
-    full = analyse(task, denominator="full", method="loop")
+    full = analyse(task, denominator="full")
     full.save(tmp_path / "full.h5")
     same(full, FisherAnalysis.load(tmp_path / "full.h5"))
+
+
+def test_a_file_of_the_first_format_is_read(analysis, tmp_path):
+    """It had a table for each exponent, eigenvectors in parameter space, and spectra by Lanczos."""
+    path = tmp_path / "fisher.h5"
+    analysis.save(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 1
+        for part in (file["forget"], file["retain"]):
+            for number, exponent in enumerate((0.5, 1.0)):
+                part.copy("table", f"tables/{number}")
+                part[f"tables/{number}/exponent"] = str(exponent)
+            del part["tables/0/plain"]  # the other exponent's are not looked at
+            del part["table"]
+            part["vectors"], part["spectrum/method"] = np.zeros((0, 5), np.float32), '"gram"'
+    same(FisherAnalysis.load(path), analysis)
 
 
 def test_a_file_of_something_else_is_refused_with_the_reason(task, analysis, tmp_path, make):

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 
+import h5py
 import pytest
 import torch
 
 from ssdtune.errors import DataError
+from ssdtune.fisher import cache
 from ssdtune.fisher.cache import cache_key, cached_analysis, default_folder
 from ssdtune.studyfile import FisherSection
 
@@ -19,6 +21,7 @@ SCRIPT = """
 import sys, time, warnings
 from pathlib import Path
 import torch
+from ssdtune.fisher import cache
 from ssdtune.fisher.cache import cached_analysis
 from ssdtune.studyfile import FisherSection
 from ssdtune.task import Task
@@ -86,9 +89,15 @@ def test_it_is_read_again_and_a_damaged_file_is_computed_again(make, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     assert cached_analysis(task, section, tmp_path, track).features() == pytest.approx(first.features(), rel=1e-3)
     assert computed
+    computed.clear()
+    with h5py.File(path, "r+") as file:  # whole, but not what is expected of its parts
+        del file["layout"]
+        file["layout"] = "[]"
+    assert cached_analysis(task, section, tmp_path, track).features() == pytest.approx(first.features(), rel=1e-3)
+    assert computed
 
 
-def test_the_key_is_of_everything_that_matters_and_nothing_else(make):
+def test_the_key_is_of_everything_that_matters_and_nothing_else(make, monkeypatch):
     task = make.perceptron()
     base = cache_key(task, FisherSection())
     assert cache_key(make.perceptron(), FisherSection(memory_budget_gib=1.0)) == base
@@ -97,7 +106,7 @@ def test_the_key_is_of_everything_that_matters_and_nothing_else(make):
         cache_key(task, FisherSection(definition="batch")),
         cache_key(task, FisherSection(definition="batch", batch_size=4)),
         cache_key(task, FisherSection(denominator="full")),
-        cache_key(task, FisherSection(), exponents=(1.0, 0.5)),
+        cache_key(task, FisherSection(), groups="layer"),
         cache_key(make.perceptron(forget_share=0.3), FisherSection()),
         cache_key(make.perceptron(known_share=0.5), FisherSection()),
         cache_key(make.perceptron(loss_name="other"), FisherSection()),
@@ -106,6 +115,13 @@ def test_the_key_is_of_everything_that_matters_and_nothing_else(make):
         cache_key(make.perceptron(retain=13), FisherSection()),
     ]
     assert len({base, *others}) == 1 + len(others)
+    elsewhere = make.perceptron()
+    object.__setattr__(elsewhere, "device", "cuda:1")
+    another = make.perceptron()
+    object.__setattr__(another, "device", "cuda:0")
+    assert base != cache_key(elsewhere, FisherSection()) == cache_key(another, FisherSection())
+    monkeypatch.setattr(cache, "PRECISION", "tf32")
+    assert cache_key(task, FisherSection()) != base
 
 
 def test_the_folder_is_the_users_or_the_environments(monkeypatch, tmp_path):

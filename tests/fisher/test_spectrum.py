@@ -1,18 +1,17 @@
-"""Spectra: identities with the dense Fisher matrix, the same from memory, disk and recomputed rows, and by Lanczos."""
+"""Spectra: identities with the dense Fisher matrix, the same from rows in memory and on disk."""
 
 import numpy as np
 import pytest
 import torch
 
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, DataError
 from ssdtune.fisher.gather import gather
 from ssdtune.fisher.gradients import GradientEngine
 from ssdtune.fisher.gram import gram_by_group, gram_matrix
-from ssdtune.fisher.lanczos import fisher_vector_product, lanczos_spectrum
 from ssdtune.fisher.layout import Layout
 from ssdtune.fisher.memory import MemoryPlan, plan_memory
-from ssdtune.fisher.rows import MemoryRows, RecomputedRows, SpilledRows
-from ssdtune.fisher.spectrum import parameter_vectors, spectrum_of_gram
+from ssdtune.fisher.rows import MemoryRows, SpilledRows
+from ssdtune.fisher.spectrum import spectrum_of_gram
 from ssdtune.fisher.units import Units
 from ssdtune.progress import silent
 
@@ -32,15 +31,15 @@ def spectrum_of(values):
 
 
 def every_kind(task, samples, folder):
-    """The same gradients in memory, on disk and recomputed."""
-    engine, units = GradientEngine(task, method="loop"), Units(samples)
+    """The same gradients in memory and on disk."""
+    engine, units = GradientEngine(task), Units(samples)
     parameters = engine.layout.parameters
     held = MemoryRows(len(samples), parameters)
     spilled = SpilledRows(len(samples), parameters, "cpu", folder, work=3 * 4 * parameters)
     for block in engine.stream(units):
         held.append(block.rows)
-        spilled.append(block.rows, wait=True)
-    return held, spilled, RecomputedRows(engine, units, capacity=0.0)
+        spilled.append(block.rows)
+    return held, spilled
 
 
 def test_the_gram_spectrum_is_that_of_the_dense_fisher_matrix():
@@ -49,8 +48,8 @@ def test_the_gram_spectrum_is_that_of_the_dense_fisher_matrix():
     values, vectors = np.linalg.eigh(exact.T @ exact / len(rows))
     found = spectrum_of(rows)
     np.testing.assert_allclose(found.eigenvalues, values[::-1][: len(rows)], rtol=1e-10)
-    unit = parameter_vectors(memory_rows(rows), found, 5)
-    np.testing.assert_allclose(np.abs(np.sum(unit * vectors[:, ::-1][:, :5].T, axis=1)), 1, rtol=1e-5)
+    unit = (exact.T @ found.vectors[:, :5]) / np.sqrt(len(rows) * found.eigenvalues[:5])
+    np.testing.assert_allclose(np.abs(np.sum(unit * vectors[:, ::-1][:, :5], axis=0)), 1, rtol=1e-5)
 
 
 def test_eigenvalues_sum_to_the_trace_the_diagonal_and_the_mean_squared_norm(make):
@@ -86,47 +85,42 @@ def test_degenerate_rows_have_a_finite_spectrum():
     for rows in (np.zeros((4, 9), "f4"), random_rows(1), np.repeat(random_rows(1), 5, axis=0)):
         found = spectrum_of(rows)
         assert np.all(np.isfinite(found.eigenvalues)) and np.all(np.isfinite(found.vectors))
-        unit = parameter_vectors(memory_rows(rows), found, 3)
-        norms = np.linalg.norm(unit, axis=1)
-        assert np.all(np.isclose(norms, 1, atol=1e-5) | (norms == 0))
 
 
-def test_memory_disk_and_recomputed_rows_are_the_same(make, tmp_path):
+def test_rows_in_memory_and_on_disk_are_the_same(make, tmp_path):
     task = make.perceptron(retain=20, hidden=300)
-    held, spilled, recomputed = every_kind(task, task.retain, tmp_path)
+    held, spilled = every_kind(task, task.retain, tmp_path)
     assert not list(tmp_path.iterdir())  # the temporary file has no name
     wanted = gram_matrix([held])
-    for rows in (spilled, recomputed):
-        assert rows.width < rows.parameters  # so that several views are put together
-        assert torch.equal(rows.columns(slice(5, 900)), held.columns(slice(5, 900)))
-        assert torch.equal(torch.cat([block.clone() for _, block in rows.blocks()]), held.values)
-        np.testing.assert_allclose(gram_matrix([rows]), wanted, rtol=1e-12)
-        both = gram_matrix([held, rows])
-        np.testing.assert_allclose(both[:20, 20:], wanted, rtol=1e-12)
+    assert spilled.width < spilled.parameters  # so that several views are put together
+    assert torch.equal(spilled.columns(slice(5, 900)), held.columns(slice(5, 900)))
+    assert torch.equal(torch.cat([block.clone() for _, block in spilled.blocks()]), held.values)
+    np.testing.assert_allclose(gram_matrix([spilled]), wanted, rtol=1e-12)
+    both = gram_matrix([held, spilled])
+    np.testing.assert_allclose(both[:20, 20:], wanted, rtol=1e-12)
 
 
-def test_rows_go_where_the_plan_says(make):
+@pytest.mark.parametrize(("keep", "kind"), [(True, "memory"), (False, "disk")])
+def test_rows_go_where_the_plan_says(make, keep, kind):
     task = make.perceptron(retain=20, hidden=300)
-    for method, keep, kinds in (("loop", True, {"memory"}), ("loop", False, {"disk", "recomputed"})):
-        kept = np.array([0, 3, 4, 11, 19])
-        plan = MemoryPlan((keep,), workspace=1e7, view=1e5)
-        found = gather(GradientEngine(task, method=method), Units(task.retain), kept, plan, keep, "retain", silent)
-        assert found.rows.kind in kinds and len(found.rows) == found.n == 5
-        rows = torch.cat([block.clone() for _, block in found.rows.blocks()]).numpy()
-        np.testing.assert_allclose(rows, make.gradients(task, task.retain)[kept], rtol=1e-3, atol=1e-5)
-        assert len(found.losses) == 20
+    kept = np.array([0, 3, 4, 11, 19])
+    plan = MemoryPlan((keep,), workspace=1e7, view=1e5)
+    found = gather(GradientEngine(task), Units(task.retain), kept, plan, keep, "retain", silent)
+    assert found.rows.kind == kind and len(found.rows) == found.n == 5
+    rows = torch.cat([block.clone() for _, block in found.rows.blocks()]).numpy()
+    np.testing.assert_allclose(rows, make.gradients(task, task.retain)[kept], rtol=1e-3, atol=1e-5)
+    assert len(found.losses) == 20
 
 
-def test_without_disk_space_gradients_are_computed_again(make, monkeypatch):
+def test_without_room_in_memory_or_on_the_disk_it_is_one_line(make, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
     task = make.perceptron()
     plan = MemoryPlan((False,), workspace=1e7, view=1e5)
-    found = gather(GradientEngine(task), Units(task.retain), np.arange(14), plan, False, "retain", silent)
-    assert found.rows.kind == "recomputed" and "No space left" in found.note
-    assert gram_matrix([found.rows]).shape == (14, 14)
+    with pytest.raises(DataError, match=r"no room for .* GiB of gradients \(No space left.*TMPDIR"):
+        gather(GradientEngine(task), Units(task.retain), np.arange(14), plan, False, "retain", silent)
 
 
 def test_groups_partition_the_spectrum(make):
@@ -141,28 +135,6 @@ def test_groups_partition_the_spectrum(make):
     biases = exact[:, [*range(20, 24), *range(36, 39)]]
     found = dict(gram_by_group([held], alternating))["even"]
     np.testing.assert_allclose(found, biases @ biases.T, rtol=1e-4, atol=1e-8)
-
-
-def test_lanczos_equals_exact(make, tmp_path):
-    task = make.perceptron(retain=40)
-    for rows in every_kind(task, task.retain, tmp_path):
-        exact = spectrum_of_gram(gram_matrix([rows]))
-        found = lanczos_spectrum(rows, 6, trace=exact.trace)
-        np.testing.assert_allclose(found.eigenvalues, exact.eigenvalues[:6], rtol=1e-6)
-        np.testing.assert_allclose(np.abs(np.sum(found.vectors * exact.vectors[:, :6], axis=0)), 1, rtol=1e-4)
-        assert not found.complete and found.trace == exact.trace
-    single = lanczos_spectrum(rows, 6, trace=exact.trace, memory=4.0 * 26 * rows.parameters)
-    np.testing.assert_allclose(single.eigenvalues, exact.eigenvalues[:6], rtol=1e-4)
-    with pytest.raises(ConfigError, match="GiB"):
-        lanczos_spectrum(rows, 6, trace=1.0, memory=100.0)
-
-
-def test_the_fisher_vector_product_is_that_of_the_dense_matrix():
-    rows = random_rows()
-    vector = np.random.default_rng(3).normal(size=rows.shape[1])
-    exact = rows.astype(np.float64)
-    found = fisher_vector_product(memory_rows(rows), vector)
-    np.testing.assert_allclose(found, exact.T @ (exact @ vector) / len(rows), rtol=1e-4, atol=1e-3)
 
 
 def test_the_memory_plan_never_promises_more_than_the_budget():

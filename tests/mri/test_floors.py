@@ -22,7 +22,7 @@ def test_clean_similarity_is_the_ssim_of_the_two_targets(path):
     slices = open_slices([path], MASK, "varnet")
     for value, (_, target) in zip(clean_similarity(slices), slices, strict=True):
         one = {"image": target["image"][None], "max": target["max"][None]}
-        assert value == image_measures(target["clean"][None], one)["ssim"].item()
+        assert value == pytest.approx(image_measures(target["clean"][None], one)["ssim"].item(), abs=1e-6)
         assert 0 < value < 1
 
 
@@ -31,7 +31,7 @@ def test_zero_filled_is_the_root_sum_of_squares(path):
     image = zero_filled(inputs)
     assert torch.allclose(image, fastmri.rss(fastmri.complex_abs(fastmri.ifft2c(inputs[0]))))
     batch = default_collate([inputs, inputs])
-    assert torch.equal(zero_filled(tuple(batch))[1], image)
+    torch.testing.assert_close(zero_filled(tuple(batch))[1], image, rtol=1e-4, atol=1e-5 * float(image.max()))
 
 
 def test_both_architectures_have_the_same_zero_filled_image(path):

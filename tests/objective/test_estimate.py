@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from ssdtune.objective.estimate import estimate_mean
 
@@ -31,8 +32,10 @@ def test_it_is_unbiased_and_its_interval_covers(n, skew):
     means = np.array([estimate.mean for estimate in found])
     error = means.std() / np.sqrt(len(means))
     assert means.mean() == pytest.approx(values.mean(), abs=4 * error + 2e-4)
-    covered = np.mean([abs(e.mean - values.mean()) <= e.half_width(0.975) for e in found])
+    covered = np.mean([abs(e.mean - values.mean()) <= stats.t.ppf(0.975, e.freedom) * e.se for e in found])
     assert 0.92 < covered < 0.98
+    bounded = np.mean([-e.below(0.975) <= values.mean() - e.mean <= e.above(0.975) for e in found])
+    assert covered < bounded  # wider, for skewness that few slices do not show
 
 
 def test_a_known_model_narrows_it():
@@ -60,7 +63,8 @@ def test_a_linear_relation_is_found_exactly(n, slope, start):
 def test_all_slices_have_no_error():
     untouched, values = population(30)
     estimate = estimate_mean(values, untouched[None], slice(0, 30))
-    assert (estimate.mean, estimate.se, estimate.half_width(0.999)) == (pytest.approx(values.mean()), 0, 0)
+    assert (estimate.mean, estimate.se) == (pytest.approx(values.mean()), 0)
+    assert estimate.below(0.999) == estimate.above(0.999) == 0
 
 
 @pytest.mark.parametrize("control", [np.full(40, 0.7), np.full(40, np.nan)])
@@ -71,10 +75,25 @@ def test_a_control_that_says_nothing_is_left_out(control):
 
 
 def test_one_slice_has_no_bound():
-    assert estimate_mean(np.array([0.5]), np.empty((0, 9)), slice(0, 1)).half_width(0.9) == float("inf")
+    assert estimate_mean(np.array([0.5]), np.empty((0, 9)), slice(0, 1)).above(0.9) == float("inf")
 
 
 def test_a_run_of_right_answers_proves_little():
     estimate = estimate_mean(np.ones(8), np.ones((1, 300)), slice(0, 8))
     assert estimate.mean == 1
-    assert 0.2 < estimate.half_width(0.999) < 0.8
+    assert 0.2 < estimate.below(0.999) < 0.8
+    assert estimate.above(0.999) == 0
+
+
+@pytest.mark.parametrize("right", [0, 3, 17, 20])
+def test_right_and_wrong_are_bounded_exactly(right):
+    """The bound is the first share of 60 under which as many right ones of 20, or more, are not rarer than 5 %."""
+    seen = (np.arange(20) < right).astype(float)
+    estimate = estimate_mean(seen, np.ones((1, 60)), slice(0, 20))
+    least = round(60 * (estimate.mean - estimate.below(0.95)))
+    most = round(60 * (estimate.mean + estimate.above(0.95)))
+    if least > 0:
+        assert stats.hypergeom.sf(right - 1, 60, least, 20) > 0.05 >= stats.hypergeom.sf(right - 1, 60, least - 1, 20)
+    if most < 60:
+        assert stats.hypergeom.cdf(right, 60, most, 20) > 0.05 >= stats.hypergeom.cdf(right, 60, most + 1, 20)
+    assert (least == 0) == (right == 0) and (most == 60) == (right == 20)

@@ -7,9 +7,11 @@ import torch
 from ssdtune.objective import precision
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
+from ssdtune.objective.measure import Objective
 from ssdtune.objective.precision import choose_precision
 from ssdtune.objective.score import ScoreRule
-from ssdtune.objective.trial import TrialScorer
+from ssdtune.objective.stopping import Incumbent
+from ssdtune.unlearning.method import Stage
 
 
 @pytest.mark.parametrize(("tolerance", "expected"), [(1.0, torch.bfloat16), (0.0, torch.float32)])
@@ -42,14 +44,23 @@ def test_a_model_without_another_form_says_so():
     assert said == ["computing in float32: the model has no other form"]
 
 
-def test_means_in_bfloat16_are_corrected_by_what_the_untouched_model_differs(mri_task):
+def test_means_in_bfloat16_are_corrected_by_what_the_untouched_model_differs(mri_task, monkeypatch):
+    monkeypatch.setattr(precision, "TOLERANCE", 1.0)
     task = mri_task()
     baseline = evaluate(task)
-    evaluator = Evaluator(task, dtype=torch.bfloat16)
-    scorer = TrialScorer(evaluator, ScoreRule(baseline.quality("retain"), baseline.quality("forget"), 0.01))
-    scorer.refer_to(baseline.summary())
-    untouched = scorer(task.params)
-    assert untouched.means == pytest.approx(baseline.summary(), abs=1e-9)
+    evaluator, rule = Evaluator(task), ScoreRule(baseline.quality("retain"), baseline.quality("forget"), 0.01)
+
+    class AsItIs:
+        def __call__(self, setting, seed):
+            yield Stage(task.params)
+
+        def notes(self, setting):
+            return {}
+
+    objective = Objective(evaluator, rule, baseline.summary(), precision="bfloat16")
+    untouched = objective.measure(AsItIs(), {}, Incumbent(rule(rule.q_retain, rule.q_forget)))
+    assert untouched.precision == "bfloat16"
+    assert dict(untouched.means) == pytest.approx(baseline.summary(), abs=1e-9)
     raw = evaluator.measures(None).summary()
     assert raw["retain_ssim"] != pytest.approx(baseline.summary()["retain_ssim"], abs=1e-9)
 

@@ -8,10 +8,11 @@ import pytest
 from ssdtune.errors import ConfigError, DataError
 from ssdtune.learning.fit import fit
 from ssdtune.learning.training import Recipe
+from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO
 from ssdtune.prior.inputs import GROUPS, names
 from ssdtune.prior.mapper import BUNDLED, SpectrumMapper
 from ssdtune.prior.points import points
-from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
+from ssdtune.prior.view import TaskView
 from ssdtune.surrogate.belief import squash
 
 
@@ -64,7 +65,7 @@ def test_it_is_kept_whole_without_pickle(mapper, make_experience, tmp_path):
         assert all(file[name].dtype != object for name in file.files)
     loaded = SpectrumMapper.load(path)
     assert loaded.version == mapper.version
-    assert loaded.facts() == loaded.facts() | {"tasks": 12}
+    assert loaded.summary() == loaded.summary() | {"tasks": 12}
     view = TaskView.of_experience(make_experience(seed=6))
     np.testing.assert_allclose(loaded.respond(view).stacked, mapper.respond(view).stacked, atol=2e-3)
     assert loaded.held_out.summary() == pytest.approx(mapper.held_out.summary())
@@ -112,8 +113,10 @@ def test_each_group_of_inputs_can_be_left_out(group, experiences):
 
 def test_fitting_is_reproducible(experiences):
     quick = Recipe(networks=1, hidden=8, epochs=2)
-    first, again, other = (fit(experiences, seed=seed, recipe=quick).version for seed in (0, 0, 1))
-    assert first == again != other
+    view = TaskView.of_experience(experiences[0])
+    first, again, other = (fit(experiences, seed=seed, recipe=quick).respond(view).stacked for seed in (0, 0, 1))
+    np.testing.assert_allclose(first, again, atol=1e-4)  # a CPU's rounding grows in training
+    assert np.abs(first - other).max() > 1e-3
 
 
 def test_too_little_experience_is_refused(experiences):
@@ -135,7 +138,7 @@ def test_a_view_survives_json(make_experience):
 def test_the_bundled_mapper_answers(make_experience):
     """It was fitted to at least the tasks that ship beside it, and foresees one of them."""
     bundled = SpectrumMapper.load()
-    assert bundled.facts()["tasks"] >= 50
+    assert bundled.summary()["tasks"] >= 50
     assert BUNDLED.stat().st_size < 2e6
     view = TaskView.of_experience(make_experience(seed=1))
     surface = bundled.respond(view)

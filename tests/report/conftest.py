@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -11,10 +12,13 @@ from torch import nn
 
 from ssdtune.dampening import dampen
 from ssdtune.study.create import create_study
+from ssdtune.study.record import read_record
 from ssdtune.study.run import run_study
 from ssdtune.study.storage import open_storage
+from ssdtune.study.tune import prepare
 from ssdtune.studyfile import ScoreSection, SearchSection
 from ssdtune.task import Task
+from ssdtune.unlearning.methods import METHODS
 
 
 class Halves(nn.Module):
@@ -107,11 +111,43 @@ def memory():
 @pytest.fixture(scope="session")
 def study(memory):
     """Forty random trials by the project's own objective, kept in memory. Read it; copy it before writing to it."""
-    task = make_task()
-    search = SearchSection.model_validate({"sampler": "random", "trials": 40, "seed": 3})
-    made = create_study(task, memory, name="ghosts", search=search, score=ScoreSection(floor=0.5))
-    run_study(made, task, HandAnalysis(task))
+    return searched(memory, "ghosts", trials=40)
+
+
+def searched(storage, study_name, trials, task=None, **method):
+    """A finished study of the small task, by SSD if not said otherwise."""
+    task = task or make_task()
+    search = SearchSection.model_validate({"sampler": "random", "trials": trials, "seed": 3})
+    section, score = {"name": "ssd", **method}, ScoreSection(floor=0.5)
+    made = create_study(task, storage, name=study_name, method=section, search=search, score=score)
+    run_study(made, task, prepare(read_record(made), task, HandAnalysis(task)))
     return made
+
+
+@pytest.fixture(scope="session")
+def dials():
+    """Makes a method known that the package does not know; ``dials.Dials`` has one to three knobs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "dials", "dials:Dials")
+        yield {"name": "dials"}
+
+
+@pytest.fixture(scope="session")
+def dialled(dials, memory):
+    """Studies of that method, by how many knobs it has."""
+    return {count: searched(memory, f"dials-{count}", trials=12, count=count, **dials) for count in (1, 2, 3)}
+
+
+@pytest.fixture(scope="session")
+def volumes(dials, memory):
+    """(study, task) of four retain volumes with four slices each, of two anatomies, each brighter than the last."""
+    bright = [1 + number // 4 for number in range(16)]
+    plain = [target["image"] * by for (_, target), by in zip(image_samples(16, 0.0, ""), bright, strict=True)]
+    retain = Named([(nn.functional.pad(image, (2, 2, 2, 2)), {"image": image}) for image in plain], "")
+    retain.ids = [f"{volume}.h5:{number}" for volume in "abcd" for number in range(4)]
+    retain.anatomies = ["brain"] * 8 + ["knee"] * 8
+    task = replace(make_task(), retain=retain)
+    return searched(memory, "volumes", trials=8, task=task, count=2, **dials), task
 
 
 @pytest.fixture(scope="session")
@@ -138,11 +174,13 @@ def browser(tmp_path):
         pytest.skip("no chromium to draw with")
 
     def draw(address):
-        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=15000"]
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
+        command += ["--virtual-time-budget=15000"]
         command += [f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1600,2400"]
         command += ["--enable-logging=stderr", "--v=0", "--dump-dom", address]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return done.stdout, [line for line in said if "GL Driver Message" not in line]  # WebGL without a GPU is slow
 
     return draw

@@ -8,19 +8,13 @@ import pytest
 
 from ssdtune.errors import ConfigError
 from ssdtune.report.competition import Competition, competition_page, numbers_table, verdict
-from ssdtune.report.competition_figures import (
-    Points,
-    Surface,
-    critical_difference_figure,
-    interpolate,
-    places_figure,
-    regret_figure,
-    solved_figure,
-    surface_figure,
-)
-from ssdtune.report.page import render
+from ssdtune.report.competition_figures import critical_difference_figure, regret_figure, solved_figure
+from ssdtune.report.knobs import Points, places_figure
+from ssdtune.report.page import Section, Text, render
 from ssdtune.report.ranking import rank_test
 from ssdtune.report.regret import area_under_regret, mean_band, solved_curve
+from ssdtune.report.ssd_plane import interpolate
+from ssdtune.unlearning.method import Knob
 
 TASKS, SEEDS, TRIALS = 6, 2, 12
 
@@ -37,10 +31,13 @@ def competition():
     )
 
 
-def points(seed, count=30):
+KNOBS = Knob("alpha", 0.1, 100), Knob("lambda", 0.1, 100)
+
+
+def points(seed, count=30, knobs=KNOBS):
     rng = np.random.default_rng(seed)
-    alpha, lam = 10 ** rng.uniform(-1, 2, count), 10 ** rng.uniform(-1, 2, count)
-    return Points(alpha, lam, np.log10(alpha) + 2 * np.log10(lam), rng.random(count) < 0.7)
+    logs = rng.uniform(-1, 2, (count, len(knobs)))
+    return Points(knobs, 10**logs, logs @ np.arange(1, 1 + len(knobs)), rng.random(count) < 0.7)
 
 
 def trace(figure, name):
@@ -85,10 +82,9 @@ def test_metrics_are_worked_out_from_the_arrays(competition):
 
 def test_the_page_says_all_of_it(competition):
     places = {name: points(place) for place, name in enumerate(competition.regret)}
-    axis = np.geomspace(0.1, 100, 8)
-    prior = Surface(axis, axis, np.ones((8, 8)), mode=(8.0, 2.0))
     settings = {"tpe": "TPESampler, 10 start-up trials"}
-    page = competition_page(competition, "ghosts", places=places, prior=prior, settings=settings)
+    more = [Section("What they were given", [Text("a hint")])]
+    page = competition_page(competition, "ghosts", places=places, settings=settings, more=more)
     html = unescape(render(page))
     assert verdict(competition) in html
     assert "random >12" in verdict(competition)
@@ -102,7 +98,7 @@ def test_the_page_says_all_of_it(competition):
         "Regret",
         "Trials to target",
         "Ranks",
-        "The prior against what was measured",
+        "What they were given",
         "Where each sampler looked",
     ):
         assert f"<h2>{heading}</h2>" in html
@@ -139,11 +135,11 @@ def test_places_show_every_trial_in_order_and_star_the_best_feasible():
     figure = places_figure(places)
     for name, part in places.items():
         shown = trace(figure, name)
-        np.testing.assert_array_equal(shown.x, part.alpha)
+        np.testing.assert_array_equal(np.column_stack([shown.x, shown.y]), part.settings)
         np.testing.assert_array_equal(shown.marker.color, range(1, 31))
         assert [symbol == "circle" for symbol in shown.marker.symbol] == part.feasible.tolist()
         best = np.argmax(np.where(part.feasible, part.score, -np.inf))
-        assert trace(figure, f"best of {name}").x[0] == part.alpha[best]
+        assert trace(figure, f"best of {name}").x[0] == part.settings[best, 0]
 
 
 def test_measured_surface_is_exact_where_the_score_is_linear():
@@ -160,16 +156,16 @@ def test_too_few_points_for_a_surface(count):
     assert np.isnan(interpolate(points(0, count))[2]).all()
 
 
-def test_surfaces_share_one_colour_scale_and_mark_mode_and_best():
-    axis = np.geomspace(0.1, 100, 6)
-    prior = Surface(axis, axis, np.linspace(0, 9, 36).reshape(6, 6), mode=(3.0, 4.0))
-    measured = points(0)
-    figure = surface_figure(prior, measured)
-    np.testing.assert_array_equal(figure.data[0].z, prior.score)
-    assert figure.layout.coloraxis.cmax == max(9, measured.score.max())
-    assert (trace(figure, "mode of the prior").x[0], trace(figure, "mode of the prior").y[0]) == (3.0, 4.0)
-    best = np.argmax(np.where(measured.feasible, measured.score, -np.inf))
-    assert trace(figure, "best measured").x[0] == measured.alpha[best]
+def test_places_of_three_knobs_are_parallel_coordinates_and_of_one_its_score():
+    three = points(0, knobs=(*KNOBS, Knob("steps", 1, 100, "linear", integer=True)))
+    (shown,) = places_figure({"tpe": three, "random": three}).data
+    axes = {axis.label: axis for axis in shown.dimensions}
+    assert list(axes) == ["sampler", "trial", "alpha", "lambda", "steps", "feasible", "s"]
+    np.testing.assert_array_equal(axes["sampler"]["values"], [0] * 30 + [1] * 30)
+    assert axes["sampler"].ticktext == ("tpe", "random")
+    np.testing.assert_allclose(axes["steps"]["values"], np.tile(three.settings[:, 2], 2))
+    one = points(0, knobs=KNOBS[:1])
+    np.testing.assert_array_equal(trace(places_figure({"tpe": one}), "tpe").y, one.score)
 
 
 def test_samplers_with_different_runs_are_refused():

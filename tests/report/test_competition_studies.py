@@ -7,10 +7,11 @@ import pytest
 
 from ssdtune.errors import ConfigError
 from ssdtune.report.competition import competition_page
-from ssdtune.report.competition_studies import competition_of, points_of
+from ssdtune.report.competition_studies import competition_of
+from ssdtune.report.knobs import points_of
 from ssdtune.report.page import render
 from ssdtune.report.view import read_view
-from ssdtune.samplers.recorded import recorded
+from ssdtune.study.record import read_trial
 
 
 @pytest.fixture
@@ -33,10 +34,9 @@ def test_regret_is_counted_from_the_best_feasible_trial_of_all(view):
 
 def test_points_are_the_trials_in_order(view, study):
     points = points_of(view)
-    assert points.alpha.tolist() == [trial.params["alpha"] for trial in study.trials]
-    assert points.lam.tolist() == [trial.params["lambda"] for trial in study.trials]
-    assert points.feasible.tolist() == [recorded(trial)["feasible"] for trial in study.trials]
-    assert len(points_of(replace(view, trials=[])).alpha) == 0
+    assert points.settings.tolist() == [[trial.params["alpha"], trial.params["lambda"]] for trial in study.trials]
+    assert points.feasible.tolist() == [read_trial(trial)["feasible"] for trial in study.trials]
+    assert points_of(replace(view, trials=[])).settings.shape == (0, 2)
 
 
 def test_the_page_of_real_studies(view):
@@ -51,6 +51,6 @@ def test_unfinished_or_foreign_competitions_are_refused(view):
         competition_of({"a": [view], "b": [view, view]})
     with pytest.raises(ConfigError, match="not every sampler has run"):
         competition_of({"a": [view], "b": [replace(view, trials=[])]})
-    other = replace(view, facts=replace(view.facts, rule=replace(view.facts.rule, retain_weight=0.5)))
+    other = replace(view, record=replace(view.record, rule=replace(view.record.rule, retain_weight=0.5)))
     with pytest.raises(ConfigError, match="different score rules"):
         competition_of({"a": [view], "b": [other]})

@@ -19,7 +19,7 @@ from ssdtune.report.history import history_figures
 from ssdtune.report.pictures import write_pictures
 from ssdtune.report.statement import fact_rows, finding
 from ssdtune.report.view import read_view
-from ssdtune.samplers.recorded import recorded
+from ssdtune.study.record import read_trial
 
 SERVER = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboard", "--port", "0", "--storage"]
 
@@ -47,7 +47,7 @@ def test_the_note_holds_every_fact_and_measure(study):
     assert finding(view) in text
     for what, value in fact_rows(view):
         assert f"| {what} | {value} |" in text
-    best = recorded(view.best.trial)
+    best = read_trial(view.best.trial)
     assert f"| forget (known) | ssim | 1.0000 | {best['forget_ssim']:.4f} |" in text
     assert f"ssdtune study apply {view.name} --out unlearned.pt" in text
 

@@ -17,7 +17,7 @@ from ssdtune.report.history import (
     trajectory_figure,
 )
 from ssdtune.report.view import read_view
-from ssdtune.samplers.recorded import recorded
+from ssdtune.study.record import read_trial
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_view_reads_what_the_study_holds(view, study):
     assert view.best.number == study.best_trial.number
     assert view.untouched.value == pytest.approx(0.2)
     table = view.measure_table()
-    assert table["forget_ssim"]["best"] == recorded(study.best_trial)["forget_ssim"]
+    assert table["forget_ssim"]["best"] == read_trial(study.best_trial)["forget_ssim"]
     for row in table.values():
         assert row["change"] == pytest.approx(row["best"] - row["original"])
 
@@ -44,7 +44,7 @@ def test_the_view_reads_what_the_study_holds(view, study):
 def test_every_trial_is_once_in_every_figure(view, study):
     places = {
         "ssdtune-trajectory": lambda t: (t.number, t.value),
-        "ssdtune-plane": lambda t: (recorded(t)["remembered"], recorded(t)["retained"]),
+        "ssdtune-plane": lambda t: (read_trial(t)["remembered"], read_trial(t)["retained"]),
         "ssdtune-settings": lambda t: (t.params["alpha"], t.params["lambda"]),
     }
     figures = history_figures(view)
@@ -52,7 +52,7 @@ def test_every_trial_is_once_in_every_figure(view, study):
     for name, place in places.items():
         for label, feasible in (("feasible", True), ("infeasible", False)):
             shown = trace(figures[name], label)
-            wanted = [place(t) for t in study.trials if recorded(t)["feasible"] is feasible]
+            wanted = [place(t) for t in study.trials if read_trial(t)["feasible"] is feasible]
             assert wanted, "the study must hold trials of both kinds"
             np.testing.assert_allclose(np.column_stack([shown.x, shown.y]), wanted)
 
@@ -62,7 +62,7 @@ def test_best_so_far_skips_infeasible_trials(view, study):
     np.testing.assert_array_equal(line.y, best_so_far(view))
     best = 0.2
     for trial, shown in zip(study.trials, line.y, strict=True):
-        best = max(best, trial.value) if recorded(trial)["feasible"] else best
+        best = max(best, trial.value) if read_trial(trial)["feasible"] else best
         assert shown == pytest.approx(best)
     assert line.y[-1] == pytest.approx(study.best_value)
 
@@ -70,7 +70,7 @@ def test_best_so_far_skips_infeasible_trials(view, study):
 def test_colours_are_the_scores(view, study):
     for figure in (plane_figure(view), settings_figure(view)):
         shown = trace(figure, "feasible")
-        wanted = [t.value for t in study.trials if recorded(t)["feasible"]]
+        wanted = [t.value for t in study.trials if read_trial(t)["feasible"]]
         np.testing.assert_allclose(shown.marker.color, wanted)
 
 
@@ -82,7 +82,7 @@ def test_the_best_is_starred_where_it_lies(view, study):
 
 def test_the_feasible_region_starts_at_the_bound(view):
     (region,) = plane_figure(view).layout.shapes
-    assert region.y0 == view.facts.rule.min_retained
+    assert region.y0 == view.record.rule.min_retained
 
 
 def test_no_trial_beats_one_on_the_pareto_front(view):

@@ -16,7 +16,7 @@ from ssdtune.report.pictures import write_pictures
 from ssdtune.report.statement import fact_rows, finding, next_commands
 from ssdtune.report.summary import summary_of, write_summary
 from ssdtune.report.view import read_view
-from ssdtune.samplers.recorded import recorded
+from ssdtune.study.record import read_trial
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_every_measure_is_on_the_page(view, image_task, halved, tmp_path):
 def test_every_trial_is_on_the_page(view):
     html = render(study_page(view))
     for item in view.trials:
-        assert f"{item.setting.alpha:.4g}</td>" in html
+        assert f"{item.setting['alpha']:.4g}</td>" in html
     assert f"{len(view.trials)} finished trials" in html
 
 
@@ -112,7 +112,7 @@ def test_unwritable_page_leaves_nothing(view, tmp_path):
 
 def test_the_finding_names_setting_score_and_level(view):
     text = finding(view)
-    assert f"{view.best.setting.alpha:.4g}" in text
+    assert view.best.setting_in_words() in text
     assert f"score {view.best.score.value:.3f}" in text
     assert "untouched model scores 0.200" in text
 
@@ -132,18 +132,20 @@ def test_summary_is_the_study_in_plain_json(view, tmp_path):
     summary = json.loads(path.read_text())
     assert summary == summary_of(view, {"checkpoint": tmp_path / "unlearned.pt"})
     best = view.best
-    assert summary["best"] | {"trial": best.number, "alpha": best.setting.alpha} == summary["best"]
+    assert summary["best"] | {"trial": best.number, "setting": best.setting, **best.setting} == summary["best"]
+    assert 0 < summary["best"]["kappa"] <= 1
+    assert summary["method"]["exponent"] == 1
     assert summary["best"]["score"] == best.score.value
     assert summary["score"]["floor"] == 0.5
-    assert summary["measures"]["original"]["forget_ssim"] == view.facts.baseline["forget_ssim"]
-    assert summary["measures"]["best"]["forget_ssim"] == recorded(best.trial)["forget_ssim"]
+    assert summary["measures"]["original"]["forget_ssim"] == view.record.baseline["forget_ssim"]
+    assert summary["measures"]["best"]["forget_ssim"] == read_trial(best.trial)["forget_ssim"]
     assert summary["samples"] == {"fisher.retain": 5, "fisher.forget": 3, "retain": 5, "forget": 3}
     assert summary["files"]["checkpoint"].endswith("unlearned.pt")
 
 
 def test_summary_of_a_broken_trial_has_null_not_nan(view, tmp_path):
-    facts = replace(view.facts, baseline={**view.facts.baseline, "retain_psnr": None})
-    broken = replace(view, facts=facts, trials=[])
+    record = replace(view.record, baseline={**view.record.baseline, "retain_psnr": None})
+    broken = replace(view, record=record, trials=[])
     summary = json.loads(write_summary(broken, tmp_path / "s.json").read_text())
     assert summary["best"] is None
     assert summary["measures"]["original"]["retain_psnr"] is None

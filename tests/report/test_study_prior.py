@@ -7,10 +7,12 @@ import pytest
 
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.report.competition_studies import competition_of, surface_of, write_competition
+from ssdtune.report.competition_studies import competition_of, write_competition
 from ssdtune.report.history import history_figures
 from ssdtune.report.html import study_page
+from ssdtune.report.knobs import points_of
 from ssdtune.report.page import render
+from ssdtune.report.ssd_plane import prior_figure
 from ssdtune.report.statement import fact_rows
 from ssdtune.report.view import read_view
 from ssdtune.study.prior import StudyPrior
@@ -31,12 +33,15 @@ def view(study, fixed):
     return replace(read_view(study), prior=fixed)
 
 
-def test_the_surface_is_the_priors_own_with_lambda_along_the_rows(fixed):
-    surface = surface_of(fixed)
-    own = fixed.prior.surface()
-    assert surface.score[3, 7] == own.score[7, 3]
-    assert surface.feasible[3, 7] == own.feasible[7, 3]
-    assert surface.mode == tuple(fixed.prior.mode.values())
+def test_the_surface_is_the_priors_own_with_lambda_along_the_rows(view):
+    prior, measured = view.prior.prior, points_of(view)
+    figure, own = prior_figure(prior, measured), prior.surface()
+    assert figure.data[0].z[3][7] == own.score[7, 3]
+    (contour,) = [trace for trace in figure.data if trace.name == "feasible: 50 %"]
+    assert contour.z[3][7] == own.feasible[7, 3]
+    assert figure.layout.coloraxis.cmax == max(own.score.max(), measured.score.max())
+    (best,) = [trace for trace in figure.data if trace.name == "best measured"]
+    assert (best.x[0], best.y[0]) == tuple(view.best.setting.values())
 
 
 def test_the_prior_is_shown_beside_the_trials(view):

@@ -30,7 +30,7 @@ def test_a_classifier_forgets_a_class():
     )
     fisher = ssdtune.analyse(task)
     study = ssdtune.tune(task, trials=25, analysis=fisher)
-    model.load_state_dict(ssdtune.unlearned_params(study, fisher), strict=True)
+    model.load_state_dict(ssdtune.unlearned_params(study, task, fisher), strict=True)
 
     right = model(points).argmax(-1) == labels
     assert right[:40].float().mean() > 0.95

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+from small_task import ssd
 
 from ssdtune.fisher.analysis import analyse
 from ssdtune.learning.fit import points
 from ssdtune.plane.packing import pack
-from ssdtune.prior.view import GRID_KAPPA, GRID_RHO, TaskView
-from ssdtune.study.experience import VIEW, keep_view, lesson_of, lessons, terms_at
-from ssdtune.study.facts import read_facts
-from ssdtune.study.packed import write_packed
+from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO
+from ssdtune.prior.view import TaskView
+from ssdtune.study.experience import experience_of, keep_view, study_experiences, terms_at
+from ssdtune.study.large import write_large
+from ssdtune.study.record import VIEW, read_record
 from ssdtune.study.run import run_study
 
 BOX = {"alpha": [0.3, 10], "lambda": [0.1, 10]}
@@ -24,50 +26,50 @@ def fisher(task):
 def finished(task, fisher, new_study, storage):
     """A finished study of random settings in a database."""
     study = new_study("lesson", storage=storage, trials=12, **BOX)
-    run_study(study, task, fisher, exact=True)
+    run_study(study, task, ssd(task, fisher), exact=True)
     return study
 
 
 def test_a_finished_study_teaches_what_it_measured(finished, storage):
     study = finished
-    (lesson,) = lessons(storage)
-    facts = read_facts(study)
+    (lesson,) = study_experiences(storage)
+    record = read_record(study)
     assert lesson.key == "lesson"
-    assert lesson.floor == facts.rule.floor
+    assert lesson.floor == record.rule.floor
     taught = points(lesson)
     assert np.isfinite(taught.local).all()
     assert len(taught.y) == len(lesson.alpha) >= 5
     best = study.best_trial
     at = int(np.argmin(np.abs(lesson.alpha - max(best.params["alpha"], best.params["lambda"]))))
     retained, remembered = np.clip(taught.y[at], 0, 1)
-    w = facts.rule.retain_weight
+    w = record.rule.retain_weight
     assert w * retained + (1 - w) * (1 - remembered) == pytest.approx(best.value, abs=1e-6)
 
 
 def test_studies_on_the_same_inputs_are_one_family(finished, task, fisher, new_study, storage):
-    run_study(new_study("twin", storage=storage, trials=12, seed=5, **BOX), task, fisher)
-    first, second = lessons(storage)
+    run_study(new_study("twin", storage=storage, trials=12, seed=5, **BOX), task, ssd(task, fisher))
+    first, second = study_experiences(storage)
     assert first.family == second.family
 
 
 def test_an_unfinished_study_teaches_nothing(finished, task, fisher, new_study, storage):
     cut = new_study("cut", storage=storage, trials=12, **BOX)
-    run_study(cut, task, fisher, trials=3)
-    assert lesson_of(cut) is None
-    assert [lesson.key for lesson in lessons(storage)] == ["lesson"]
+    run_study(cut, task, ssd(task, fisher), trials=3)
+    assert experience_of(cut) is None
+    assert [lesson.key for lesson in study_experiences(storage)] == ["lesson"]
 
 
-def test_the_view_is_kept_once(finished, fisher):
+def test_the_view_is_kept_once(finished, task, fisher):
     before = dict(finished.user_attrs)
-    keep_view(finished, read_facts(finished), fisher)
+    keep_view(finished, read_record(finished), ssd(task, fisher))
     assert finished.user_attrs == before
 
 
 def test_a_view_on_another_grid_teaches_nothing(finished, fisher):
-    assert lesson_of(finished) is not None
+    assert experience_of(finished) is not None
     raw = TaskView.of(fisher).to_json()
-    write_packed(finished, VIEW, {**raw, "alpha": pack(np.geomspace(9, 1, 36))}, {})
-    assert lesson_of(finished) is None
+    write_large(finished, VIEW, {**raw, "alpha": pack(np.geomspace(9, 1, 36))}, {})
+    assert experience_of(finished) is None
 
 
 def test_terms_between_the_nodes_are_those_of_the_analysis(fisher):

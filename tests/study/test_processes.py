@@ -7,9 +7,11 @@ import textwrap
 import time
 from pathlib import Path
 
-from ssdtune.samplers.recorded import recorded
-from ssdtune.study.records import FINISHED, count_trials
+from small_task import ssd
+
+from ssdtune.study.record import read_trial
 from ssdtune.study.run import run_study
+from ssdtune.study.trials import FINISHED, count_trials
 
 
 def outcomes(study):
@@ -20,6 +22,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
 import small_task
+from small_task import ssd
 from ssdtune.study.run import run_study
 from ssdtune.study.storage import load_study, open_storage
 
@@ -28,7 +31,7 @@ study, analysis = load_study("demo", open_storage({url!r})), small_task.Diagonal
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    run_study(study, task, analysis, trials={trials})
+    run_study(study, task, ssd(task, analysis), trials={trials})
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -63,7 +66,7 @@ def test_ctrl_c_in_a_process_of_its_own_keeps_finished_trials(task, analysis, ne
     assert counts.running == 0
     assert counts.finished >= 2
     kept = outcomes(study)
-    run_study(study, task, analysis, trials=counts.finished + 3)
+    run_study(study, task, ssd(task, analysis), trials=counts.finished + 3)
     assert outcomes(study)[: counts.finished] == kept
     assert count_trials(study).finished == counts.finished + 3
 
@@ -77,4 +80,4 @@ def test_several_processes_share_one_sqlite_file(new_study, storage, url):
     assert len(trials) == 10
     assert count_trials(study).running == count_trials(study).failed == 0
     assert len({tuple(trial.params.values()) for trial in trials}) == len(trials)
-    assert len({recorded(trial)["worker"] for trial in trials}) > 1
+    assert len({read_trial(trial)["worker"] for trial in trials}) > 1

@@ -37,14 +37,12 @@ def dense_covariance(a, b, scale, lengths=LENGTHS, rho=0.0):
     return total.reshape(outputs * n, outputs * c)
 
 
-@pytest.mark.parametrize(
-    ("basis", "outputs", "rho"), [(0, 1, 0), (0, 2, 0), (3, 1, 0), (3, 2, 0), (0, 2, 0.7), (3, 2, -0.4)]
-)
-def test_posterior_and_evidence_equal_the_dense_formulas(basis, outputs, rho):
-    rng = np.random.default_rng(basis + outputs)
-    data, test = (random_field(rng, n, basis=basis, outputs=outputs) for n in (7, 5))
-    y, noise, scale = rng.normal(size=(outputs, 7)), rng.uniform(0.05, 0.2, (outputs, 7)), 1.7
-    process = GaussianProcess.fit(data, y, noise, Kernel(LENGTHS[:outputs], scale, rho))
+@pytest.mark.parametrize(("basis", "rho"), [(0, 0), (3, 0), (0, 0.7), (3, -0.4)])
+def test_posterior_and_evidence_equal_the_dense_formulas(basis, rho):
+    rng = np.random.default_rng(basis)
+    data, test = (random_field(rng, n, basis=basis) for n in (7, 5))
+    y, noise, scale, outputs = rng.normal(size=(2, 7)), rng.uniform(0.05, 0.2, (2, 7)), 1.7, 2
+    process = GaussianProcess.fit(data, y, noise, Kernel(LENGTHS, scale, rho))
     got = process.predict(test)
     total = dense_covariance(data, data, scale, rho=rho) + np.diag(noise.ravel() ** 2 + 1e-10)
     cross = dense_covariance(data, test, scale, rho=rho)
@@ -76,7 +74,7 @@ def test_noiseless_data_are_interpolated_and_without_data_the_prior_holds():
     np.testing.assert_allclose(process.log_evidence, 0)
 
 
-def test_settings_under_way_keep_the_mean_and_shrink_the_variance():
+def test_pending_settings_keep_the_mean_and_shrink_the_variance():
     rng = np.random.default_rng(4)
     data, pending = random_field(rng, 5), random_field(rng, 3)
     y, noise = rng.normal(size=(2, 5)), np.full((2, 5), 0.01)

@@ -43,7 +43,7 @@ class PreparedKspace(NamedTuple):
 class QuickVarNet:
     """``VarNetReconstructor`` in another arrangement; parameters go by that module's names.
 
-    ``dtype`` is what the networks compute in; bfloat16 needs a check that SSIM does not move (``scoring.precision``).
+    ``dtype`` is what the networks compute in; bfloat16 needs a check that SSIM does not move (``objective.precision``).
     FFTs and data consistency stay float32.
     """
 
@@ -54,7 +54,6 @@ class QuickVarNet:
         self.cascades = len(net.cascades)
         self.mask_center = bool(net.sens_net.mask_center)
         self.unets = _unets(module, dtype)
-        self.stackable = self.unets.stackable
 
     def ready(self, params: Params) -> Params:
         """Parameters as they are used."""
@@ -127,7 +126,6 @@ class QuickUnet:
 
     def __init__(self, module: UnetReconstructor, dtype: torch.dtype = torch.float32) -> None:
         self.unets = _unets(module, dtype)
-        self.stackable = self.unets.stackable
 
     def ready(self, params: Params) -> Params:
         """Parameters as they are used."""

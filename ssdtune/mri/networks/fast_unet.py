@@ -31,12 +31,11 @@ def faster_channels_last(channels: int, dtype: torch.dtype, device: torch.device
 class Unets:
     """U-Nets by the prefix of their parameters' names, in one dtype.
 
-    ``channels_last`` : prefixes of those whose tensors lie so. ``stackable`` : see ``scoring.prepared``.
+    ``channels_last`` : prefixes of those whose tensors lie so.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32, channels_last: Collection[str] = ()) -> None:
         self.dtype, self._last = dtype, tuple(channels_last)
-        self.stackable = not self._last
         self._names: dict[str, list[str]] = {}
 
     def laid(self, name: str, value: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ _NOT_SHOWN = {"data": "other training data", "start": "another starting model"}
 
 
 @dataclass
-class Standing:
+class Progress:
     """How far a training has come.
 
     epoch, step : finished epochs, and finished steps of the epoch under way.
@@ -43,17 +43,17 @@ class Standing:
 
 @dataclass(frozen=True)
 class ResumeFile:
-    """Weights, optimiser state and standing of a training with these settings (plain values; hashes of the rest)."""
+    """Weights, optimiser state and progress of a training with these settings (plain values; hashes of the rest)."""
 
     path: Path
     settings: Mapping[str, Any]
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, standing: Standing) -> None:
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         """Write the file, whole or not at all. Raises ModelError if it cannot be written."""
         states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        write_weights(self.path, {"format": _FORMAT, "settings": dict(self.settings), **asdict(standing), **states})
+        write_weights(self.path, {"format": _FORMAT, "settings": dict(self.settings), **asdict(progress), **states})
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, restart: bool) -> Standing | None:
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, restart: bool) -> Progress | None:
         """Put the kept state into ``model`` and ``optimizer``; None, and nothing changed, if there is no file.
 
         restart : a file of other settings is passed over, as is one in which no work is kept.
@@ -75,7 +75,7 @@ class ResumeFile:
             raise ConfigError(what, self.path, "use the same settings, or delete it or give --overwrite to start over")
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
-        return Standing(kept["epoch"], kept["step"], kept["total"], kept["losses"])
+        return Progress(kept["epoch"], kept["step"], kept["total"], kept["losses"])
 
     def _differences(self, kept: Mapping[str, Any]) -> list[str]:
         return [

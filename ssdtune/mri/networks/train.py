@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.files import content_hash
 from ssdtune.mri.networks.models import save_new_model
-from ssdtune.mri.networks.resume import ResumeFile, Standing
+from ssdtune.mri.networks.resume import Progress, ResumeFile
 from ssdtune.mri.networks.stock import Reconstructor
 from ssdtune.mri.quality import LOSS_NAME, training_loss
 from ssdtune.progress import Track, silent
@@ -103,16 +103,16 @@ def train(
 
     model.to(device).train().requires_grad_(True)
     optimizer = torch.optim.Adam(model.parameters(), learning_rate)
-    standing = Standing()
+    progress = Progress()
     if resume is not None:
-        standing = resume.load(model, optimizer, overwrite) or standing
-        resume.save(model, optimizer, standing)  # a folder that cannot be written is found before the long work
+        progress = resume.load(model, optimizer, overwrite) or progress
+        resume.save(model, optimizer, progress)  # a folder that cannot be written is found before the long work
     _warm_up(model, samples, device)
     saved = time.monotonic()
-    left = steps * (epochs - standing.epoch) - standing.step
-    for indices in track(_work(groups, batch_size, seed, epochs, standing), "training", left):
+    left = steps * (epochs - progress.epoch) - progress.step
+    for indices in track(_work(groups, batch_size, seed, epochs, progress), "training", left):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * _decay(standing.epoch, epochs)
+            group["lr"] = learning_rate * _decay(progress.epoch, epochs)
         inputs, target = _batch(samples, indices, device)
         optimizer.zero_grad(set_to_none=True)
         try:
@@ -123,21 +123,21 @@ def train(
         value.backward()
         number = value.item()
         if not math.isfinite(number):
-            raise _diverged(f"the loss became {number}", standing, checkpoint)
+            raise _diverged(f"the loss became {number}", progress, checkpoint)
         optimizer.step()
-        due = standing.step + 1 == steps or (resume is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS)
+        due = progress.step + 1 == steps or (resume is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS)
         if due and not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-            raise _diverged("weights became non-finite", standing, checkpoint)
-        standing.advance(number, len(indices), steps, len(samples))
+            raise _diverged("weights became non-finite", progress, checkpoint)
+        progress.advance(number, len(indices), steps, len(samples))
         if due and resume is not None:
-            resume.save(model, optimizer, standing)
+            resume.save(model, optimizer, progress)
             saved = time.monotonic()
     model.eval()
     if checkpoint is not None and resume is not None:
-        record = {"training": settings | {"loss": LOSS_NAME, "final_loss": standing.losses[-1]}}
+        record = {"training": settings | {"loss": LOSS_NAME, "final_loss": progress.losses[-1]}}
         save_new_model(checkpoint, model, {**(provenance or {}), **record})
         resume.path.unlink(missing_ok=True)
-    return standing.losses
+    return progress.losses
 
 
 def check_free(checkpoint: Path, overwrite: bool) -> None:
@@ -146,15 +146,15 @@ def check_free(checkpoint: Path, overwrite: bool) -> None:
         raise ConfigError("a file is already there", checkpoint, "choose another --out, or give --overwrite")
 
 
-def _work(groups: list[np.ndarray], batch_size: int, seed: int, epochs: int, standing: Standing) -> Iterator[list[int]]:
-    """Index lists of the batches still to do; ``standing`` moves on between them."""
-    while standing.epoch < epochs:
-        order = np.random.default_rng([seed, standing.epoch])
+def _work(groups: list[np.ndarray], batch_size: int, seed: int, epochs: int, progress: Progress) -> Iterator[list[int]]:
+    """Index lists of the batches still to do; ``progress`` moves on between them."""
+    while progress.epoch < epochs:
+        order = np.random.default_rng([seed, progress.epoch])
         plan: list[np.ndarray] = []
         for group in groups:
             shuffled = order.permutation(group)
             plan += [shuffled[at : at + batch_size] for at in range(0, len(group), batch_size)]
-        for index in order.permutation(len(plan))[standing.step :]:
+        for index in order.permutation(len(plan))[progress.step :]:
             yield plan[index].tolist()
 
 
@@ -188,9 +188,9 @@ def _equal_shapes(samples: TrainingSet) -> list[np.ndarray]:
     return [np.array(group) for group in groups.values()]
 
 
-def _diverged(what: str, standing: Standing, checkpoint: Path | None) -> ModelError:
+def _diverged(what: str, progress: Progress, checkpoint: Path | None) -> ModelError:
     todo = "lower train.learning_rate, or look for bad slices with 'ssdtune data check'"
-    return ModelError(f"{what} in epoch {standing.epoch + 1}, step {standing.step + 1}", checkpoint or "", todo)
+    return ModelError(f"{what} in epoch {progress.epoch + 1}, step {progress.step + 1}", checkpoint or "", todo)
 
 
 def _fingerprint(samples: TrainingSet) -> str:

@@ -74,9 +74,10 @@ def test_unet_samples_are_those_of_stock_fastmri(kind, folder):
     mask = MASKS[kind]
     stock_samples = stock(folder, UnetDataTransform("multicoil", mask_function(mask)))
     for (inputs, target), sample in zip(open_slices(find_files(folder), mask, "unet"), stock_samples, strict=True):
-        assert torch.equal(inputs[0], sample.image)
-        assert torch.equal(inputs[1], sample.mean)
-        assert torch.equal(inputs[2], sample.std)
+        # two Fourier transforms need not round alike
+        torch.testing.assert_close(inputs[0], sample.image, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(inputs[1], sample.mean, rtol=1e-5, atol=0)
+        torch.testing.assert_close(inputs[2], sample.std, rtol=1e-5, atol=0)
         normalised = ((target["image"] - sample.mean) / (sample.std + 1e-11)).clamp(-6, 6)
         assert torch.allclose(normalised, sample.target, atol=1e-5)
 

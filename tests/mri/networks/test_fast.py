@@ -48,11 +48,9 @@ def test_networks_lie_channels_last_where_that_is_faster_and_are_the_same(channe
     weight = params["net.cascades.0.model.unet.conv.layers.4.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last) == last
     assert params["net.sens_net.norm_unet.unet.conv.layers.4.weight"].is_contiguous()
-    assert quick.stackable == (not last)
     sample, stock = quick.prepare(*inputs), module(*inputs)
     ours = quick(params, sample, quick.maps(params, sample))
     torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5 * float(stock.max()))
-    assert module.quick(torch.bfloat16).stackable
 
 
 @torch.no_grad()
@@ -86,9 +84,12 @@ def test_the_maps_depend_on_the_parameters_named_and_the_images_on_the_others():
     maps = quick.maps(params, sample)
     outside = {n: v * (1 if n.startswith(quick.map_params) else 0.9) for n, v in params.items()}
     inside = {n: v * (0.9 if n.startswith(quick.map_params) else 1) for n, v in params.items()}
-    assert torch.equal(quick.maps(outside, sample), maps)
-    assert not torch.equal(quick.maps(inside, sample), maps)
-    assert torch.equal(quick(inside, sample, maps), quick(params, sample, maps))
+    image = quick(params, sample, maps)
+    # equal values at other addresses: a CPU's convolutions may round them otherwise
+    torch.testing.assert_close(quick.maps(outside, sample), maps, rtol=1e-4, atol=1e-5)
+    assert (quick.maps(inside, sample) - maps).abs().max() > 1e-3
+    torch.testing.assert_close(quick(inside, sample, maps), image, rtol=1e-4, atol=1e-5 * float(image.max()))
+    assert (quick(outside, sample, maps) - image).abs().max() > 1e-3 * image.max()
     assert model_hash(module) == before
 
 

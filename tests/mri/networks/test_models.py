@@ -90,8 +90,10 @@ def test_split_forward_equals_the_whole():
     kspace, mask, acs, _ = slices(32, 32)
     maps = model.sensitivity_maps(kspace, acs)
     whole = model(kspace, mask, acs)
-    assert torch.equal(model.from_maps(kspace, mask, maps), whole)
-    assert torch.equal(functional_call(model, dict(model.named_parameters()), (kspace, mask, acs, maps)), whole)
+    close = {"rtol": 1e-4, "atol": 1e-5 * float(whole.max())}  # what a convolution rounds to depends on the CPU
+    torch.testing.assert_close(model.from_maps(kspace, mask, maps), whole, **close)
+    inputs = (kspace, mask, acs, maps)
+    torch.testing.assert_close(functional_call(model, dict(model.named_parameters()), inputs), whole, **close)
 
 
 def test_forward_leaves_its_inputs_alone():
@@ -123,7 +125,7 @@ def test_unet_equals_stock_and_its_vmapped_gradients_a_loop():
     image, mean, std = torch.randn(3, 33, 30), torch.rand(3), torch.rand(3) + 0.5
     ours = UnetReconstructor(net)(image, mean, std)
     stock = net(image[:, None])[:, 0] * std[:, None, None] + mean[:, None, None]
-    assert torch.equal(ours, stock)
+    torch.testing.assert_close(ours, stock, rtol=1e-5, atol=1e-5)
     target = {"image": torch.rand(3, 29, 26), "max": torch.ones(3)}
     close_per_sample(UnetReconstructor(net), (image, mean, std), target)
 

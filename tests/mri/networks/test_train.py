@@ -41,6 +41,15 @@ def weights(model):
     return torch.cat([value.detach().flatten() for value in model.parameters()])
 
 
+def same_end(one, other, start):
+    """Whether two trainings ended at the same weights, to a thousandth of the way they went.
+
+    Stopped or not, the steps are the same ones; the last bits of a convolution are its CPU's.
+    """
+    one, other, start = weights(one), weights(other), weights(start)
+    return (one - other).norm() <= 1e-3 * (other - start).norm()
+
+
 class Stop:
     """A track that presses Ctrl-C before item number ``after``."""
 
@@ -85,10 +94,10 @@ def test_a_stopped_training_ends_where_an_uninterrupted_one_does(tmp_path, after
             train(copy.deepcopy(start), MIXED, checkpoint=out, track=Stop(stop), **options)
         assert [path.name for path in tmp_path.iterdir()] == ["model.pt.resume"]
     last = copy.deepcopy(start)
-    assert train(last, MIXED, checkpoint=out, **options) == losses
-    assert torch.equal(weights(last), weights(whole))
+    assert train(last, MIXED, checkpoint=out, **options) == pytest.approx(losses, rel=1e-4)
+    assert same_end(last, whole, start)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
-    assert torch.equal(weights(load_model(out).module), weights(whole))
+    assert torch.equal(weights(load_model(out).module), weights(last))
 
 
 def test_two_epochs_and_two_more_are_four_with_a_file_an_epoch(tmp_path):
@@ -100,7 +109,7 @@ def test_two_epochs_and_two_more_are_four_with_a_file_an_epoch(tmp_path):
     kept = torch.load(tmp_path / "m.pt.resume")
     assert (kept["epoch"], kept["step"]) == (2, 0)
     train(copy.deepcopy(start), SAMPLES, epochs=4, learning_rate=RATE, checkpoint=tmp_path / "m.pt")
-    assert torch.equal(weights(load_model(tmp_path / "m.pt").module), weights(whole))
+    assert same_end(load_model(tmp_path / "m.pt").module, whole, start)
 
 
 def test_order_depends_on_the_seed_alone():
@@ -110,9 +119,9 @@ def test_order_depends_on_the_seed_alone():
         model = copy.deepcopy(start)
         torch.rand(3)
         train(model, SAMPLES, epochs=1, learning_rate=RATE, seed=seed)
-        ends.append(weights(model))
-    assert torch.equal(ends[0], ends[1])
-    assert not torch.equal(ends[0], ends[2])
+        ends.append(model)
+    assert same_end(ends[0], ends[1], start)
+    assert not same_end(ends[0], ends[2], start)
 
 
 def test_every_sample_is_seen_once_an_epoch_and_shapes_are_not_mixed():

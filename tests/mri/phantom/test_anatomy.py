@@ -31,7 +31,8 @@ def test_a_subject_is_the_same_body_at_every_size_and_contrast(anatomy):
         np.testing.assert_allclose(share.reshape(1, 32, 4, 32, 4).mean((2, 4)), small.maps[tissue], atol=1e-5)
     other = draw_subject(anatomy, (32, 32), 1, 3, "other")
     assert not np.allclose(other.image("t1"), small.image("t1"), atol=0.05)
-    assert np.array_equal(draw_subject(anatomy, (32, 32), 1, 3, "same").image("pd"), small.image("pd"))
+    again = draw_subject(anatomy, (32, 32), 1, 3, "same")
+    np.testing.assert_allclose(again.image("pd"), small.image("pd"), atol=1e-6)
 
 
 @pytest.mark.parametrize("anatomy", FAMILIES)

@@ -79,11 +79,16 @@ def test_object_phase_is_there_and_smooth():
     assert 0 < np.abs(phase).mean() < 0.6
 
 
+def same_kspace(one, other):
+    """Equal to the rounding of a float32 Fourier transform, far below any noise."""
+    np.testing.assert_allclose(one, other, atol=1e-6 * np.abs(one).max())
+
+
 def test_a_volume_depends_on_seed_and_subject_only():
     first = simulate_volume("knee", "t1", **QUICK, seed=4, subject=7)
     simulate_volume("brain", "t2", **QUICK)
     again = simulate_volume("knee", "t1", **QUICK, seed=4, subject=7)
-    assert np.array_equal(first.kspace, again.kspace)
+    same_kspace(first.kspace, again.kspace)
     for other in ({"seed": 5, "subject": 7}, {"seed": 4, "subject": 8}):
         assert not np.allclose(first.target, simulate_volume("knee", "t1", **QUICK, **other).target, atol=0.1)
     assert named_rng(0, "a", "b").random() != named_rng(0, "ab").random()
@@ -94,8 +99,10 @@ def test_files_do_not_depend_on_how_many_there_are(tmp_path):
     (one,) = simulate_folder(tmp_path / "one", subjects=1, first=2, **QUICK)
     assert many[2].name == one.name == "brain_t1_0002.h5"
     with h5py.File(many[2]) as a, h5py.File(one) as b:
-        assert np.array_equal(a["kspace"], b["kspace"])
-        assert dict(a.attrs) == dict(b.attrs)
+        same_kspace(a["kspace"][()], b["kspace"][()])
+        assert a.attrs.keys() == b.attrs.keys()
+        for name, value in a.attrs.items():
+            assert b.attrs[name] == (pytest.approx(value, rel=1e-5) if name in ("max", "norm") else value)
 
 
 @pytest.mark.parametrize(("size", "coils"), [((32, 32), 1), ((40, 32), 3), ((32, 46), 16)])
@@ -160,7 +167,7 @@ def test_images_become_files_of_neighbouring_slices(tmp_path, pictures):
         np.testing.assert_allclose(file["reconstruction_rss"], expected / expected.max(), atol=0.01)
     (alone,) = simulate_images(tmp_path / "alone", pictures, first=2, files=1, slices=2, coils=3, noise=0.001)
     with h5py.File(alone) as a, h5py.File(files[1]) as b:
-        assert np.array_equal(a["kspace"], b["kspace"])
+        same_kspace(a["kspace"][()], b["kspace"][()])
     (resized,) = simulate_images(tmp_path / "small", pictures, files=1, size=32)
     assert check_file(resized).kspace_size == (32, 32)
 

@@ -1,0 +1,168 @@
+"""Every sampler on held-out recorded tasks: which runs there are, and the tables of what they come to."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.competition.choosers import measure_choosers
+from benchmarks.competition.priors import (
+    ABLATIONS,
+    FAMILY_OUT,
+    HELD_OUT,
+    QUICK,
+    Predicted,
+    calibration_metrics,
+    predict_all,
+    wrong_priors,
+)
+from benchmarks.competition.replay import Replay
+from benchmarks.competition.runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, run_all, settings_of
+from benchmarks.competition.tables import (
+    Ledger,
+    rank_metrics,
+    sampler_metrics,
+    sampler_table,
+    win_metrics,
+    wrong_metrics,
+)
+from benchmarks.harness import Metrics
+from ssdtune.prior.experience import Rejected, load_collection
+
+BUDGET, LONG, SHORT = 40, 100, 10
+RIVAL_NAMES = ("tpe", "tpe-4", "tpe-plane", "tpe-mode", "gp", "gp-plane", "cmaes", "random")
+SLOW = ("gp", "gp-plane")  # one seed, and none in a quick run
+
+
+def read_replays(path: Path) -> tuple[list[Replay], int]:
+    """Valid tasks in order of their keys, and how many were rejected."""
+    files = sorted(path.glob("*.h5")) if path.is_dir() else [path]
+    records = [record for file in files for record in load_collection(file)]
+    valid = [Replay(record) for record in records if not isinstance(record, Rejected)]
+    return sorted(valid, key=lambda replay: replay.key), len(records) - len(valid)
+
+
+def stratified(replays: Sequence[Replay], count: int) -> list[str]:
+    """Keys of about ``count`` tasks, the first of every family, then the second, and so on."""
+    place: dict[str, int] = {}
+    order = []
+    for replay in replays:
+        place[replay.family] = place.get(replay.family, -1) + 1
+        order.append((place[replay.family], replay.family, replay.key))
+    return sorted(key for *_, key in sorted(order)[:count])
+
+
+def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
+    replays, rejected = read_replays(chosen.collection)
+    by_key = {replay.key: replay for replay in replays}
+    some = stratified(replays, 6 if chosen.quick else chosen.tasks)
+    every = some if chosen.quick else stratified(replays, max(chosen.wide, chosen.tasks))
+    ablations = {} if chosen.quick else ABLATIONS
+    variants = {FAMILY_OUT: QUICK} if chosen.quick else {**HELD_OUT, **ABLATIONS}
+    predicted = predict_all(variants, replays, chosen.seed, chosen.workers)
+    wrong = wrong_priors(predicted[FAMILY_OUT], replays)
+    best = {(s, key): by_key[key].best(goal, BOX) for s, goal in SETTINGS.items() for key in by_key}
+    ledger = Ledger(best)
+    jobs = plan(chosen, predicted, wrong, some, every)
+    progress(f"{len(jobs)} runs")
+    for job, found in run_all(jobs, by_key, chosen.workers, chosen.kept):
+        ledger.add(job, found)
+    families = {replay.family for replay in replays}
+    metrics: Metrics = {"valid_tasks": len(replays), "rejected_tasks": rejected, "families": len(families)}
+    metrics |= {"tasks_run": len(every), "tasks_ranked": len(some)}
+    lines.append(
+        f"Replay: {len(replays)} valid tasks of {len(families)} families ({rejected} rejected). Spectrum and TPE ran "
+        f"on {len(every)} tasks, all samplers (and the ranks) on the same {len(some)}, spread over the families. "
+        f"Seeds: {seeds(chosen, 'tpe')} for TPE, CMA-ES and random, 1 for the others. Box alpha {BOX.alpha}, lambda "
+        f"{BOX.lam}."
+    )
+    metrics |= interpolation(replays, lines)
+    for setting in SETTINGS:
+        metrics |= report(ledger, setting, list(wrong), list(ablations), lines)
+    metrics |= measure_choosers(replays, lambda setting, key: best[setting, key], lines)
+    calibration = calibration_metrics(predicted[FAMILY_OUT])
+    lines += [
+        "",
+        "Held-out calibration of the mapper: " + ", ".join(f"{k[12:]} {v:.3f}" for k, v in calibration.items()),
+    ]
+    lines += ["", *(f"- {name}: {settings_of(name)}" for name in (SPECTRUM, *RIVAL_NAMES))]
+    return metrics | calibration
+
+
+def rivals(chosen: argparse.Namespace) -> list[str]:
+    return [name for name in RIVAL_NAMES if not (chosen.quick and name in SLOW)]
+
+
+def seeds(chosen: argparse.Namespace, sampler: str) -> int:
+    return 1 if chosen.quick or sampler in SLOW else 2
+
+
+def plan(
+    chosen: argparse.Namespace,
+    predicted: Mapping[str, Mapping[str, Predicted]],
+    wrong: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    some: Sequence[str],
+    every: Sequence[str],
+) -> list[Job]:
+    """Every run of the competition."""
+    jobs: list[Job] = []
+    ours = predicted[FAMILY_OUT]
+    for setting in SETTINGS:
+        add = partial(Job, setting)
+        jobs += [add(SPECTRUM, SPECTRUM, key, chosen.seed, BUDGET, ours[key].response) for key in every]
+        jobs += [add(NO_PRIOR, SPECTRUM, key, chosen.seed, BUDGET) for key in some]
+        for name, responses in wrong.items():
+            jobs += [add(name, SPECTRUM, key, chosen.seed, 30, responses[key]) for key in some]
+        for name in predicted.keys() - {FAMILY_OUT}:
+            jobs += [add(name, SPECTRUM, key, chosen.seed, SHORT, predicted[name][key].response) for key in some]
+        for name in rivals(chosen):
+            response = ours if name == "tpe-mode" else {}
+            for key in every if name == "tpe" else some:
+                known = response[key].response if response else None
+                for seed in range(chosen.seed, chosen.seed + seeds(chosen, name)):
+                    jobs.append(add(name, name, key, seed, LONG if name == "tpe" else BUDGET, known))
+    return jobs
+
+
+def interpolation(replays: Sequence[Replay], lines: list[str]) -> Metrics:
+    """How far the replayed s is from the measured one at settings between the nodes."""
+    metrics: Metrics = {}
+    for setting in ("w0.2", "w0.5"):
+        errors = np.concatenate([replay.check_errors(SETTINGS[setting]) for replay in replays])
+        metrics[f"{setting}.interpolation_error_mean"] = float(errors.mean())
+        metrics[f"{setting}.interpolation_error_95"] = float(np.quantile(errors, 0.95))
+        lines.append(
+            f"Interpolation error of s at {errors.size} settings between the nodes, {setting}: mean "
+            f"{errors.mean():.4f}, median {np.median(errors):.4f}, 95 % {np.quantile(errors, 0.95):.4f}."
+        )
+    return metrics
+
+
+def report(ledger: Ledger, setting: str, wrong: Sequence[str], ablations: Sequence[str], lines: list[str]) -> Metrics:
+    """Metrics and tables of one setting: the ranked samplers and ours in other readings, then the ablation."""
+    ran = ledger.labels(setting)
+    ranked = [name for name in (SPECTRUM, *RIVAL_NAMES) if name in ran]
+    others = [name for name in (NO_PRIOR, "kind-out", "site-out", *wrong) if name in ran]
+    metrics: Metrics = {}
+    for label in ran:
+        metrics |= sampler_metrics(ledger, setting, label)
+    words: list[str] = []
+    metrics |= rank_metrics(ledger, setting, ranked, words)
+    metrics |= win_metrics(ledger, setting, SPECTRUM)
+    metrics |= wrong_metrics(ledger, setting, wrong, NO_PRIOR)
+    budgets = {label: ledger.regret(setting, label).shape[2] for label in ran}
+    lines += ["", *sampler_table(metrics, setting, [*ranked, *others], budgets), "", *words]
+    ratios = ", ".join(f"{name} {metrics[f'{setting}.wrong_prior_aur_ratio.{name}']:.2f}" for name in wrong)
+    behind = ", ".join(f"{name} {metrics[f'{setting}.wrong_prior_minus_tpe_30.{name}']:+.3f}" for name in wrong)
+    lines.append(
+        f"Wins against TPE (area under regret, 30 trials): {metrics[f'{setting}.win_rate_vs_tpe']:.0%}. Wrong priors, "
+        f"area under regret over that without prior: {ratios}; regret at trial 30 minus TPE's: {behind}."
+    )
+    if ablations:
+        lines += ["", *sampler_table(metrics, f"{setting}, ablation", ablations, budgets, prefix=setting)]
+    return metrics

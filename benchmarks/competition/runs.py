@@ -1,0 +1,191 @@
+"""Running samplers on recorded tasks: one Optuna study in memory a run, and what its trials leave.
+
+A job is one sampler on one task and setting with one seed; jobs are independent and run in processes of one thread.
+A prediction of the mapper travels with its job as JSON. Runs of rivals can be kept in a file, so that a stopped run
+goes on; those of our own sampler are always made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+
+from benchmarks.competition.replay import Replay
+from benchmarks.competition.rivals import RIVALS, Given, Plane
+from ssdtune.plane.settings import Box
+from ssdtune.plane.surface import ResponseSurface
+from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.report.regret import incumbent_regret
+from ssdtune.samplers.spectrum import REMEMBERED, RETAINED, UNCLIPPED
+from ssdtune.samplers.table import SAMPLERS, Inputs, seed_of
+from ssdtune.study.record import CONSTRAINT
+from ssdtune.surrogate.improvement import Goal
+from ssdtune.unlearning.ssd import ALPHA, LAMBDA
+
+SETTINGS = {
+    "w0.2": Goal(0.2, 0.0),
+    "w0.5": Goal(0.5, 0.0),
+    "w0.2_min0.95": Goal(0.2, 0.95),
+    "w0.5_min0.95": Goal(0.5, 0.95),
+}
+
+
+class Searched(Plane, Protocol):
+    """What a run needs of a task: the plane, and unclipped (retained, remembered), (2, 1), at a setting."""
+
+    def outputs(self, alpha: float, lam: float) -> np.ndarray: ...
+
+
+BOX = Box((0.1, 300.0), (0.03, 300.0))
+SPECTRUM, NO_PRIOR = "spectrum", "no-prior"  # NO_PRIOR is SPECTRUM run without a prior
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. ``label`` is the name it is reported under; ``sampler`` names what is run; ``response`` is the mapper's
+    prediction for the task, as ``ResponseSurface.to_json`` gives it."""
+
+    setting: str
+    label: str
+    sampler: str
+    task: str
+    seed: int
+    trials: int
+    response: Mapping[str, Any] | None = None
+
+
+def build(job: Job, task: Searched) -> BaseSampler:
+    """The job's sampler, seeded by names."""
+    goal = SETTINGS[job.setting]
+    prior = None
+    if job.response is not None:
+        surface = ResponseSurface.from_json(job.response)
+        prior = HyperparameterPrior(surface, goal.retain_weight, goal.min_retained, BOX)
+    seed = seed_of(job.seed, f"{job.task} {job.setting}", job.sampler)
+    if job.sampler in RIVALS:
+        return RIVALS[job.sampler].make(seed, Given(task, prior.mode if prior is not None else None))
+    return SAMPLERS[job.sampler].make(Inputs(seed, seed, goal, prior))
+
+
+def settings_of(sampler: str) -> str:
+    """A sampler's settings in words."""
+    return (RIVALS.get(sampler) or SAMPLERS[sampler]).settings
+
+
+def run_job(job: Job, task: Searched) -> np.ndarray:
+    """s of every trial, minus infinity where infeasible."""
+    goal = SETTINGS[job.setting]
+    study = optuna.create_study(direction="maximize", study_name=f"{job.task}-{job.setting}", sampler=build(job, task))
+    found = np.empty(job.trials)
+    for number in range(job.trials):
+        trial = study.ask()
+        alpha = trial.suggest_float(ALPHA, *BOX.alpha, log=True)
+        lam = trial.suggest_float(LAMBDA, *BOX.lam, log=True)
+        outputs = task.outputs(alpha, lam)[:, 0]
+        for name, value in zip((RETAINED, REMEMBERED), outputs, strict=True):
+            trial.set_user_attr(name, float(np.clip(value, 0, 1)))
+            trial.set_user_attr(name + UNCLIPPED, float(value))
+        trial.set_constraint(CONSTRAINT, goal.min_retained - float(np.clip(outputs[0], 0, 1)))
+        s = float(goal.score(*outputs))
+        study.tell(trial, s)
+        found[number] = s if goal.feasible(outputs[0]) else -np.inf
+    return found
+
+
+def regret_of(found: np.ndarray, best: float, goal: Goal) -> np.ndarray:
+    """Incumbent regret (trials,) of a run, from the untouched model on."""
+    return incumbent_regret(found, np.isfinite(found), best_known=best, start=goal.untouched)
+
+
+_replays: dict[str, Replay] = {}
+
+
+def start_process() -> None:
+    """Optuna quiet, torch (GPSampler) on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")  # CmaEsSampler says at every trial that it is blind to the constraint
+
+
+def _start(replays: Mapping[str, Replay]) -> None:
+    start_process()
+    _replays.update(replays)
+
+
+def _one(job: Job) -> tuple[Job, np.ndarray]:
+    return job, run_job(job, _replays[job.task])
+
+
+def run_all(
+    jobs: Sequence[Job], replays: Mapping[str, Replay], workers: int, kept: Path | None = None
+) -> Iterator[tuple[Job, np.ndarray]]:
+    """Every job with s of its trials; says on stderr how far it is. ``kept`` is a file of finished runs of rivals."""
+    known = _read(kept)
+    left = []
+    for job in jobs:
+        if (found := known.get(_name(job, replays[job.task]))) is not None:
+            yield job, np.array(found)
+        else:
+            left.append(job)
+    started = time.perf_counter()
+    for done, (job, found) in enumerate(in_processes(_one, left, workers, _start, (replays,)), 1):
+        if done % 200 == 0:
+            progress(f"  {done} of {len(left)} runs, {time.perf_counter() - started:.0f} s")
+        if kept is not None and job.sampler != SPECTRUM and job.response is None:
+            with kept.open("a") as file:
+                file.write(json.dumps({"run": _name(job, replays[job.task]), "s": found.tolist()}) + "\n")
+        yield job, found
+
+
+def _name(job: Job, replay: Replay) -> str:
+    """A run by what it depends on: the sampler and its seed, the setting, the budget, the task's measures."""
+    if job.sampler == SPECTRUM or job.response is not None:
+        return ""
+    return f"{job.setting} {job.sampler} {job.seed} {job.trials} {job.task} {replay.fingerprint}"
+
+
+def _read(kept: Path | None) -> dict[str, list[float]]:
+    if kept is None or not kept.exists():
+        return {}
+    lines = (json.loads(line) for line in kept.read_text().splitlines())
+    return {line["run"]: line["s"] for line in lines}
+
+
+def in_processes(
+    work: Callable[[Any], Any],
+    items: Iterable[Any],
+    workers: int,
+    initializer: Callable[..., None] | None = None,
+    arguments: tuple[Any, ...] = (),
+    chunk: int = 4,
+) -> Iterator[Any]:
+    """``work`` over ``items`` in processes; in this one where ``workers`` is 0. Spawned: a forked torch may hang."""
+    if workers == 0:
+        if initializer is not None:
+            initializer(*arguments)
+        yield from map(work, items)
+        return
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read by NumPy in the new processes
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=initializer, initargs=arguments) as pool:
+        yield from pool.map(work, items, chunksize=chunk)
+
+
+def progress(line: str) -> None:
+    """To stderr, so that a table on stdout stays whole."""
+    print(line, file=sys.stderr, flush=True)

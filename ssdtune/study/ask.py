@@ -1,0 +1,77 @@
+"""Asking a study for its next trial: a place in the budget, a seed that survives a stop, a setting from the sampler."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from ssdtune.samplers.table import SamplerFactory
+from ssdtune.study.lost import sign_of_life, worker_name
+from ssdtune.study.record import ORIGIN, SEED_NUMBER, WORKER, StudyRecord, interrupted, origin_of
+from ssdtune.study.trials import FINISHED
+from ssdtune.unlearning.method import Knob, Setting
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial under way: its setting, and the study's other trials when it began."""
+
+    trial: optuna.Trial
+    setting: Setting
+    others: Sequence[FrozenTrial]
+
+
+def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budget: int) -> Asked | None:
+    """The next trial, or None where those finished and under way make up the budget.
+
+    Two processes may take the last place at the same moment: the trial of the higher number gives way.
+    """
+    counted = (*FINISHED, TrialState.RUNNING)
+    trials = study.get_trials(deepcopy=False)
+    if sum(other.state in counted for other in trials) >= budget:
+        return None
+    study.sampler = RandomSampler()  # asked nothing: the trial's own is made once its number is known
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage")  # ``lost.signs_of_life`` records them
+        trial = study.ask()
+    sign_of_life(study, trial)  # should this process end before the trial is signed, others find it by that
+    trials = study.get_trials(deepcopy=False)
+    others = [other for other in trials if other.number != trial.number]
+    if sum(other.number < trial.number and other.state in counted for other in others) >= budget:
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        return ask(study, record, sampler, budget)
+    seed = seed_number(trial.number, others)
+    trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
+    study.sampler = sampler.make(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so
+        study.sampler.before_trial(study, trials[trial.number])
+        setting = {knob.name: _suggest(trial, knob) for knob in record.knobs}
+    return Asked(trial, setting, others)
+
+
+def seed_number(number: int, others: Sequence[FrozenTrial]) -> int:
+    """The number that seeds a trial: the lowest that no earlier trial has used up.
+
+    It is the trial's own number as long as no trial was interrupted. An interrupted trial (failed without an error of
+    its own) gives its number back, so the trial that takes its place repeats its proposal. Earlier trials of other
+    processes that have not stored theirs yet take the lowest ones.
+    """
+    earlier = [other for other in others if other.number < number and not interrupted(other)]
+    known = [origin_of(other).get(SEED_NUMBER) for other in earlier]
+    used, pending = set(known), known.count(None)
+    free = (candidate for candidate in range(number + 1) if candidate not in used)
+    return next(islice(free, pending, None))
+
+
+def _suggest(trial: optuna.Trial, knob: Knob) -> float:
+    if knob.integer:
+        return trial.suggest_int(knob.name, int(knob.low), int(knob.high), log=knob.scale == "log")
+    return trial.suggest_float(knob.name, knob.low, knob.high, log=knob.scale == "log")

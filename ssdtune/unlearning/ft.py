@@ -1,0 +1,84 @@
+"""Fine-tuning on retain samples (Warnecke et al., 2021; Xue et al., 2024): what is not rehearsed may be forgotten.
+
+min J_r from the untouched model; the forget set is not used. The knob lr is the length |theta_t+1 - theta_t| of a step
+of size 1 in each of the P coordinates times Adam's rate, lr = rate sqrt(P), so that one range serves all sizes of
+networks. Published for MRI: rate 1e-3, that of the training, on a VarNet of 29.9 million parameters, which is lr = 5.5;
+batch 1, 5 epochs of a tenth of the retain slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from ssdtune.progress import Track
+from ssdtune.studyfile import Range
+from ssdtune.task import Task
+from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, PriorRequest, Setting, Stage
+from ssdtune.unlearning.training import Plan, Trainer, TrainingOptions
+
+LR, STEPS = "lr", "steps"
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    if not value[0] < value[1]:
+        raise ValueError(f"the range must rise, got {list(value)}")
+    return value
+
+
+Steps = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=100_000)]], AfterValidator(_rising)]
+
+
+class FTOptions(TrainingOptions):
+    """Ranges of a step's length and of the number of steps."""
+
+    lr: Range = (0.1, 10.0)
+    steps: Steps = (4, 20)
+
+
+class FT:
+    """The method."""
+
+    name, summary, sampler = "ft", "Fine-tuning on retain samples: trains, needs no forget samples", "tpe"
+    Options = FTOptions
+
+    def needs(self, task: Task, options: FTOptions) -> str | None:
+        return None
+
+    def knobs(self, options: FTOptions) -> tuple[Knob, ...]:
+        return Knob(LR, *options.lr), Knob(STEPS, *options.steps, integer=True)
+
+    def published(self, options: FTOptions) -> list[dict[str, float]]:
+        return [{LR: 5.5, STEPS: options.steps[1]}]
+
+    def prepare(self, task: Task, options: FTOptions, *, analyse: Analyse, track: Track) -> FTUnlearner:
+        return FTUnlearner(Trainer(task, options))
+
+
+class FTUnlearner:
+    """Fine-tuning on one task; a base of methods whose settings are one training each."""
+
+    analysis = None
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def plan(self, setting: Setting) -> Plan:
+        return Plan(int(setting[STEPS]), setting[LR] * self.trainer.unit)
+
+    def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
+        yield Stage(*self.trainer.train(self.plan(setting), seed))
+
+    def effect(self, setting: Setting) -> Hashable:
+        return tuple(sorted(setting.items())) if setting[STEPS] else UNTOUCHED
+
+    def notes(self, setting: Setting) -> dict[str, float]:
+        return {"rate": setting[LR] * self.trainer.unit}
+
+    def prior(self, request: PriorRequest) -> None:
+        return None
+
+    def view(self) -> None:
+        return None

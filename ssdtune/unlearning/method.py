@@ -1,0 +1,146 @@
+"""The seam between unlearning methods and everything that searches, scores, stores or shows them.
+
+A ``Method`` says what can be searched and prepares itself for a task; the prepared ``Unlearner`` turns a setting into
+parameters. Nobody above this room knows one method from another: add a file here and a line in ``methods.METHODS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ssdtune.device import full_precision
+from ssdtune.progress import Track
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssdtune.fisher.result import FisherAnalysis
+    from ssdtune.prior.density import HyperparameterPrior
+    from ssdtune.task import Task
+
+Params = Mapping[str, "Tensor"]
+"""Parameters by name, and buffers where a method moves them; what ``Task.predict`` takes."""
+
+Setting = Mapping[str, float]
+"""A value for each knob: exactly ``trial.params``."""
+
+UNTOUCHED = "untouched"
+"""The effect of a setting that leaves the model as it is."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One number of a method that is searched, in [low, high]; whole numbers only if ``integer``.
+
+    about : what it is, in a few words for reports.
+    """
+
+    name: str
+    low: float
+    high: float
+    scale: Literal["log", "linear"] = "log"
+    integer: bool = False
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.low < self.high and (self.scale == "linear" or self.low > 0)):
+            raise ValueError(f"{self.name}: the range must rise, from above 0 on a log scale")
+
+    def clip(self, value: float) -> float:
+        """The nearest value that the knob can take: one ulp outside, Optuna would silently draw another."""
+        inside = min(max(value, self.low), self.high)
+        return round(inside) if self.integer else float(inside)
+
+
+class Options(BaseModel):
+    """A method's section of the study file beside its name: ranges of the knobs and whatever is not searched.
+
+    seed : of everything random that a method does; with the setting it decides the result.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Parameters along a setting's way, and what they cost in slice passes so far (a forward counts 1).
+
+    The last stage is the result; a method that trains may yield checkpoints before it. A training that diverges yields
+    parameters that are NaN, billed for the steps done: whoever evaluates them finds the worst score there is.
+    """
+
+    params: Params
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class PriorRequest:
+    """What a study wants a prior for: its goal, floor / q_forget of the untouched model, and the mapper to ask."""
+
+    retain_weight: float
+    min_retained: float
+    floor_ratio: float | None
+    load_mapper: Callable[[], Any]
+
+
+class Unlearner(Protocol):
+    """A method made ready for one task: all long work that trials share is done.
+
+    analysis : the Fisher analysis that it works with, None if it needs none.
+    """
+
+    analysis: FisherAnalysis | None
+
+    def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
+        """Unlearn; the task's model stays as it is. The same setting and seed give the same parameters."""
+
+    def effect(self, setting: Setting) -> Hashable:
+        """What a setting does: settings of equal effect are evaluated once; ``UNTOUCHED`` for no change."""
+
+    def notes(self, setting: Setting) -> Mapping[str, float]:
+        """What is recorded beside the measures."""
+
+    def prior(self, request: PriorRequest) -> HyperparameterPrior | None:
+        """Where to search; None: plain samplers only."""
+
+    def view(self) -> Mapping[str, Any] | None:
+        """What a mapper would see of the task, as JSON values, kept in the study to learn from; None: nothing."""
+
+
+Analyse = Callable[[], "FisherAnalysis"]
+"""Gives the task's Fisher analysis, computed or from the cache; not asked by methods that need none."""
+
+
+class Method(Protocol):
+    """One way to unlearn. ``summary`` : one line for lists. ``sampler`` : the one that a study takes by default."""
+
+    name: str
+    summary: str
+    sampler: str
+    Options: type[Options]
+
+    def needs(self, task: Task, options: Any) -> str | None:
+        """One line when the task lacks something that the method, with these options, cannot do without."""
+
+    def knobs(self, options: Any) -> tuple[Knob, ...]:
+        """What is searched; a range that would depend on the task is that of a dimensionless knob."""
+
+    def published(self, options: Any) -> list[dict[str, float]]:
+        """Published settings, for the first trials of a comparison."""
+
+    def prepare(self, task: Task, options: Any, *, analyse: Analyse, track: Track) -> Unlearner:
+        """All long work that trials share."""
+
+
+@full_precision()
+def run(unlearner: Unlearner, setting: Setting, seed: int) -> Stage:
+    """The last stage: the unlearned parameters and what they cost."""
+    for stage in unlearner(setting, seed):
+        last = stage
+    return last

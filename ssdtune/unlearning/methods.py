@@ -1,0 +1,99 @@
+"""The table of methods: one line each. Others add theirs through the entry point group ``ssdtune.methods``."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from ssdtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ssdtune.unlearning.method import Method, Options
+
+GROUP = "ssdtune.methods"
+
+METHODS: dict[str, str] = {
+    "ssd": "ssdtune.unlearning.ssd:SSD",
+    "ssd-repair": "ssdtune.unlearning.ssd_repair:SSDRepair",
+    "ft": "ssdtune.unlearning.ft:FT",
+    "ng": "ssdtune.unlearning.ng:NG",
+    "spectral": "ssdtune.unlearning.spectral:Spectral",
+}
+"""Where each method is, imported when it is asked for."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A method and its options, as a study file or a stored study names them."""
+
+    method: Method
+    options: Options
+
+    def section(self) -> dict[str, Any]:
+        """As plain JSON values, the form of a study file's ``[method]``."""
+        return {"name": self.method.name, **self.options.model_dump(mode="json", by_alias=True)}
+
+
+def method_names() -> list[str]:
+    """Names of all methods that can be had here, those of other packages last."""
+    return [*METHODS, *(entry.name for entry in entry_points(group=GROUP) if entry.name not in METHODS)]
+
+
+def find_method(name: str, where: object = "method.name") -> Method:
+    """The method of this name; ``where`` it stands.
+
+    Raises
+    ------
+    ConfigError : there is none, or the package that offers it cannot be imported.
+    """
+    places = {entry.name: entry.value for entry in entry_points(group=GROUP)} | METHODS
+    if name not in places:
+        near = difflib.get_close_matches(name, places, n=1, cutoff=0.5)
+        todo = f"did you mean '{near[0]}'?" if near else f"install its package, or choose one of {', '.join(places)}"
+        raise ConfigError(f"no method '{name}'", where, todo)
+    module, _, attribute = places[name].partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as reason:
+        raise ConfigError(f"cannot import method '{name}' ({reason})", places[name], "mend its package") from reason
+    method: Method = found() if isinstance(found, type) else found
+    return method
+
+
+def describe_methods() -> list[dict[str, Any]]:
+    """Name, knobs and summary of all methods that can be had here; public as ``ssdtune.methods``."""
+    rows = []
+    for name in method_names():
+        method = find_method(name)
+        knobs = [knob.name for knob in method.knobs(method.Options())]
+        rows.append({"name": name, "knobs": knobs, "summary": method.summary})
+    return rows
+
+
+def choose_method(section: Mapping[str, Any], where: object = "") -> Chosen:
+    """The method and options that a ``[method]`` section names.
+
+    Raises
+    ------
+    ConfigError : no such method, or an option that it does not have, or that is out of range.
+    """
+    from pydantic import ValidationError
+
+    from ssdtune.studyfile import explain_faults
+
+    method = find_method(str(section.get("name", "")), where or "method.name")
+    given = {key: value for key, value in section.items() if key != "name"}
+    try:
+        # strict, so that "30" or true is no number; JSON's rules still take a list for a range
+        options = method.Options.model_validate_json(json.dumps(given, default=str), strict=True)
+        method.knobs(options)
+    except ValidationError as reason:
+        raise ConfigError(*explain_faults(reason, method.Options, where or "study file", "method")) from reason
+    except ValueError as reason:
+        raise ConfigError(f"'method' is not valid ({reason})", where or "study file", "mend it") from reason
+    return Chosen(method, options)

@@ -1,0 +1,125 @@
+"""SSD with repair: a dampening, then a few steps on retain samples ("SSD+FisherReg", for which no code is public).
+
+Notation: theta0 the untouched model, theta1 = SSD(theta0; alpha, lambda), o the retain Fisher diagonal. From theta1,
+K steps of Adam on
+
+    J_r + (beta / 2) Σ ô_p (theta_p - anchor_p)²,        ô = o / mean(o), at most its 0.999 quantile,
+
+the penalty as a proximal step (``training``): elastic weight consolidation (Kirkpatrick et al., PNAS 2017) with the
+retain set as the task to be kept. Anchored at theta0 it undoes damage where the retain set feels it; at theta1 it keeps
+the repair from undoing the dampening.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from ssdtune.errors import ModelError
+from ssdtune.fisher.result import FisherAnalysis
+from ssdtune.progress import Track
+from ssdtune.studyfile import Range
+from ssdtune.task import Task
+from ssdtune.unlearning.method import Analyse, Knob, PriorRequest, Setting, Stage
+from ssdtune.unlearning.ssd import SSD, SSDOptions, SSDUnlearner
+from ssdtune.unlearning.training import Natural, Penalty, Plan, Trainer, TrainingOptions
+
+LR, BETA = "lr", "beta"
+CAP = 0.999  # quantile of the penalty's weights
+
+
+class SSDRepairOptions(SSDOptions, TrainingOptions):
+    """Those of SSD and of the training, ranges of the relative rate (``rate_unit``) and of the penalty's weight.
+
+    Dampenings are strong by default, as the repair follows, and penalties weak: a strong one towards theta0 remembers.
+    steps : K. anchor : where the penalty pulls to. held_back : retain slices that are not trained on; if there are any,
+    the repair ends when they have stopped gaining.
+    """
+
+    alpha: Range = (0.1, 100.0)
+    lam: Range = Field((0.03, 30.0), alias="lambda")
+    lr: Range = (0.05, 5.0)
+    beta: Range = (1e-3, 10.0)
+    steps: Natural = 12
+    anchor: Literal["theta0", "theta1"] = "theta0"
+    held_back: Natural = 0
+
+
+class SSDRepair:
+    """The method."""
+
+    name, summary, sampler = "ssd-repair", "SSD, then a few training steps that repair the retain set", "tpe"
+    Options = SSDRepairOptions
+
+    def needs(self, task: Task, options: SSDRepairOptions) -> str | None:
+        if options.steps and options.held_back >= len(task.retain):
+            return f"retain samples to train on beside the {options.held_back} that are held back"
+        return None
+
+    def knobs(self, options: SSDRepairOptions) -> tuple[Knob, ...]:
+        repair = (Knob(LR, *options.lr), Knob(BETA, *options.beta)) if options.steps else ()
+        return *SSD().knobs(options), *repair
+
+    def published(self, options: SSDRepairOptions) -> list[dict[str, float]]:
+        return [{**setting, LR: 1.0, BETA: 1.0} for setting in SSD().published(options)]
+
+    def prepare(self, task: Task, options: SSDRepairOptions, *, analyse: Analyse, track: Track) -> SSDRepairUnlearner:
+        return SSDRepairUnlearner(task, options, analyse())
+
+
+class SSDRepairUnlearner:
+    """SSD with repair on one task. ``unit`` : Adam's rate at lr = 1."""
+
+    def __init__(self, task: Task, options: SSDRepairOptions, analysis: FisherAnalysis) -> None:
+        self.analysis = analysis
+        self.unit = rate_unit(analysis, task.name)
+        self._options, self._ssd = options, SSDUnlearner(task, options, analysis)
+        self._trainer = Trainer(task, options, held_back=options.held_back)
+        o = torch.from_numpy(analysis.retain.diagonal / analysis.retain.diagonal.mean())
+        top = float(o.kthvalue(math.ceil(CAP * len(o))).values)
+        self._weights = (o.clamp(max=top) if top else o).to(task.device)
+        self._theta0 = self._trainer.flatten(task.params)
+
+    def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
+        """One stage: a trial cannot be given up after the dampening, as a repair also forgets (so does fine-tuning)."""
+        dampened = self._ssd.dampened(setting)
+        if not self._options.steps:
+            yield Stage(dampened)
+            return
+        anchor = self._theta0 if self._options.anchor == "theta0" else self._trainer.flatten(dampened)
+        plan = Plan(
+            self._options.steps,
+            rate=setting[LR] * self.unit,
+            penalty=Penalty(self._weights, anchor, setting[BETA]),
+            stop_early=self._options.held_back > 0,
+        )
+        yield Stage(*self._trainer.train(plan, seed, dampened))
+
+    def effect(self, setting: Setting) -> Hashable:
+        # a repair is seeded by the whole setting: two that dampen alike are not repaired alike
+        return tuple(sorted(setting.items())) if self._options.steps else self._ssd.effect(setting)
+
+    def notes(self, setting: Setting) -> dict[str, float]:
+        return {**self._ssd.notes(setting), "rate": setting[LR] * self.unit}
+
+    def prior(self, request: PriorRequest) -> None:
+        return None
+
+    def view(self) -> None:
+        return None
+
+
+def rate_unit(analysis: FisherAnalysis, where: str) -> float:
+    """The rate at which one Adam step is predicted to cost as much as the whole retain loss, at worst.
+
+    A step of size h in each of P coordinates is at most h sqrt(P) long, so the retain Fisher's largest eigenvalue
+    lambda1 bounds its predicted damage by h² P lambda1 / 2. Raises ModelError if they vanish.
+    """
+    largest, loss = float(analysis.retain.spectrum.eigenvalues[0]), float(analysis.retain.losses.mean())
+    if not (largest > 0 and loss > 0 and math.isfinite(largest)):
+        raise ModelError("the gradients of the retain loss are zero", where, "give a model that can be trained")
+    return math.sqrt(2 * loss / (analysis.layout.parameters * largest))

@@ -1,0 +1,104 @@
+"""Reports know no method: knobs are named as they are, one against the score, two as a plane, more in parallel."""
+
+import json
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+
+from ssdtune.report.competition_studies import competition_of, write_competition
+from ssdtune.report.dashboard import note_text
+from ssdtune.report.history import history_figures
+from ssdtune.report.html import study_page, trials_table
+from ssdtune.report.knobs import settings_figure
+from ssdtune.report.page import write_page
+from ssdtune.report.statement import fact_rows, finding
+from ssdtune.report.summary import summary_of
+from ssdtune.report.view import read_view
+
+NAMES = ["memory", "gain", "steps"]
+
+
+@pytest.fixture(params=[1, 2, 3])
+def view(dialled, request):
+    return read_view(dialled[request.param])
+
+
+def columns(view):
+    """Settings of the trials, one column a knob, and which of them are feasible."""
+    settings = np.array([list(item.trial.params.values()) for item in view.trials])
+    return settings, np.array([item.score.feasible for item in view.trials])
+
+
+def test_everything_that_is_said_names_the_knobs(view):
+    names = NAMES[: len(view.record.knobs)]
+    best = view.best
+    assert re.findall(r"(\w+) [\d.]+", best.setting_in_words()) == names
+    assert f"With {best.setting_in_words()} (trial {best.number}) the model" in finding(view)
+    facts = dict(fact_rows(view))
+    assert facts["searched"].startswith("memory 0.01 to 1 (log scale)")
+    assert facts["method"].startswith(f"dials (seed 0, count {len(names)}")
+    table = trials_table(view)
+    assert table.columns == ["trial", *names, "s", "retained", "remembered", "feasible", "remark"]
+    assert np.array([row[1 : 1 + len(names)] for row in table.rows]).tolist() == columns(view)[0].tolist()
+    summary = summary_of(view)
+    assert summary["best"]["setting"] == best.trial.params
+    assert "kappa" not in json.dumps(summary) and "lambda" not in note_text(view)
+
+
+def test_one_knob_is_drawn_against_the_score_and_two_as_a_plane(dialled):
+    for count in (1, 2):
+        view = read_view(dialled[count])
+        figure = settings_figure(view)
+        settings, feasible = columns(view)
+        up = settings[:, 1] if count == 2 else [item.score.value for item in view.trials]
+        for name, kept in (("feasible trial", feasible), ("infeasible trial", ~feasible)):
+            (shown,) = [trace for trace in figure.data if trace.name == name]
+            np.testing.assert_allclose(np.column_stack([shown.x, shown.y]), np.column_stack([settings[:, 0], up])[kept])
+        assert figure.layout.xaxis.type == "log" and figure.layout.xaxis.range == (-2, 0)
+        assert figure.layout.xaxis.title.text == "memory (what is left of it)"
+    assert feasible.any() and not feasible.all()
+    assert (figure.layout.yaxis.type, figure.layout.yaxis.range) == ("linear", (0.8, 1.0))
+
+
+def test_the_path_joins_each_best_so_far_and_ends_at_the_best(dialled):
+    view = read_view(dialled[2])
+    (path,) = [trace for trace in settings_figure(view).data if trace.name.startswith("path of the search")]
+    scores = {item.setting["memory"]: item.score.value for item in view.trials if item.score.feasible}
+    assert list(path.x) == list(dict.fromkeys(path.x)) and len(path.x) > 1
+    assert np.all(np.diff([scores[x] for x in path.x]) > 0)
+    assert (path.x[-1], path.y[-1]) == tuple(view.best.setting.values())
+
+
+def test_three_knobs_are_parallel_coordinates(dialled):
+    view = read_view(dialled[3])
+    (shown,) = settings_figure(view).data
+    settings, feasible = columns(view)
+    axes = {axis.label: axis for axis in shown.dimensions}
+    assert list(axes) == ["trial", *NAMES, "feasible", "s"]
+    np.testing.assert_allclose(10 ** np.array(axes["memory"]["values"]), settings[:, 0])
+    np.testing.assert_allclose(
+        10 ** np.array(axes["memory"].tickvals), [float(text) for text in axes["memory"].ticktext], 0.01
+    )
+    np.testing.assert_array_equal(axes["steps"]["values"], settings[:, 2])
+    np.testing.assert_array_equal(axes["feasible"]["values"], feasible)
+    np.testing.assert_allclose(shown.line.color, [item.score.value for item in view.trials])
+
+
+def test_a_browser_draws_the_pages_and_has_nothing_to_complain_of(view, browser, tmp_path):
+    page = write_page(study_page(view), tmp_path / "page.html")
+    document, console = browser(page.as_uri())
+    for name in history_figures(view):
+        place = document.index(f'<div id="{name}"')
+        assert "main-svg" in document[place : place + 2000]
+    place = document.index('<div id="ssdtune-settings"')
+    drawn = unescape(document[place : document.index("</section>", place)])
+    for name in NAMES[: len(view.record.knobs)]:
+        assert re.search(rf">{name}[ <]", drawn), f"{name} is written at its axis"
+    assert console == []
+    competition = competition_of({"a": [view], "b": [view]})
+    page = write_competition({"a": [view], "b": [view]}, competition, "dials", tmp_path / "competition.html")
+    document, console = browser(page.as_uri())
+    assert "memory" in document[document.index('<div id="ssdtune-places"') :]
+    assert console == []
