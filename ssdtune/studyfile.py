@@ -24,13 +24,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
+def rising(value: tuple[float, float]) -> tuple[float, float]:
+    """The range as it is; raises ValueError unless it rises."""
     if not value[0] < value[1]:
         raise ValueError(f"the range must rise, got {list(value)}")
     return value
 
 
-Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(rising)]
 
 
 class _Section(BaseModel):

@@ -19,14 +19,12 @@ from ssdtune.objective.estimate import Estimate, estimate_mean
 from ssdtune.objective.evaluation import evaluate, mean
 from ssdtune.objective.evaluator import Evaluator, Measured
 from ssdtune.objective.order import stratified_order
-from ssdtune.objective.outcome import Outcome, as_means
+from ssdtune.objective.outcome import Columns, Outcome, as_means
 from ssdtune.objective.precision import Precision, choose_precision
 from ssdtune.objective.score import ScoreRule
 from ssdtune.objective.stopping import FIRST_LOOK, FORGET, RETAIN, STOPPED_SE, Incumbent, Reason, decide
 from ssdtune.task import Task, batches
 from ssdtune.unlearning.method import Setting, Unlearner, run
-
-Columns = Mapping[str, Mapping[str, np.ndarray]]
 
 
 class Objective:

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+Columns = Mapping[str, Mapping[str, np.ndarray]]
+"""Measures of every slice, ``columns[set][measure]`` (n,) in the set's own order."""
+
 STOPPED, REUSED, EXACT, PRECISION, NON_FINITE = "stopped", "reused_from", "exact", "precision", "non_finite"
 
 

@@ -22,7 +22,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.errors import StorageError
-from ssdtune.objective.measure import Outcome
+from ssdtune.objective.outcome import Columns, Outcome
 from ssdtune.objective.score import Score, ScoreRule
 from ssdtune.plane.packing import pack, unpack
 from ssdtune.samplers.outputs import MEASURES, NON_FINITE, REMEMBERED, RETAINED, UNCLIPPED, flat
@@ -35,9 +35,6 @@ VERSION = 2
 
 Measured = Mapping[str, float | None]
 """Mean measures as ``{set}_{measure}``; None where a value is not finite (JSON has no NaN)."""
-
-Columns = Mapping[str, Mapping[str, np.ndarray]]
-"""Measures of every slice, ``columns[set][measure]`` (n,) in the set's own order."""
 
 PRIOR, VIEW, EVALUATION, BASELINE = "prior", "spectrum", "evaluation", "baseline_slices"
 """User attributes of a study beside those of ``StudyRecord``: three headers of large values, and how it was run."""

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from ssdtune.progress import Track
-from ssdtune.studyfile import Range
+from ssdtune.studyfile import Range, rising
 from ssdtune.task import Task
 from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, PriorRequest, Setting, Stage
 from ssdtune.unlearning.training import Plan, Trainer, TrainingOptions
@@ -22,13 +22,7 @@ from ssdtune.unlearning.training import Plan, Trainer, TrainingOptions
 LR, STEPS = "lr", "steps"
 
 
-def _rising(value: tuple[int, int]) -> tuple[int, int]:
-    if not value[0] < value[1]:
-        raise ValueError(f"the range must rise, got {list(value)}")
-    return value
-
-
-Steps = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=100_000)]], AfterValidator(_rising)]
+Steps = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=100_000)]], AfterValidator(rising)]
 
 
 class FTOptions(TrainingOptions):
