@@ -140,11 +140,15 @@ class SpectralUnlearner:
         return tuple(setting[knob.name] for knob in self._knobs)
 
     def notes(self, setting: Setting) -> dict[str, float]:
-        """What is foreseen of one step of the whole length, and that length |theta' - theta|."""
+        """What is foreseen of one step of the whole length, and that length |theta' - theta|.
+
+        rank_error : |d_k - d| / |d| of the first direction, 0 where all rows are kept.
+        """
         eta = self._eta(setting)
         foreseen = self.space.plane([setting[MU]], [eta], setting[WEIGHT])
         changes = {f"predicted_{name}": float(value[0, 0]) for name, value in vars(foreseen).items()}
-        return {**changes, "step_length": eta * self.space.theta_norm}
+        _, error = self.space.rank_error(self.space.rank, [setting[MU]], setting[WEIGHT])
+        return {**changes, "step_length": eta * self.space.theta_norm, "rank_error": float(error[0])}
 
     def prior(self, request: PriorRequest) -> None:
         return None

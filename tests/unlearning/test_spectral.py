@@ -66,6 +66,7 @@ def test_one_step_is_the_explicit_formula():
     found = flat(run(unlearner, START, 0).params).double() - theta
     assert (found - wanted).norm() < 1e-4 * wanted.norm()
     notes = unlearner.notes(START)
+    assert notes["rank_error"] == 0
     assert notes["step_length"] == pytest.approx(float(wanted.norm()), rel=1e-5)
     assert notes["predicted_forget_first"] == pytest.approx(float(forget.mean(0) @ wanted), rel=1e-3)
     assert notes["predicted_retain_second"] == pytest.approx(float((retain @ wanted).square().mean()) / 2, rel=1e-3)
@@ -158,7 +159,18 @@ def test_each_fault_is_one_line(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(gather, "SpilledRows", full)
-    large = replace(task, model=nn.Sequential(nn.Linear(2, 40_000), nn.Tanh(), nn.Linear(40_000, 3)))
-    size = sum(value.numel() for value in large.params.values())
     with pytest.raises(DataError, match=r"no room for .* raise the memory budget"):
-        prepared(large, memory_budget_gib=(2**25 + 62 * size) / 2**30)
+        spilled()
+
+
+def spilled():
+    """Of a network whose gradient rows do not fit in the budget."""
+    large = replace(small_task.make_task(), model=nn.Sequential(nn.Linear(2, 40_000), nn.Tanh(), nn.Linear(40_000, 3)))
+    size = sum(value.numel() for value in large.params.values())
+    return prepared(large, steps=1, memory_budget_gib=(2**25 + 62 * size) / 2**30)
+
+
+def test_the_error_of_a_low_rank_is_recorded():
+    unlearner = spilled()
+    assert unlearner.metric.rank < unlearner.metric.n
+    assert 0 < unlearner.notes(START)["rank_error"] < 1
