@@ -43,7 +43,8 @@ def apply(
 ) -> None:
     """Write the unlearned checkpoint, in the form of the original, with its provenance inside.
 
-    Stock fastMRI loads it as it loaded the original. Prints every measure before and after.
+    Stock fastMRI loads it as it loaded the original. Whatever else in the original holds weights (averages, a second
+    copy, the optimiser's state) is left out and named. Prints every measure before and after.
     """
     from ssdtune.study.record import read_record
     from ssdtune.study.trials import trial_record
@@ -54,6 +55,7 @@ def apply(
     check_finite(chosen, name)
     check_writable(out, error=ModelError)
     # imported once the study is known to be there: these take seconds
+    from ssdtune.mri.networks.checkpoint import check_suffix
     from ssdtune.mri.networks.models import load_model, save_model
     from ssdtune.mri.networks.train import check_free
 
@@ -65,13 +67,18 @@ def apply(
     source = Path(str((record.study_file or {})["model"]["checkpoint"]))
     if out.exists() and out.samefile(source):
         raise ConfigError("--out is the original checkpoint", out, "name another file")
+    loaded = load_model(source)
+    check_suffix(out, loaded.checkpoint)
     check_notes(chosen, unlearner.notes(chosen.setting), name)
     params = run(unlearner, chosen.setting, setting_seed(record, chosen.setting)).params
     check_slices(chosen, task, params, name)
-    save_model(out, load_model(source), params, provenance(study, record, chosen))
+    left_out = save_model(out, loaded, params, provenance(study, record, chosen))
     if as_json:
-        print_json({"study": name, "checkpoint": str(out), **trial_record(chosen), "baseline": dict(record.baseline)})
+        written = {"study": name, "checkpoint": str(out), "left_out": left_out}
+        print_json(written | trial_record(chosen) | {"baseline": dict(record.baseline)})
         return
+    if left_out:
+        click.echo(f"left out, as it may hold the old weights: {', '.join(left_out)}")
     click.echo(f"{out}: trial {chosen.number}, {chosen.setting_in_words()}")
     print_before_after(study, chosen)
 

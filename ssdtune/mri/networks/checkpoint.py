@@ -2,13 +2,12 @@
 
 A checkpoint is a pickle that may hold anything. ``read_checkpoint`` lets PyTorch's weights-only unpickler build it:
 tensors, numbers, texts and containers, and the few harmless values of ``_HARMLESS`` that training code leaves beside
-them. Nothing else is built and nothing in the file is executed.
+them. Nothing else is built and nothing in the file is executed. A safetensors file holds tensors and texts alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import io
 import json
 import pathlib
@@ -16,7 +15,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,25 +24,28 @@ from torch import Tensor
 
 from ssdtune.errors import ModelError
 from ssdtune.files import atomic_path
+from ssdtune.mri.networks.copies import without_arrays
 
-Form = Literal["state_dict", "wrapped", "lightning"]
+Form = Literal["state_dict", "wrapped", "lightning", "safetensors"]
 
 PROVENANCE_KEY = "ssdtune_provenance"
+_SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A checkpoint file's content.
 
-    form : ``state_dict`` (tensors by name), ``wrapped`` (a mapping that holds the state dict under ``key``) or
-        ``lightning`` (the same, as PyTorch Lightning writes it).
-    payload : all that the file holds.
+    form : ``state_dict`` (tensors by name), ``wrapped`` (a mapping that holds the state dict under ``key``),
+        ``lightning`` (the same, as PyTorch Lightning writes it) or ``safetensors`` (tensors by name in that format).
+    payload : all that the file holds. metadata : the texts by name of a safetensors file.
     """
 
     path: Path
     payload: Mapping[Any, Any]
     form: Form
     key: str | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> Mapping[str, Tensor]:
@@ -65,6 +67,9 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     ModelError : the file is absent, unreadable, damaged or no checkpoint, would need code to load, or holds no tensors.
     """
     path = Path(path)
+    if _is_safetensors(path):
+        tensors, metadata = _read_safetensors(path)
+        return Checkpoint(path, tensors, "safetensors", None, metadata)
     payload = read_weights_only(path)
     if not isinstance(payload, Mapping):
         raise ModelError(f"holds a {type(payload).__name__}, not a checkpoint", path, "save the model's state_dict()")
@@ -95,41 +100,60 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
             warnings.simplefilter("ignore")  # about pickle protocols: it loads, or the error below says why not
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as reason:  # damaged bytes can raise nearly anything inside an unpickler
-        code = re.search(r"(?:GLOBAL|function|but got) ([\w.<>' ]+)", str(reason))
+        code = re.search(r"(?:GLOBAL|function|but got)(?: <class)? '?([\w.]+)", str(reason))
         if code and "eights" in str(reason):
-            what = f"would run code when loaded ({code[1].strip()}), refused"
-            raise ModelError(
-                what, path, "save the model's state_dict() alone, from where you trust the file"
-            ) from reason
+            what = f"would run code when loaded (it holds a {code[1].strip('.')}), refused"
+            todo = "where you trust it, save torch.load(file, weights_only=False)['state_dict'] alone"
+            raise ModelError(what, path, todo) from reason
         what = "truncated or damaged checkpoint" if archive else "not a PyTorch checkpoint"
         raise ModelError(what, path, todo) from reason
 
 
 def write_checkpoint(
     path: Path | str, checkpoint: Checkpoint, state: Mapping[str, Tensor], provenance: Mapping[str, Any]
-) -> None:
+) -> list[str]:
     """Write ``checkpoint`` to ``path`` in its own form with another ``state``, and ``provenance`` (JSON values) inside.
 
-    Everything beside the state dict is kept. The provenance is JSON text: under the top-level key
+    Beside the state dict settings and numbers are kept; entries that hold arrays are not (``without_arrays``): they may
+    be the weights once more. Returns their names. The provenance is JSON text: under the top-level key
     ``ssdtune_provenance``, or, as a plain state dict must hold nothing but tensors to load with ``strict=True``, in the
     state dict's ``_metadata``, which PyTorch saves, restores and otherwise uses for module versions only.
 
     Raises
     ------
-    ModelError : the file cannot be written; what was at ``path`` is then still there.
+    ModelError : the file cannot be written, or is called as one of another form; what was at ``path`` is still there.
     """
+    check_suffix(path, checkpoint)
     text = json.dumps(provenance)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    extra, left_out = without_arrays({name: value for name, value in state.items() if name not in tensors})
     # clones: a view would drag its whole storage into the file
-    inner = OrderedDict((k, v.detach().cpu().clone() if isinstance(v, Tensor) else v) for k, v in state.items())
-    metadata = copy.copy(getattr(checkpoint.state, "_metadata", OrderedDict()))
+    copies = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+    inner = OrderedDict((name, (copies | extra)[name]) for name in state if name in copies or name in extra)
+    if checkpoint.form == "safetensors":
+        _write_safetensors(path, copies, {**checkpoint.metadata, PROVENANCE_KEY: text})
+        return left_out
+    metadata = OrderedDict(without_arrays(getattr(checkpoint.state, "_metadata", {}))[0])
     payload: Any = inner
     if checkpoint.key is None:
         metadata[PROVENANCE_KEY] = {"version": 1, "json": text}
     else:
-        payload = dict(checkpoint.payload) | {checkpoint.key: inner, PROVENANCE_KEY: text}
+        beside, arrays = without_arrays({key: v for key, v in checkpoint.payload.items() if key != checkpoint.key})
+        order = [key for key in checkpoint.payload if key == checkpoint.key or key in beside]
+        payload = {key: inner if key == checkpoint.key else beside[key] for key in order} | {PROVENANCE_KEY: text}
+        left_out += arrays
     if metadata:
         inner._metadata = metadata  # type: ignore[attr-defined]
     write_weights(path, payload)
+    return left_out
+
+
+def check_suffix(path: Path | str, checkpoint: Checkpoint) -> None:
+    """Refuse a file name that promises another form than the checkpoint's; raises ModelError."""
+    form = "safetensors" if checkpoint.form == "safetensors" else "PyTorch"
+    if (Path(path).suffix == _SAFETENSORS) != (form == "safetensors"):
+        todo = f"name a file that {'ends' if form == 'safetensors' else 'does not end'} in {_SAFETENSORS}"
+        raise ModelError(f"the original {checkpoint.path.name} is a {form} file, as the new one will be", path, todo)
 
 
 def write_weights(path: Path | str, payload: Any) -> None:
@@ -148,11 +172,41 @@ def write_weights(path: Path | str, payload: Any) -> None:
 def read_provenance(path: Path | str) -> dict[str, Any] | None:
     """The provenance that ssdtune wrote into a checkpoint; None if there is none. Raises ModelError as reading does."""
     checkpoint = read_checkpoint(path)
-    if checkpoint.key is None:
+    if checkpoint.form == "safetensors":
+        text = checkpoint.metadata.get(PROVENANCE_KEY)
+    elif checkpoint.key is None:
         text = getattr(checkpoint.state, "_metadata", {}).get(PROVENANCE_KEY, {}).get("json")
     else:
         text = checkpoint.payload.get(PROVENANCE_KEY)
     return None if text is None else dict(json.loads(text))
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as that format does: the length of a JSON header, and its opening brace."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+            return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size
+    except OSError:
+        return False  # said where it is read
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as reason:
+        raise ModelError("damaged safetensors file", path, "copy or download it again") from reason
+
+
+def _write_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    from safetensors.torch import save
+
+    content = save({name: value.contiguous() for name, value in tensors.items()}, metadata)
+    with atomic_path(path, ModelError) as temporary:
+        temporary.write_bytes(content)
 
 
 def _is_state(value: Any) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ssdtune.errors import ModelError
 from ssdtune.files import content_hash
 from ssdtune.mri.networks.checkpoint import Checkpoint, Form, read_checkpoint, write_checkpoint
+from ssdtune.mri.networks.copies import copies_of
 from ssdtune.mri.networks.stock import Reconstructor, Sizes, UnetSizes, VarNetSizes
 from ssdtune.studyfile import TrainSection
 
@@ -48,7 +49,7 @@ class LoadedModel:
 
     @property
     def form(self) -> Form:
-        """``state_dict``, ``wrapped`` or ``lightning``."""
+        """``state_dict``, ``wrapped``, ``lightning`` or ``safetensors``."""
         return self.checkpoint.form
 
 
@@ -92,8 +93,11 @@ def load_model(path: Path | str, architecture: Architecture | Literal["auto"] = 
 
 def save_model(
     path: Path | str, loaded: LoadedModel, params: Mapping[str, Tensor], provenance: Mapping[str, Any]
-) -> None:
+) -> list[str]:
     """Write a loaded model's checkpoint again with other parameters, in the form it had, provenance inside.
+
+    Nothing of the old weights is left in the file: further copies, averages and optimiser states are left out, and
+    their names returned.
 
     params : by the names of ``loaded.module.named_parameters()``; any that is not given stays as it was. Dtypes are
         kept. Buffers that today's network has no place for are left out, so that it loads with ``strict=True``.
@@ -110,20 +114,26 @@ def save_model(
         for name, value in loaded.checkpoint.state.items()
         if not (name.startswith(loaded.prefix) and _BYSTANDER.match(name.removeprefix(loaded.prefix)))
     }
+    own = {name: value for name, value in state.items() if name.startswith(loaded.prefix)}
+    others = {name: value for name, value in state.items() if name not in own and isinstance(value, Tensor)}
+    copies = copies_of(own, others)
     for name, value in params.items():
         state[names[name]] = value.detach().to(state[names[name]].dtype)
-    write_checkpoint(path, loaded.checkpoint, state, provenance)
+    kept = {name: value for name, value in state.items() if name not in copies}
+    groups = sorted({f"{name.partition('.')[0]}.*" for name in copies})
+    return groups + write_checkpoint(path, loaded.checkpoint, kept, provenance)
 
 
 def save_new_model(path: Path | str, module: Reconstructor, provenance: Mapping[str, Any]) -> None:
-    """Write a model that came from no file as a plain state dict under the stock names.
+    """Write a model that came from no file as a plain state dict under the stock names, or as ``.safetensors``.
 
     Raises
     ------
     ModelError : the file cannot be written.
     """
     state = module.net.state_dict()
-    write_checkpoint(path, Checkpoint(Path(path), state, "state_dict", None), state, provenance)
+    form: Form = "safetensors" if Path(path).suffix == ".safetensors" else "state_dict"
+    write_checkpoint(path, Checkpoint(Path(path), state, form, None), state, provenance)
 
 
 def _find_network(tensors: Mapping[str, Tensor], path: Path) -> tuple[Architecture, str]:

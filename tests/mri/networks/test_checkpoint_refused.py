@@ -2,12 +2,15 @@
 
 import os
 import pickle
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fastmri.models import Unet
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 from ssdtune.errors import ModelError
 from ssdtune.mri.networks.models import load_model, save_model
@@ -60,6 +63,21 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, besi
 def test_a_whole_pickled_module_is_refused(tmp_path):
     torch.save(UNET.net(), tmp_path / "module.pt")
     refused(tmp_path / "module.pt", "would run code.*Unet.*state_dict")
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (OmegaConf.create({"lr": 3e-4}), r"omegaconf\.dictconfig\.DictConfig\)"),
+        (np.ones(3), r"numpy[\w.]+\)"),
+        (np.random.default_rng(0), r"numpy[\w.]+\)"),
+        (datetime(2026, 1, 1), r"datetime\.datetime\)"),
+        (Evil(print, "x"), r"builtins\.print\)|print\)"),
+    ],
+)
+def test_objects_of_other_packages_are_named_in_one_sentence(tmp_path, value, name):
+    torch.save({"state_dict": UNET.net().state_dict(), "config": value}, tmp_path / "m.pt")
+    refused(tmp_path / "m.pt", rf"would run code when loaded \(it holds a {name}, refused, .*weights_only=False")
 
 
 def test_an_object_scalar_is_refused(tmp_path):
@@ -129,6 +147,17 @@ def test_an_unknown_parameter_is_refused(tmp_path):
     write(tmp_path / "model.pt", UNET)
     with pytest.raises(ModelError, match=r"no parameter 'net\.x'"):
         save_model(tmp_path / "out.pt", load_model(tmp_path / "model.pt"), {"net.x": torch.ones(1)}, {})
+
+
+def test_a_damaged_safetensors_file_and_a_name_of_another_form_are_refused(tmp_path):
+    save_file(UNET.net().state_dict(), tmp_path / "m.safetensors")
+    write(tmp_path / "m.pt", UNET)
+    for source, out in (("m.safetensors", "out.pt"), ("m.pt", "out.safetensors")):
+        with pytest.raises(ModelError, match="as the new one will be"):
+            save_model(tmp_path / out, load_model(tmp_path / source), {}, {})
+        assert not (tmp_path / out).exists()
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "m.safetensors").read_bytes()[:-10])
+    refused(tmp_path / "cut.safetensors", "damaged safetensors file")
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(tmp_path, small_disk):
