@@ -7,10 +7,10 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssdtune.errors import DataError, SsdtuneError
 
@@ -72,8 +72,7 @@ def new_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file to write; a full disk is an OSError at its end."""
     import h5py
 
-    with path.open("w+b", buffering=0) as raw:
-        disk = _Disk(raw)
+    with _Disk(path, "w+") as disk:
         try:
             with h5py.File(disk, "w") as file:
                 yield file
@@ -82,57 +81,29 @@ def new_hdf5(path: Path) -> Iterator[h5py.File]:
                 raise disk.failure
 
 
-class _Disk:
+class _Disk(io.FileIO):
     """The file that h5py writes to, which keeps its first failure to itself and loses what is written from then on.
 
     HDF5 cannot let go of a dataset that it failed to write: each prints a traceback, and the process ends in a crash.
     """
 
-    def __init__(self, raw: io.FileIO) -> None:
-        self.failure: OSError | None = None
-        self._raw = raw
-        self._place = self._end = 0  # as HDF5 believes them to be
+    failure: OSError | None = None
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = offset + (self._end if whence == os.SEEK_END else 0)
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
-
-    def write(self, data: memoryview) -> int:
-        self._unless_failed(lambda: self._write_all(data))
-        self._place += len(data)
-        self._end = max(self._end, self._place)
-        return len(data)
-
-    def truncate(self, size: int) -> int:
-        self._unless_failed(lambda: self._raw.truncate(size))
-        self._end = size
-        return size
-
-    def readinto(self, buffer: memoryview) -> int:
-        self._raw.seek(self._place)
-        return self._raw.readinto(buffer) or 0
-
-    def read(self, size: int) -> bytes:
-        self._raw.seek(self._place)
-        return self._raw.read(size) or b""
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def _write_all(self, data: memoryview) -> None:
-        self._raw.seek(self._place)
-        while data:
-            data = data[self._raw.write(data) :]
-
-    def _unless_failed(self, change: Callable[[], object]) -> None:
+    def write(self, data: Any, /) -> int:
+        size = len(data)
         try:
-            if self.failure is None:
-                change()
+            while len(data) and self.failure is None:
+                data = data[super().write(data) :]
         except OSError as reason:
             self.failure = reason
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size) if self.failure is None else size or 0
+        except OSError as reason:
+            self.failure = reason
+            return size or 0
 
 
 def content_hash(parts: Iterable[bytes | memoryview | str]) -> str:

@@ -53,7 +53,7 @@ def pinned(nest: Any) -> Any:
     return change(lambda value: value.cpu().pin_memory(), nest)
 
 
-def moved(nest: Any, device: torch.device) -> Any:
+def move(nest: Any, device: torch.device | str) -> Any:
     return change(lambda value: value.to(device, non_blocking=True), nest)
 
 

@@ -22,6 +22,7 @@ from torch.utils.data import default_collate
 
 from ssdtune.errors import DataError
 from ssdtune.files import content_hash
+from ssdtune.nests import move as move
 
 Loss = Callable[[Any, Any], Tensor]
 """``loss(output, target)``: mean over the batch, a scalar."""
@@ -127,7 +128,7 @@ class Task:
         return module
 
     def state(self, twin: nn.Module) -> dict[str, Tensor]:
-        """What a twin has come to, for ``predict``: all its parameters, and the buffers that have moved."""
+        """What a twin has come to, for ``predict``: all its parameters, and the buffers that have move."""
         parameters = {name: value.detach().clone() for name, value in twin.named_parameters()}
         own = dict(self.model.named_buffers())
         buffers = {name: value for name, value in twin.named_buffers() if not torch.equal(value, own[name])}
@@ -175,13 +176,13 @@ def stream(samples: Samples, batch_size: int, seed: int, device: torch.device | 
     for epoch in count():
         key = content_hash(["stream", str(seed), str(epoch), *sample_ids(samples)])
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(int(key[:15], 16))).tolist()
-        for batch in batches(_InOrder(samples, order), batch_size, device):
+        for batch in batches(Chosen(samples, order), batch_size, device):
             yield batch._replace(indices=[order[place] for place in batch.indices])
 
 
 @dataclass(frozen=True)
-class _InOrder:
-    """A sample set in another order."""
+class Chosen:
+    """Some samples of a set, by their places and in their order."""
 
     samples: Samples
     order: Sequence[int]
@@ -224,20 +225,9 @@ def model_hash(model: nn.Module) -> str:
     return content_hash(part for name, value in model.state_dict().items() for part in (name, *_tensor_parts(value)))
 
 
-def move(nest: Any, device: torch.device | str) -> Any:
-    """Copy of a nest of tensors on ``device``; everything else is kept as it is."""
-    if isinstance(nest, Tensor):
-        return nest.to(device, non_blocking=True)
-    if isinstance(nest, Mapping):
-        return {key: move(value, device) for key, value in nest.items()}
-    if isinstance(nest, tuple):
-        return tuple(move(value, device) for value in nest)
-    return nest
-
-
 def _stack(indices: list[int], held: list[Any], device: torch.device | str) -> Batch:
     inputs, target = default_collate(held)
-    return Batch(indices, tuple(move(value, device) for value in inputs), move(target, device))
+    return Batch(indices, tuple(move(inputs, device)), move(target, device))
 
 
 def shapes_of(nest: Any) -> Any:

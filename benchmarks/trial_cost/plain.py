@@ -59,7 +59,7 @@ def plain_dampened(case: Case, setting: Setting) -> torch.nn.Module:
     model, analysis = copy.deepcopy(case.task.model), case.analysis
     forget, retain = (
         analysis.unflatten(torch.from_numpy(vector).to(case.task.device))
-        for vector in (analysis.forget_diagonal, analysis.denominator_diagonal)
+        for vector in (analysis.forget.diagonal, analysis.denominator_diagonal)
     )
     with torch.no_grad():
         for name, param in model.named_parameters():

@@ -118,7 +118,7 @@ def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:
 
 def group_rows(analysis: FisherAnalysis) -> list[list[object]]:
     """Of each group and either set: the group's share of the whole trace, top share and effective rank."""
-    from ssdtune.fisher.statistics import above_rounding, effective_rank_of, top_share_of
+    from ssdtune.fisher.statistics import above_rounding, effective_rank, top_share
 
     rows: list[list[object]] = []
     for group in analysis.forget.groups:
@@ -126,7 +126,7 @@ def group_rows(analysis: FisherAnalysis) -> list[list[object]]:
         for part in (analysis.forget, analysis.retain):
             values = above_rounding(part.groups[group])
             share = values.sum() / part.spectrum.trace if part.spectrum.trace > 0 else 0.0
-            rows[-1] += [float(share), top_share_of(values), effective_rank_of(values)]
+            rows[-1] += [float(share), top_share(values), effective_rank(values)]
     return rows
 
 

@@ -150,8 +150,12 @@ def _of_set(side: str, compute: Callable[[SetStatistics], float]) -> Callable[[F
 
 
 _SPECTRAL: dict[str, tuple[Callable[[SetStatistics], float], str, str]] = {
-    "top_share": (top_share, "λ_1 / Σ λ", "Gur-Ari, Roberts & Dyer 2018"),
-    "effective_rank": (effective_rank, "exp(-Σ p ln p), p = λ / Σ λ", "Roy & Vetterli 2007"),
+    "top_share": (lambda x: top_share(x.eigenvalues), "λ_1 / Σ λ", "Gur-Ari, Roberts & Dyer 2018"),
+    "effective_rank": (
+        lambda x: effective_rank(x.eigenvalues),
+        "exp(-Σ p ln p), p = λ / Σ λ",
+        "Roy & Vetterli 2007",
+    ),
     "participation_ratio": (participation_ratio, "(Σ λ)² / Σ λ²", "Gao et al. 2017"),
     "decay_slope": (decay_slope, "least-squares slope of ln λ_i on ln i", "Stringer et al. 2019"),
     "log10_trace": (log10_trace, "log10 Σ λ, not below -30", "this project"),

@@ -144,25 +144,18 @@ class GradientEngine:
         return _block(units, rows, losses, embedding)
 
     def _looped(self, unit: Unit) -> GradientBlock:
-        rows = self._space(1)
-        loss, embedding = self._gradient(unit, rows[0])
-        return _block([unit], rows, loss[None], tuple(part[None] for part in embedding))
-
-    def _gradient(self, unit: Unit, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Write the unit's gradient to ``row``; its loss and embedding."""
-        if len(unit.parts) == 1:
-            return self._part_gradient(unit.shapes, unit.parts[0], 1.0, row, first=True)
-        results = [
-            self._part_gradient(None, part, share, row, first=number == 0)
-            for number, (part, share) in enumerate(zip(unit.parts, unit.shares, strict=True))
+        """A unit by itself: the sum over its parts by their shares in the mean loss."""
+        rows = self._space(1).zero_()
+        found = [
+            self._add_gradient(unit.shapes, part, share, rows[0])
+            for part, share in zip(unit.parts, unit.shares, strict=True)
         ]
-        losses, embeddings = zip(*results, strict=True)
-        return torch.stack(losses).sum(), tuple(torch.stack(part).sum(0) for part in zip(*embeddings, strict=True))
+        losses, embeddings = zip(*found, strict=True)
+        embedding = tuple(torch.stack(part).sum(0, keepdim=True) for part in zip(*embeddings, strict=True))
+        return _block([unit], rows, torch.stack(losses).sum(0, keepdim=True), embedding)
 
-    def _part_gradient(
-        self, shapes: Any, part: Batch, share: float, row: Tensor, first: bool
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Put (or add) ``share`` times a batch's gradient into ``row``; ``share`` times its loss and embedding."""
+    def _add_gradient(self, shapes: Any, part: Batch, share: float, row: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Add ``share`` times a batch's gradient to ``row``; ``share`` times its loss and embedding."""
         if shapes in self._saved:
             loss, embedding = self._judge(self._model(*part.inputs), part.target)
         else:
@@ -170,21 +163,12 @@ class GradientEngine:
             with torch.autograd.graph.saved_tensors_hooks(saved.pack, saved.unpack):
                 loss, embedding = self._judge(self._model(*part.inputs), part.target)
             self._note_size(shapes, saved.bytes)
-        grads: Sequence[Tensor | None] = [None] * len(self._leaves)
         if loss.requires_grad:
             grads = torch.autograd.grad(loss, self._leaves, allow_unused=True)
-        self._write(row, grads, share, first)
+            for place, grad in zip(self.layout.slices, grads, strict=True):
+                if grad is not None:
+                    row[place].add_(grad.reshape(-1), alpha=share)
         return share * loss.detach(), tuple(share * value for value in embedding)
-
-    def _write(self, row: Tensor, grads: Sequence[Tensor | None], share: float, first: bool) -> None:
-        """Put, or if not ``first`` add, ``share`` times the gradients into a row; None is a parameter not used."""
-        for place, grad in zip(self.layout.slices, grads, strict=True):
-            if first:
-                row[place] = 0.0 if grad is None else grad.reshape(-1)
-                if share != 1.0:
-                    row[place] *= share
-            elif grad is not None:
-                row[place].add_(grad.reshape(-1), alpha=share)
 
     def _functional_loss(
         self, params: dict[str, Tensor], inputs: tuple[Tensor, ...], target: Any

@@ -50,9 +50,12 @@ class SortedRatios:
         DataError : the diagonals differ in shape, or hold a negative, infinite or missing value.
         """
         _check_diagonals(f, o)
+        values = _ratio(f, o)
+        order = np.argsort(values)
+        if len(order) < 2**32:
+            order = order.astype(np.uint32)
         # views of rising arrays, so that looking an alpha up needs no copy
-        rising, values = _sorted(f, o)
-        return cls(f, o, rising[::-1], values[::-1])
+        return cls(f, o, order[::-1], values[order][::-1])
 
     @property
     def size(self) -> int:
@@ -161,25 +164,6 @@ def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
 def _ratio(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.floating]:
     found: NDArray[np.floating] = ratio(torch.from_numpy(f), torch.from_numpy(o)).numpy()
     return found
-
-
-def _sorted(f: NDArray[np.floating], o: NDArray[np.floating]) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-    """(places, values) of r in rising order. Non-negative float32 sort as their bits do, so value and place are packed
-    into one uint64: NumPy sorts those with SIMD, several times faster than it argsorts, and neither is looked up."""
-    if np.result_type(f, o) != np.float32 or len(f) >= 2**32:
-        values = _ratio(f, o)
-        order = np.argsort(values, kind="stable")
-        return order, values[order]
-    key = np.empty(len(f), np.uint64)
-    for start in range(0, len(f), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(f)))
-        key[part] = _ratio(f[part], o[part]).view(np.uint32)
-        key[part] <<= np.uint64(32)
-        key[part] |= np.arange(part.start, part.stop, dtype=np.uint64)
-    key.sort()
-    order = key.astype(np.uint32)
-    key >>= np.uint64(32)
-    return order, key.astype(np.uint32).view(np.float32)
 
 
 def _check_diagonals(f: NDArray[np.floating], o: NDArray[np.floating]) -> None:

@@ -110,28 +110,6 @@ class FisherAnalysis:
     record: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
 
-    @property
-    def diagonal(self) -> NDArray[np.float32]:
-        """f (P,), the forget set's Fisher diagonal."""
-        return self.forget.diagonal
-
-    forget_diagonal = diagonal
-
-    @property
-    def retain_diagonal(self) -> NDArray[np.float32]:
-        """(P,), the retain set's Fisher diagonal; ``denominator_diagonal`` is o, what f is divided by."""
-        return self.retain.diagonal
-
-    @property
-    def spectrum(self) -> Spectrum:
-        """Eigenpairs of the forget set's Fisher information."""
-        return self.forget.spectrum
-
-    @property
-    def retain_spectrum(self) -> Spectrum:
-        """Eigenpairs of the retain set's Fisher information."""
-        return self.retain.spectrum
-
     @cached_property
     def ratios(self) -> SortedRatios:
         """r = f / o, sorted."""
@@ -194,20 +172,17 @@ class FisherAnalysis:
         path: Path | str,
         expect: Mapping[str, str] | None = None,
         *,
-        definition: Definition | None = None,
-        batch_size: int | None = None,
-        denominator: Denominator | None = None,
         device: str = "cpu",
     ) -> FisherAnalysis:
         """Read what ``save`` wrote, and refuse it if it is not what is expected.
 
         expect : content hashes that must agree, such as ``task.identity`` (those the file does not record are passed
-        over). definition, batch_size, denominator : refused if they differ; None takes any.
+        over).
 
         Raises
         ------
         ModelError : it is of another model.
-        DataError : it is of other data, another loss or definition, or cannot be read.
+        DataError : it is of other data or another loss, or cannot be read.
         """
         tree = read_tree(path)
         try:
@@ -223,11 +198,6 @@ class FisherAnalysis:
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as reason:
             raise DataError(f"damaged ({reason})", path, "delete it and analyse again") from reason
         found._refuse_other(path, expect or {})
-        wanted = {"definition": definition, "batch_size": batch_size, "denominator": denominator}
-        for name, value in wanted.items():
-            here = getattr(found, name)
-            if value is not None and value != here:
-                raise DataError(f"its {name} is {here!r}, not {value!r}", path, "analyse again")
         return found
 
     def _refuse_other(self, path: Path | str, expect: Mapping[str, str]) -> None:

@@ -79,20 +79,12 @@ def above_rounding(eigenvalues: Floats) -> Floats:
     return eigenvalues[eigenvalues > RANK_TOLERANCE * eigenvalues.max(initial=0.0)]
 
 
-def top_share(x: SetStatistics) -> float:
-    return top_share_of(x.eigenvalues)
-
-
-def top_share_of(eigenvalues: Floats) -> float:
+def top_share(eigenvalues: Floats) -> float:
     """λ_1 / Σ λ of falling eigenvalues above rounding."""
     return float(eigenvalues[0] / eigenvalues.sum()) if len(eigenvalues) else 0.0
 
 
-def effective_rank(x: SetStatistics) -> float:
-    return effective_rank_of(x.eigenvalues)
-
-
-def effective_rank_of(eigenvalues: Floats) -> float:
+def effective_rank(eigenvalues: Floats) -> float:
     """exp(-Σ p ln p), p = λ / Σ λ, of eigenvalues above rounding."""
     if not len(eigenvalues):
         return 0.0

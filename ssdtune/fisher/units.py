@@ -13,10 +13,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
-from torch.utils.data import default_collate
 
-from ssdtune.task import Batch, Samples, as_sample, batches, move, sample_ids, shapes_of
+from ssdtune.nests import change, leaves
+from ssdtune.task import Batch, Chosen, Samples, batches, sample_ids, shapes_of
 
 Definition = Literal["per-sample", "batch"]
 
@@ -52,11 +51,13 @@ class Units:
         return -(-len(self.samples) // self.size)
 
     def __iter__(self) -> Iterator[Unit]:
+        if self.size == 1:
+            for number, batch in enumerate(batches(self.samples, 1, self.device)):
+                yield Unit(number, [batch])
+            return
         for number in range(len(self)):
-            if self.size == 1:
-                yield Unit(number, [_alone(number, self.samples[number], self.device)])
-            else:
-                yield Unit(number, list(batches(_Stretch(self.samples, *self._ends(number)), self.size, self.device)))
+            stretch = Chosen(self.samples, range(*self._ends(number)))
+            yield Unit(number, list(batches(stretch, self.size, self.device)))
 
     def name(self, number: int) -> str:
         """The unit's samples by id."""
@@ -67,48 +68,9 @@ class Units:
         return number * self.size, min((number + 1) * self.size, len(self.samples))
 
 
-@dataclass(frozen=True)
-class _Stretch:
-    samples: Samples
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, index: int, /) -> Any:
-        return self.samples[self.start + index]
-
-
 def stack(units: Sequence[Unit]) -> tuple[tuple[Any, ...], Any]:
     """(inputs, target) of single-part units of equal shapes, with a new leading axis over the units."""
-    inputs, target = _stacked([(unit.parts[0].inputs, unit.parts[0].target) for unit in units])
+    nests = [(unit.parts[0].inputs, unit.parts[0].target) for unit in units]
+    stacked = iter([torch.stack(column) for column in zip(*map(leaves, nests), strict=True)])
+    inputs, target = change(lambda _: next(stacked), nests[0])
     return inputs, target
-
-
-def _alone(index: int, sample: Any, device: torch.device | str) -> Batch:
-    """A batch of one, as ``task.batches`` makes it, without a copy of its tensors."""
-    inputs, target = _alone_nest(as_sample(sample))
-    return Batch([index], move(inputs, device), move(target, device))
-
-
-def _alone_nest(nest: Any) -> Any:
-    if isinstance(nest, Tensor):
-        return nest.unsqueeze(0)
-    if type(nest) is tuple:
-        return tuple(_alone_nest(value) for value in nest)
-    if isinstance(nest, dict):
-        return {key: _alone_nest(value) for key, value in nest.items()}
-    return default_collate([nest])
-
-
-def _stacked(nests: Sequence[Any]) -> Any:
-    """Nests of tensors of equal shapes, leaf by leaf (several times quicker than ``default_collate``)."""
-    first = nests[0]
-    if isinstance(first, Tensor):
-        return torch.stack(list(nests))
-    if type(first) is tuple:
-        return tuple(_stacked(values) for values in zip(*nests, strict=True))
-    if isinstance(first, dict):
-        return {key: _stacked([nest[key] for nest in nests]) for key in first}
-    return default_collate(list(nests))

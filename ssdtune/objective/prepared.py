@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ssdtune.nests import as_tuples, cut, moved, pinned, size_of, stack, values_of
-from ssdtune.task import Samples, as_sample, each, move, shapes_of
+from ssdtune.nests import as_tuples, cut, move, pinned, size_of, stack, values_of
+from ssdtune.task import Samples, as_sample, each, shapes_of
 
 Params = Mapping[str, Tensor]
 DEFAULT_BUDGET = 4 * 2**30  # bytes, where the free memory is not known
@@ -216,7 +216,7 @@ def _ahead(batches: Iterator[PreparedBatch], device: torch.device) -> Iterator[P
             stream = torch.cuda.Stream(device) if device.type == "cuda" else None
             for batch in batches:
                 with torch.cuda.stream(stream):
-                    fetched = batch._replace(sample=moved(batch.sample, device), target=moved(batch.target, device))
+                    fetched = batch._replace(sample=move(batch.sample, device), target=move(batch.target, device))
                 if stream is not None:
                     stream.synchronize()
                 waiting.put(fetched)

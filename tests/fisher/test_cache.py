@@ -44,7 +44,7 @@ def track(items, description, total):
     return iter(items)
 
 analysis = cached_analysis(task, FisherSection(), folder / "cache", track)
-print("computed" if computed else "read", repr(float(analysis.diagonal.sum())))
+print("computed" if computed else "read", repr(float(analysis.forget.diagonal.sum())))
 """
 
 

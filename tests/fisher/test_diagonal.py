@@ -33,7 +33,7 @@ def published_importance(task, samples, batch_size):
 def test_batch_diagonals_are_those_of_the_published_code(make, kind, batch_size):
     task = getattr(make, kind)()
     analysis = analyse(task, definition="batch", batch_size=batch_size)
-    for samples, diagonal in ((task.forget, analysis.forget_diagonal), (task.retain, analysis.retain_diagonal)):
+    for samples, diagonal in ((task.forget, analysis.forget.diagonal), (task.retain, analysis.retain.diagonal)):
         wanted = published_importance(task, samples, batch_size)
         for name, value in analysis.unflatten(torch.from_numpy(diagonal)).items():
             torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=1e-10)
@@ -42,7 +42,7 @@ def test_batch_diagonals_are_those_of_the_published_code(make, kind, batch_size)
 def test_batches_of_one_are_per_sample(make):
     task = make.perceptron()
     per_sample, batch = analyse(task), analyse(task, definition="batch", batch_size=1)
-    np.testing.assert_allclose(per_sample.diagonal, batch.diagonal, rtol=1e-4, atol=1e-12)
+    np.testing.assert_allclose(per_sample.forget.diagonal, batch.forget.diagonal, rtol=1e-4, atol=1e-12)
 
 
 def test_the_full_denominator_is_the_diagonal_of_the_whole_training_set(make):
