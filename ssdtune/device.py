@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def find_device(name: str) -> torch.device:
     """The device of this name (``cpu``, ``cuda``, ``cuda:1``, ``mps``), or ``auto``: a CUDA device if there is one.
 
-    Raises
-    ------
-    ConfigError : no such kind of device, or it is not on this machine.
+    Raises ConfigError: no such kind of device, or it is not on this machine.
     """
     import torch
 

@@ -86,9 +86,7 @@ def apply(
 def check_notes(item: ScoredTrial, notes: Mapping[str, float], name: str) -> None:
     """Refuse to apply a setting that does not do now what was scored, as far as the method's notes tell.
 
-    Raises
-    ------
-    DataError : the Fisher analysis is another one than the trial was scored with.
+    Raises DataError: the Fisher analysis is another one than the trial was scored with.
     """
     from math import isclose
 
@@ -114,9 +112,7 @@ def check_finite(item: ScoredTrial, name: str) -> None:
 def check_slices(item: ScoredTrial, task: Task, params: Params, name: str) -> None:
     """Refuse parameters whose first slices of either set are not what the trial recorded, to rounding.
 
-    Raises
-    ------
-    DataError : they differ by more than ``CLOSE`` on average.
+    Raises DataError: they differ by more than ``CLOSE`` on average.
     """
     from ssdtune.objective.evaluator import Evaluator
     from ssdtune.study.record import read_columns

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 def read_study_file(path: Path, method: str | None = None) -> tuple[StudyFile, Chosen]:
     """A study file with its method's section checked and filled in, and that method; ``method`` names another one.
 
-    Raises
-    ------
-    ConfigError : see ``load_study_file`` and ``choose_method``.
+    Raises ConfigError: see ``load_study_file`` and ``choose_method``.
     """
     from ssdtune.studyfile import MethodSection, load_study_file
     from ssdtune.unlearning.methods import choose_method

@@ -60,9 +60,7 @@ def cached_analysis(
 
     folder : where analyses are kept; default ``default_folder()``. groups : see ``analyse``.
 
-    Raises
-    ------
-    DataError : the folder cannot be written; and what ``analyse`` raises.
+    Raises DataError: the folder cannot be written; and what ``analyse`` raises.
     """
     folder = folder or default_folder()
     path = folder / f"{cache_key(task, section, groups)}.h5"

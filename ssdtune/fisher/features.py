@@ -63,9 +63,7 @@ class Feature:
 def features(inputs: FeatureInputs) -> dict[str, float]:
     """Every feature of ``FEATURES`` by name, in order; all finite.
 
-    Raises
-    ------
-    DataError : the inputs hold NaN or infinity.
+    Raises DataError: the inputs hold NaN or infinity.
     """
     for gram in (inputs.forget.gram, inputs.retain.gram, inputs.cross):
         if not np.all(np.isfinite(gram)):

@@ -80,9 +80,7 @@ class GradientEngine:
     def stream(self, units: Units) -> Iterator[GradientBlock]:
         """Blocks of rows in the units' order; neighbours of equal shapes are taken together.
 
-        Raises
-        ------
-        ModelError : the loss is not one number.
+        Raises ModelError: the loss is not one number.
         """
         waiting: list[Unit] = []
         with self.bottleneck.watched() if self.bottleneck else nullcontext():

@@ -36,9 +36,7 @@ class MemoryPlan:
 def plan_memory(parameters: int, rows: tuple[int, ...], budget: float) -> MemoryPlan:
     """Divide ``budget`` bytes; sets given first are kept in memory first.
 
-    Raises
-    ------
-    ConfigError : the budget is too small for this many parameters whatever is done.
+    Raises ConfigError: the budget is too small for this many parameters whatever is done.
     """
     least = _TABLES * parameters + _LIBRARIES
     if least > budget:

@@ -45,9 +45,7 @@ class SortedRatios:
     def of(cls, f: NDArray[np.floating], o: NDArray[np.floating]) -> SortedRatios:
         """Sort once: O(P log P), 16 bytes a parameter at the peak for float32 diagonals.
 
-        Raises
-        ------
-        DataError : the diagonals differ in shape, or hold a negative, infinite or missing value.
+        Raises DataError: the diagonals differ in shape, or hold a negative, infinite or missing value.
         """
         _check_diagonals(f, o)
         values = _ratio(f, o)
@@ -121,9 +119,7 @@ class SortedRatios:
         had: equal ratios are selected together, r = inf always and f = 0 never; where nothing can be selected at all
         the answer is 1.
 
-        Raises
-        ------
-        ConfigError : a rho outside [0, 1].
+        Raises ConfigError: a rho outside [0, 1].
         """
         share = np.asarray(rho, np.float64)
         if not np.all((share >= 0) & (share <= 1)):

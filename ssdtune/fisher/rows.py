@@ -78,9 +78,7 @@ class SpilledRows:
 
     folder : where the file lies; it vanishes with the process. work : bytes of memory for one view.
 
-    Raises
-    ------
-    OSError : no room for the file (its whole size is claimed at once).
+    Raises OSError: no room for the file (its whole size is claimed at once).
     """
 
     kind = "disk"

@@ -25,24 +25,14 @@ Tree = dict[str, Any]
 
 
 def write_tree(path: Path | str, tree: Mapping[str, Any]) -> None:
-    """Write a tree.
-
-    Raises
-    ------
-    DataError : the file cannot be written.
-    """
+    """Write a tree. Raises DataError: the file cannot be written."""
     with atomic_path(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
         _write(file, tree)
 
 
 def read_tree(path: Path | str) -> Tree:
-    """Read a tree.
-
-    Raises
-    ------
-    DataError : the file is missing, truncated, damaged, or of another format or version.
-    """
+    """Read a tree. Raises DataError: the file is missing, truncated, damaged, or of another format or version."""
     redo = "delete it and analyse again"
     if not Path(path).is_file():
         raise DataError("no such file", path, "check the path, or analyse again")

@@ -66,9 +66,7 @@ class DiagonalSums:
     ) -> DiagonalSums:
         """All arrays (P,), any float type: parameters, Fisher diagonals and mean gradients of both sets.
 
-        Raises
-        ------
-        DataError : an array of another length than the ratios.
+        Raises DataError: an array of another length than the ratios.
         """
         for array in (theta, forget, retain, forget_mean, retain_mean):
             if array.shape != (ratios.size,):

@@ -52,9 +52,7 @@ def collect(
 
     images : the ``.npz`` file of each data set that classification recipes name.
 
-    Raises
-    ------
-    DataError : a data set is missing, or the collection cannot be written.
+    Raises DataError: a data set is missing, or the collection cannot be written.
     """
     parts = Path(f"{path}.parts")
     missing = {r.dataset for group in groups for r in group if isinstance(r, VisionRecipe)} - set(images or {})

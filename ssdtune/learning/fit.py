@@ -45,9 +45,7 @@ def fit(
     without : groups of inputs (``inputs.GROUPS``) to leave out. calibration : from another fit; None measures it on
     held-out families.
 
-    Raises
-    ------
-    DataError : fewer than four tasks, or all of one family.
+    Raises DataError: fewer than four tasks, or all of one family.
     """
     recipe = recipe or Recipe()
     data = _learnable(experiences, without)

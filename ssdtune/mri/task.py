@@ -73,9 +73,7 @@ def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu",
 def open_sets(study: StudyFile, architecture: Architecture, *, track: Track = silent) -> dict[str, KspaceSlices]:
     """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``).
 
-    Raises
-    ------
-    ConfigError, DataError : see ``open_slices``; also a set that names no file, and sets that share slices.
+    Raises ConfigError, DataError: see ``open_slices``; also a set that names no file, and sets that share slices.
     """
     files = {}
     for name in SETS:

@@ -75,9 +75,7 @@ NOWHERE = Settings(np.empty(0), np.empty(0))
 class Box:
     """Bounds of a search, each (low, high) with 0 < low <= high; low = high fixes a parameter.
 
-    Raises
-    ------
-    ConfigError : a bound is not positive and finite, or low > high.
+    Raises ConfigError: a bound is not positive and finite, or low > high.
     """
 
     alpha: tuple[float, float] = (0.1, 300.0)

@@ -87,9 +87,7 @@ def save_collection(path: Path | str, records: Iterable[Experience | Rejected]) 
 def load_collection(path: Path | str) -> Iterator[Experience | Rejected]:
     """Stream the records of a collection in order of their keys.
 
-    Raises
-    ------
-    DataError : the file is missing, broken, or of another format.
+    Raises DataError: the file is missing, broken, or of another format.
     """
     try:
         with h5py.File(path, "r") as file:

@@ -33,9 +33,7 @@ class TaskView:
     floor_ratio : floor / q_forget of the untouched model, below 1; None where it is not known.
     course : of the damage between the grid's nodes; None where it is not known.
 
-    Raises
-    ------
-    ConfigError : shapes do not agree, or the floor ratio is not below 1.
+    Raises ConfigError: shapes do not agree, or the floor ratio is not below 1.
     """
 
     features: Mapping[str, float]

@@ -31,9 +31,7 @@ class Competition:
     regret : sampler -> (tasks, seeds, trials) incumbent regret, see ``ssdtune.report.regret``. tasks : their names.
     target : regret that counts as solved. reference : the sampler that win rates are taken against.
 
-    Raises
-    ------
-    ConfigError : no sampler, or arrays of different shapes.
+    Raises ConfigError: no sampler, or arrays of different shapes.
     """
 
     regret: Mapping[str, np.ndarray]

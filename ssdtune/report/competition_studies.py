@@ -21,9 +21,7 @@ def competition_of(views: Mapping[str, Sequence[StudyView]], *, target: float = 
 
     The best known s is the best feasible one of all these trials. Every study counts as far as the shortest one goes.
 
-    Raises
-    ------
-    ConfigError : samplers with different numbers of studies, a study without trials, or different score rules.
+    Raises ConfigError: samplers with different numbers of studies, a study without trials, or different score rules.
     """
     everything = [view for studies in views.values() for view in studies]
     budget = min((len(view.trials) for view in everything), default=0)
@@ -46,12 +44,7 @@ def competition_of(views: Mapping[str, Sequence[StudyView]], *, target: float = 
 def write_competition(
     views: Mapping[str, Sequence[StudyView]], competition: Competition, title: str, path: Path | str
 ) -> Path:
-    """Write the page of a competition's studies.
-
-    Raises
-    ------
-    DataError : ``path`` cannot be written.
-    """
+    """Write the page of a competition's studies. Raises DataError: ``path`` cannot be written."""
     everything = [view for studies in views.values() for view in studies]
     fixed = next((view.prior for view in everything if view.prior is not None), None)
     measured = Points.join(points_of(view) for view in everything)

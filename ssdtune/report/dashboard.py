@@ -39,9 +39,7 @@ def attach(
     figures : further figures (the Fisher spectrum) by id, beside the history figures. pictures : PNG by set.
     artifacts : folder of the dashboard's artifact store; pictures are left out without one.
 
-    Raises
-    ------
-    StorageError : the study was not made by ssdtune, or the storage or the artifact folder cannot be written.
+    Raises StorageError: the study was not made by ssdtune, or the storage or the artifact folder cannot be written.
     """
     view = read_view(study)
     with storage_errors():

@@ -129,12 +129,7 @@ def render(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path | str) -> Path:
-    """Write the page whole or not at all.
-
-    Raises
-    ------
-    DataError : ``path`` cannot be written.
-    """
+    """Write the page whole or not at all. Raises DataError: ``path`` cannot be written."""
     html = render(page)
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

@@ -45,9 +45,7 @@ class RankTest:
 def rank_test(losses: Mapping[str, np.ndarray], level: float = 0.05) -> RankTest:
     """Compare samplers by ``losses[sampler]`` (blocks,), lower is better.
 
-    Raises
-    ------
-    ConfigError : fewer than two samplers or blocks, or samplers with different blocks.
+    Raises ConfigError: fewer than two samplers or blocks, or samplers with different blocks.
     """
     names = list(losses)
     columns = [np.asarray(losses[name], float) for name in names]

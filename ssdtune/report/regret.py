@@ -52,9 +52,7 @@ def incumbent_regret(
 def block_curves(runs: np.ndarray) -> np.ndarray:
     """(blocks, trials) curves to compare: tasks (mean over seeds), or the seeds themselves where there is one task.
 
-    Raises
-    ------
-    ConfigError : ``runs`` is not (tasks, seeds, trials), is empty, or holds values that are not finite.
+    Raises ConfigError: ``runs`` is not (tasks, seeds, trials), is empty, or holds values that are not finite.
     """
     runs = np.asarray(runs, float)
     if runs.ndim != 3 or runs.size == 0 or not np.isfinite(runs).all():

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 def write_spectrum_png(view: SpectrumView, path: Path | str, title: str) -> Path:
     """Write spectra, ratios, depth and both damage surfaces as one PNG, whole or not at all.
 
-    Raises
-    ------
-    DataError : ``path`` cannot be written.
+    Raises DataError: ``path`` cannot be written.
     """
     import matplotlib
 

@@ -57,12 +57,7 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
 
 
 def write_summary(view: StudyView, path: Path | str, files: Mapping[str, Path | str] | None = None) -> Path:
-    """Write ``summary_of`` whole or not at all.
-
-    Raises
-    ------
-    DataError : ``path`` cannot be written.
-    """
+    """Write ``summary_of`` whole or not at all. Raises DataError: ``path`` cannot be written."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(summary_of(view, files), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return Path(path)

@@ -66,12 +66,7 @@ class StudyView:
 
 
 def read_view(study: optuna.Study) -> StudyView:
-    """Read a study.
-
-    Raises
-    ------
-    StorageError : the study was not made by ssdtune.
-    """
+    """Read a study. Raises StorageError: the study was not made by ssdtune."""
     record = read_record(study)
     trials = scored_trials(study, record=record)
     return StudyView(study.study_name, record, trials, count_trials(study), read_prior(study), read_baseline(study))

@@ -21,9 +21,7 @@ _FIRST = ("retained", "remembered", "feasible", "raw_score", "rho", "kappa")
 def export_study(study: optuna.Study, path: Path | str) -> Path:
     """Write a study to ``path``, as JSON or CSV by its suffix, whole or not at all.
 
-    Raises
-    ------
-    ConfigError : the suffix is neither ``.json`` nor ``.csv``. DataError : the file cannot be written.
+    Raises ConfigError: the suffix is neither ``.json`` nor ``.csv``. DataError : the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in _WRITERS:

@@ -62,9 +62,7 @@ def fix_prior(study: optuna.Study, record: StudyRecord, unlearner: Unlearner, ma
     There is none for the raw score, whose maximum no mapper is about. ``mapper`` : default the one the study names, or
     the bundled one.
 
-    Raises
-    ------
-    ConfigError, DataError : the mapper or the kept prior cannot be read.
+    Raises ConfigError, DataError: the mapper or the kept prior cannot be read.
     """
     kept = read_prior(study)
     if kept is not None or record.rule.kind == "raw":
@@ -91,12 +89,7 @@ def keep_prior(study: optuna.Study, fixed: StudyPrior) -> None:
 
 
 def read_prior(study: optuna.Study) -> StudyPrior | None:
-    """The prior that the study keeps, None if it keeps none.
-
-    Raises
-    ------
-    ConfigError : it was written in another format.
-    """
+    """The prior that the study keeps, None if it keeps none. Raises ConfigError: it was written in another format."""
     kept = read_large(study, PRIOR)
     return None if kept is None else StudyPrior(HyperparameterPrior.from_json(kept[1]), str(kept[0]["mapper"]))
 
@@ -127,9 +120,7 @@ def check_sampler(study: optuna.Study, record: StudyRecord) -> SamplerChoice:
 def study_sampler(study: optuna.Study, record: StudyRecord, unlearner: Unlearner) -> SamplerFactory:
     """What makes the study's samplers; the prior, where they use one, is fixed in the study.
 
-    Raises
-    ------
-    ConfigError, DataError : no such sampler, or the mapper or the kept prior cannot be read.
+    Raises ConfigError, DataError: no such sampler, or the mapper or the kept prior cannot be read.
     """
     choice, rule = check_sampler(study, record), record.rule
     fixed = fix_prior(study, record, unlearner) if choice.uses_prior else None

@@ -50,9 +50,7 @@ class Split:
 def load_images(path: Path | str) -> Images:
     """Read an ``.npz`` with x_train, y_train, x_test, y_test: uint8, (n, h, w) or (n, h, w, channels).
 
-    Raises
-    ------
-    DataError : the file is missing, is no ``.npz``, or lacks an array.
+    Raises DataError: the file is missing, is no ``.npz``, or lacks an array.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -72,9 +70,7 @@ def split(
     ``"label-poison"`` a ``forget_share`` of all, taken from class ``label`` and relabelled as the next class.
     known_share : share of the affected images put in ``forget``; the rest is ``unknown``.
 
-    Raises
-    ------
-    ConfigError : if the kind is unknown or a set would be empty.
+    Raises ConfigError: if the kind is unknown or a set would be empty.
     """
     if kind not in KINDS:
         raise ConfigError(f"unknown forgetting kind {kind!r}", todo=f"choose one of {', '.join(KINDS)}")

@@ -74,10 +74,8 @@ def load_model(path: Path | str, architecture: Architecture | Literal["auto"] = 
 
     ``mask_center`` is not in the tensors: Lightning's hyper-parameters tell, else fastMRI's default (True) holds.
 
-    Raises
-    ------
-    ModelError : the file cannot be read, holds another architecture (the message says which tensors do not fit), or
-        holds non-finite values.
+    Raises ModelError: the file cannot be read, holds another architecture (the message says which tensors do not fit),
+    or holds non-finite values.
     """
     checkpoint = read_checkpoint(path)
     tensors = {name: value for name, value in checkpoint.state.items() if isinstance(value, Tensor)}
@@ -102,9 +100,7 @@ def save_model(
     params : by the names of ``loaded.module.named_parameters()``; any that is not given stays as it was. Dtypes are
         kept. Buffers that today's network has no place for are left out, so that it loads with ``strict=True``.
 
-    Raises
-    ------
-    ModelError : a parameter that the model does not have, or the file cannot be written.
+    Raises ModelError: a parameter that the model does not have, or the file cannot be written.
     """
     names = {name: loaded.prefix + name.removeprefix("net.") for name, _ in loaded.module.named_parameters()}
     if strangers := params.keys() - names.keys():
@@ -127,9 +123,7 @@ def save_model(
 def save_new_model(path: Path | str, module: Reconstructor, provenance: Mapping[str, Any]) -> None:
     """Write a model that came from no file as a plain state dict under the stock names, or as ``.safetensors``.
 
-    Raises
-    ------
-    ModelError : the file cannot be written.
+    Raises ModelError: the file cannot be written.
     """
     state = module.net.state_dict()
     form: Form = "safetensors" if Path(path).suffix == ".safetensors" else "state_dict"

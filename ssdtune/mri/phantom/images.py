@@ -25,9 +25,7 @@ class ImageFile:
     def read(self, start: int, count: int) -> np.ndarray:
         """Images ``start`` to ``start + count``, (count, h, w) float32, not negative.
 
-        Raises
-        ------
-        DataError : an image holds NaN or Inf, or all of them are empty.
+        Raises DataError: an image holds NaN or Inf, or all of them are empty.
         """
         with h5py.File(self.path) as file:
             images = file[DATASET][start : start + count].astype(np.float32)
@@ -42,9 +40,7 @@ class ImageFile:
 def open_images(path: Path | str) -> ImageFile:
     """Look into a file of images; its attribute ``contrast`` names the acquisition, if there is one.
 
-    Raises
-    ------
-    DataError : no such file, not HDF5, no dataset ``images``, or not real numbers (n, h, w) with n > 0.
+    Raises DataError: no such file, not HDF5, no dataset ``images``, or not real numbers (n, h, w) with n > 0.
     """
     path = Path(path)
     if not path.is_file():
