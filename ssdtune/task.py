@@ -30,6 +30,14 @@ Loss = Callable[[Any, Any], Tensor]
 Quality = Callable[[Any, Any], "Tensor | Mapping[str, Tensor]"]
 """``quality(output, target)``: (batch,) values in [0, 1], or several named measures; the first is the quality q."""
 
+Distance = Callable[[Any, Any, Any], Tensor]
+"""``distance(output, reference, target)`` of two outputs, the second one constant: mean over the batch, a scalar.
+``target`` is the batch's own, for what is not part of an output (a data range)."""
+
+Noise = Callable[[Any, float, Callable[[Tensor], Tensor]], Any]
+"""``noise(target, size, draw)``: the target with noise of a relative size; ``draw(like)`` is standard noise in a
+tensor's shape."""
+
 
 class Samples(Protocol):
     """A map-style sample set."""
@@ -65,6 +73,9 @@ class Task:
     forget_share : phi, share of the forget set in the training set; default |forget| / (|forget| + |retain|).
     known_share : share of the corrupted samples that ``forget`` holds.
     loss_name, name : for provenance.
+    distance, noise : for methods that train towards other outputs than the targets (a teacher's, or targets with
+        noise), where the loss does not say; see ``Distance`` and ``Noise``.
+    without_model : (inputs) -> the output to be had without any model, e.g. the zero-filled image.
 
     Raises
     ------
@@ -85,6 +96,9 @@ class Task:
     loss_name: str = ""
     name: str = "task"
     device: torch.device | str = "cpu"
+    distance: Distance | None = None
+    noise: Noise | None = None
+    without_model: Callable[[tuple[Tensor, ...]], Any] | None = None
 
     def __post_init__(self) -> None:
         for label in ("retain", "forget"):

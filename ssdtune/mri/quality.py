@@ -10,7 +10,7 @@ A target is a dict of ``image`` (batch, h, w) and ``max`` (batch,) and, where th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -69,6 +69,17 @@ def training_loss(output: Tensor, target: Mapping[str, Tensor]) -> Tensor:
     output = center_crop(output, image)
     l1 = (output - image).abs().mean(dim=(-2, -1))
     return (1 - ssim(output, image, target["max"]) + L1_WEIGHT * l1).mean()
+
+
+def image_distance(output: Tensor, reference: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+    """The training loss with another reconstruction (batch, H, W) as the target, in the target's window and range."""
+    return training_loss(output, {"image": center_crop(reference, target["image"]), "max": target["max"]})
+
+
+def image_noise(target: Mapping[str, Tensor], size: float, draw: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """The target with noise of ``size`` times the volume's maximum (Xue et al., 2024, in relative units)."""
+    image, top = target["image"], target["max"].to(target["image"].dtype)
+    return {"image": image + size * top[..., None, None] * draw(image), "max": target["max"]}
 
 
 def ssim(output: Tensor, image: Tensor, data_range: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from torch.utils.data import Subset
 
 from ssdtune.device import find_device
 from ssdtune.errors import DataError, ModelError
-from ssdtune.mri.floors import clean_similarity, zero_filled_similarity
+from ssdtune.mri.floors import clean_similarity, zero_filled, zero_filled_similarity
 from ssdtune.mri.kspace.find import find_files
 from ssdtune.mri.kspace.slices import KspaceSlices, open_slices
 from ssdtune.mri.networks.models import LoadedModel, load_model
-from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
+from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image_noise, training_loss
 from ssdtune.progress import Track, silent
 from ssdtune.studyfile import StudyFile, load_study_file
 from ssdtune.task import Task, batches
@@ -64,6 +64,9 @@ def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu",
         loss_name=LOSS_NAME,
         name=study.name,
         device=device,
+        distance=image_distance,
+        noise=image_noise,
+        without_model=zero_filled,
     )
     for slices in sets.values():
         _try_model(task, slices, study.model.checkpoint)

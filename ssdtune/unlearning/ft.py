@@ -3,21 +3,27 @@
 min J_r from the untouched model; the forget set is not used. The knob lr is the length |theta_t+1 - theta_t| of a step
 of size 1 in each of the P coordinates times Adam's rate, lr = rate sqrt(P), so that one range serves all sizes of
 networks. Published for MRI: rate 1e-3, that of the training, on a VarNet of 29.9 million parameters, which is lr = 5.5;
-batch 1, 5 epochs of a tenth of the retain slices.
+batch 1, 5 epochs of a tenth of the retain slices. ``full-ft`` is the same on all retain samples.
+
+This is also the base of the other methods whose settings are one training each: they add terms to the plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range, rising
 from ssdtune.task import Task
-from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, PriorRequest, Setting, Stage
-from ssdtune.unlearning.training import Plan, Trainer, TrainingOptions
+from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, PriorRequest, Setting, Stage, Unlearner
+from ssdtune.unlearning.plan import Plan, TrainingOptions
+from ssdtune.unlearning.training import Trainer, allowed, untrainable
+
+if TYPE_CHECKING:
+    from ssdtune.fisher.result import FisherAnalysis
 
 LR, STEPS = "lr", "steps"
 
@@ -36,34 +42,53 @@ class FT:
     """The method."""
 
     name, summary, sampler = "ft", "Fine-tuning on retain samples: trains, needs no forget samples", "tpe"
-    Options = FTOptions
+    Options: type[Options] = FTOptions
+    sets: tuple[str, ...] = ("retain",)
 
-    def needs(self, task: Task, options: FTOptions) -> str | None:
+    def needs(self, task: Task, options: Any) -> str | None:
+        if (lacking := untrainable(task)) is not None:
+            return lacking
+        if "retain" in self.sets and not allowed(len(task.retain), options):
+            return f"a retain sample in the fraction {options.retain_fraction:g} of the {len(task.retain)} there are"
         return None
 
-    def knobs(self, options: FTOptions) -> tuple[Knob, ...]:
-        return Knob(LR, *options.lr), Knob(STEPS, *options.steps, integer=True)
+    def knobs(self, options: Any) -> tuple[Knob, ...]:
+        low, high = options.steps
+        return Knob(LR, *options.lr), Knob(STEPS, low, high, integer=True)
 
-    def published(self, options: FTOptions) -> list[dict[str, float]]:
+    def published(self, options: Any) -> list[dict[str, float]]:
         return [{LR: 5.5, STEPS: options.steps[1]}]
 
-    def prepare(self, task: Task, options: FTOptions, *, analyse: Analyse, track: Track) -> FTUnlearner:
-        return FTUnlearner(Trainer(task, options))
+    def prepare(self, task: Task, options: Any, *, analyse: Analyse, track: Track) -> Unlearner:
+        return FTUnlearner(Trainer(task, options, sets=self.sets))
+
+
+class FullFTOptions(FTOptions):
+    """Those of ``ft``, of which ``retain_slices`` is fixed."""
+
+    retain_slices: Literal["all"] = "all"
+
+
+class FullFT(FT):
+    """Fine-tuning on all retain samples."""
+
+    name, summary = "full-ft", "Fine-tuning on all retain samples, which are kept in memory"
+    Options = FullFTOptions
 
 
 class FTUnlearner:
-    """Fine-tuning on one task; a base of methods whose settings are one training each."""
+    """Fine-tuning on one task."""
 
-    analysis = None
+    analysis: FisherAnalysis | None = None
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
-    def plan(self, setting: Setting) -> Plan:
+    def plan(self, setting: Setting, seed: int) -> Plan:
         return Plan(int(setting[STEPS]), setting[LR] * self.trainer.unit)
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
-        yield Stage(*self.trainer.train(self.plan(setting), seed))
+        yield Stage(*self.trainer.train(self.plan(setting, seed), seed))
 
     def effect(self, setting: Setting) -> Hashable:
         return tuple(sorted(setting.items())) if setting[STEPS] else UNTOUCHED

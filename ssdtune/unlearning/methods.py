@@ -21,6 +21,7 @@ METHODS: dict[str, str] = {
     "ssd": "ssdtune.unlearning.ssd:SSD",
     "ssd-repair": "ssdtune.unlearning.ssd_repair:SSDRepair",
     "ft": "ssdtune.unlearning.ft:FT",
+    "full-ft": "ssdtune.unlearning.ft:FullFT",
     "ng": "ssdtune.unlearning.ng:NG",
     "spectral": "ssdtune.unlearning.spectral:Spectral",
 }

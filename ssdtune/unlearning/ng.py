@@ -14,8 +14,9 @@ from ssdtune.progress import Track
 from ssdtune.studyfile import Range
 from ssdtune.task import Task
 from ssdtune.unlearning.ft import FT, LR, STEPS, FTOptions, FTUnlearner
-from ssdtune.unlearning.method import Analyse, Knob, Setting
-from ssdtune.unlearning.training import Plan, Trainer
+from ssdtune.unlearning.method import Analyse, Knob, Setting, Unlearner
+from ssdtune.unlearning.plan import Plan, Term
+from ssdtune.unlearning.training import Trainer
 
 MU = "mu"
 
@@ -31,25 +32,28 @@ class NGOptions(FTOptions):
     bounded: bool = False
 
 
-class NG:
+class NG(FT):
     """The method."""
 
-    name, summary, sampler = "ng", "NG+: descent on retain, ascent on forget samples: trains, the dearest", "tpe"
+    name, summary = "ng", "NG+: descent on retain, ascent on forget samples: trains, the dearest"
     Options = NGOptions
+    sets = ("retain", "forget")
 
     def needs(self, task: Task, options: NGOptions) -> str | None:
-        return "an oracle, whose loss bounds the ascent" if options.bounded and task.oracle is None else None
+        if options.bounded and task.oracle is None:
+            return "an oracle, whose loss bounds the ascent"
+        return super().needs(task, options)
 
     def knobs(self, options: NGOptions) -> tuple[Knob, ...]:
-        return *FT().knobs(options), Knob(MU, *options.mu)
+        return *super().knobs(options), Knob(MU, *options.mu)
 
     def published(self, options: NGOptions) -> list[dict[str, float]]:
         return [{LR: 5.5, STEPS: options.steps[1], MU: mu} for mu in (0.053, 1.0)]
 
-    def prepare(self, task: Task, options: NGOptions, *, analyse: Analyse, track: Track) -> NGUnlearner:
+    def prepare(self, task: Task, options: NGOptions, *, analyse: Analyse, track: Track) -> Unlearner:
         if options.bounded and task.oracle is None:
             raise ConfigError("no oracle, whose loss bounds the ascent", "method.bounded", "name one, or leave it out")
-        trainer = Trainer(task, options, sets=("retain", "forget"))
+        trainer = Trainer(task, options, sets=self.sets)
         cap = trainer.mean_loss("forget", task.oracle)[0] if options.bounded and task.oracle else math.inf
         return NGUnlearner(trainer, cap)
 
@@ -61,5 +65,6 @@ class NGUnlearner(FTUnlearner):
         super().__init__(trainer)
         self.cap = cap
 
-    def plan(self, setting: Setting) -> Plan:
-        return replace(super().plan(setting), forget_weight=-setting[MU], cap=self.cap)
+    def plan(self, setting: Setting, seed: int) -> Plan:
+        ascent = Term("forget", -setting[MU], cap=self.cap)
+        return replace(super().plan(setting, seed), terms=(Term("retain"), ascent))

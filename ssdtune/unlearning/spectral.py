@@ -29,7 +29,8 @@ from ssdtune.studyfile import Positive, Range
 from ssdtune.task import Task
 from ssdtune.unlearning.ft import LR, FTOptions
 from ssdtune.unlearning.method import Analyse, Knob, Params, PriorRequest, Setting, Stage
-from ssdtune.unlearning.training import BACKWARD, Count, Natural, Plan, Trainer, TrainingOptions
+from ssdtune.unlearning.plan import Count, Natural, Plan, Term, TrainingOptions
+from ssdtune.unlearning.training import BACKWARD, Trainer
 
 MU, WEIGHT, ETA, DAMAGE = "mu", "w_r", "eta", "damage"
 
@@ -122,7 +123,8 @@ class SpectralUnlearner:
             vector_to_parameters(theta.to(self._task.device), twin.parameters())
             batches = {name: next(stream) for name, stream in streams.items()}
             cost += BACKWARD * sum(batch.slices for batch in batches.values())
-            gradient = trainer.gradient(twin, batches, {"forget": 1.0, "retain": -weight})
+            signs = {"forget": 1.0, "retain": -weight}
+            gradient = trainer.gradient(twin, [(Term(name, signs[name]), batch) for name, batch in batches.items()])
             return torch.full_like(theta, math.nan) if gradient is None else gradient.to(theta.device)
 
         theta = torch.cat([value.flatten() for value in self._task.params.values()]).to(self.metric.weights.device)

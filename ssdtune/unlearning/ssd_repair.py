@@ -25,8 +25,9 @@ from ssdtune.progress import Track
 from ssdtune.studyfile import Range
 from ssdtune.task import Task
 from ssdtune.unlearning.method import Analyse, Knob, PriorRequest, Setting, Stage
+from ssdtune.unlearning.plan import Natural, Penalty, Plan, TrainingOptions
 from ssdtune.unlearning.ssd import SSD, SSDOptions, SSDUnlearner
-from ssdtune.unlearning.training import Natural, Penalty, Plan, Trainer, TrainingOptions
+from ssdtune.unlearning.training import Trainer, allowed, untrainable
 
 LR, BETA = "lr", "beta"
 CAP = 0.999  # quantile of the penalty's weights
@@ -56,7 +57,9 @@ class SSDRepair:
     Options = SSDRepairOptions
 
     def needs(self, task: Task, options: SSDRepairOptions) -> str | None:
-        if options.steps and options.held_back >= len(task.retain):
+        if options.steps and (lacking := untrainable(task)) is not None:
+            return lacking
+        if options.steps and options.held_back >= allowed(len(task.retain), options):
             return f"retain samples to train on beside the {options.held_back} that are held back"
         return None
 

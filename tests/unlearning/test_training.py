@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.task import Task
-from ssdtune.unlearning.training import Penalty, Plan, Trainer, TrainingOptions
+from ssdtune.unlearning.plan import Penalty, Plan, Shrink, Term, TrainingOptions
+from ssdtune.unlearning.training import Trainer
 
 X = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
 START = torch.tensor([[0.5, -0.25]])
@@ -41,7 +43,7 @@ def test_steps_are_those_of_adam():
         g = gradient(0, theta) - mu * gradient(1, theta)
         first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g * g
         theta = theta - rate * first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
-    found = trainer(line()).train(Plan(2, rate, forget_weight=-mu), 0)
+    found = trainer(line()).train(Plan(2, rate, (Term("retain"), Term("forget", -mu))), 0)
     assert torch.allclose(found.params["weight"], theta, atol=1e-6)
     assert found.cost == 2 * 3 * 2
 
@@ -54,6 +56,38 @@ def test_the_penalty_is_a_proximal_step():
     assert torch.allclose(found.params["weight"], expected, atol=1e-6)
 
 
+def test_the_norm_is_a_soft_threshold_and_does_not_hang_on_the_gradients_size():
+    rate, gamma = 0.05, 3.0
+    for size in (1.0, 1e6):
+        task = line()
+        scaled = Task(
+            task.model,
+            lambda o, t, size=size: size * nn.functional.mse_loss(o, t),
+            task.retain,
+            task.forget,
+            task.quality,
+        )
+        found = trainer(scaled).train(Plan(1, rate, penalty=Shrink(gamma)), 0).params["weight"]
+        moved = START - rate * gradient(0).sign()
+        assert torch.allclose(found, moved.sign() * (moved.abs() - rate * gamma).clamp(min=0), atol=1e-5)
+
+
+def test_a_term_counts_at_its_steps_only_and_is_billed_for_those():
+    late = Term("forget", -0.7, when=lambda step: step == 1)
+    found = trainer(line()).train(Plan(2, 0.05, (Term("retain"), late)), 0)
+    one = trainer(line()).train(Plan(1, 0.05), 0)
+    assert found.cost == one.cost * 3
+    first = trainer(line()).train(Plan(2, 0.05, (Term("retain"), Term("forget", -0.7, when=lambda step: False))), 0)
+    assert torch.equal(first.params["weight"], trainer(line()).train(Plan(2, 0.05), 0).params["weight"])
+    assert not torch.equal(first.params["weight"], found.params["weight"])
+
+
+def test_a_mask_takes_a_share_of_the_step():
+    whole = trainer(line()).train(Plan(1, 0.05), 0).params["weight"] - START
+    part = trainer(line()).train(Plan(1, 0.05, mask=torch.tensor([1.0, 0.1])), 0).params["weight"] - START
+    assert torch.allclose(part, whole * torch.tensor([1.0, 0.1]), atol=1e-7)
+
+
 def test_a_mask_holds_the_step_and_its_momentum():
     free = trainer(line()).train(Plan(5, 0.05), 0).params["weight"]
     held = trainer(line()).train(Plan(5, 0.05, mask=torch.tensor([True, False])), 0).params["weight"]
@@ -63,7 +97,7 @@ def test_a_mask_holds_the_step_and_its_momentum():
 def test_above_the_cap_the_forget_loss_pulls_no_longer():
     loss = float((START @ X[1] + 2.0) ** 2)
     free, above, below = (
-        trainer(line()).train(Plan(3, 0.05, retain_weight=w, forget_weight=-1.0, cap=cap), 0).params["weight"]
+        trainer(line()).train(Plan(3, 0.05, (Term("retain", w), Term("forget", -1.0, cap=cap))), 0).params["weight"]
         for w, cap in ((0.0, math.inf), (1.0, loss / 2), (0.0, loss / 2))
     )
     assert torch.equal(above, trainer(line()).train(Plan(3, 0.05), 0).params["weight"])
@@ -89,9 +123,49 @@ def test_a_loss_that_is_not_finite_ends_it_and_no_output_is_finite_then():
     assert not any(math.isfinite(measures.quality(name)) for name in ("retain", "forget"))
 
 
-def with_layer(layer):
+@pytest.mark.parametrize("penalty", [Penalty(torch.tensor([0.0, 2.0]), torch.ones(2), 1e290), Shrink(1e290), None])
+@pytest.mark.parametrize("rate", [1e-3, 1e300])
+def test_no_setting_is_too_large(penalty, rate):
+    found = trainer(line()).train(Plan(3, rate, penalty=penalty), 0).params["weight"]
+    assert found.isfinite().all() or found.isnan().all()
+    if rate < 1 and isinstance(penalty, Penalty):
+        assert found[0, 1] == 1 and abs(found[0, 0] - START[0, 0]) < 0.01
+    if rate < 1 and isinstance(penalty, Shrink):
+        assert not found.any()
+
+
+def test_one_line_says_that_parameters_are_not_of_one_floating_point_type():
+    task = line()
+    task.model.bias = nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)
+    mixed = Task(task.model, task.loss, task.retain, task.forget, task.quality)
+    with pytest.raises(ModelError, match=r"lacks parameters of one floating-point type.*'bias' is torch.int64"):
+        Trainer(mixed, TrainingOptions())
+
+
+def test_a_fraction_of_the_retain_set_is_drawn_from():
+    task = with_layer(nn.Identity())
+    assert Trainer(task, TrainingOptions(retain_fraction=0.5)).slices("retain") == 4
+    assert Trainer(task, TrainingOptions(retain_fraction=0.5, retain_slices=2)).slices("retain") == 2
+    with pytest.raises(DataError, match="leaves none"):
+        Trainer(task, TrainingOptions(retain_fraction=0.1))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_slice_left_over_joins_the_batch_before_it_where_statistics_move(size):
+    task = with_layer(nn.BatchNorm1d(4), count=9)
+    if size == 1:
+        with pytest.raises(ConfigError, match=r"batches of one slice have no running statistics.*method.mode"):
+            Trainer(task, TrainingOptions(mode="train", batch_size=size))
+        return
+    made = Trainer(task, TrainingOptions(mode="train", batch_size=size))
+    sizes = [batch.slices for batch in made.in_order("retain")]
+    assert min(sizes) > 1 and sum(sizes) == 9
+    assert made.train(Plan(12, 1e-3), 0).params["0.weight"].isfinite().all()
+
+
+def with_layer(layer, count=8):
     torch.manual_seed(0)
-    samples = [(torch.randn(3), torch.tensor(i % 2)) for i in range(8)]
+    samples = [(torch.randn(3), torch.tensor(i % 2)) for i in range(count)]
     model = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 2))
     return Task(model, nn.functional.cross_entropy, samples, samples[:2], lambda output, target: output[:, 0])
 
@@ -150,7 +224,7 @@ def test_every_slice_is_trained_on_once_an_epoch_and_no_more_than_asked_for():
     made = Trainer(task, TrainingOptions(retain_slices=6, batch_size=2), held_back=3)
     stream = made.stream("retain", 0)
     epochs = [sorted(float(v) for _ in range(3) for v in next(stream).inputs[0][:, 0]) for _ in range(2)]
-    held = {float(v) for batch in made._in_order("held back") for v in batch.inputs[0][:, 0]}
+    held = {float(v) for batch in made.in_order("held back") for v in batch.inputs[0][:, 0]}
     assert epochs[0] == epochs[1] and len(set(epochs[0])) == 6
     assert len(held) == 3 and not held & set(epochs[0])
 
@@ -158,13 +232,13 @@ def test_every_slice_is_trained_on_once_an_epoch_and_no_more_than_asked_for():
 def test_gradients_of_the_quick_network_agree_with_the_stock_one(problem):
     task = problem[0]
     trainer, twin = Trainer(task, TrainingOptions()), task.twin()
-    if trainer._network is None:
+    if trainer.network is None:
         pytest.skip("no quick form")
     for index in range(len(task.retain)):
         inputs, target = task.retain[index]
         batch = {name: value[None] for name, value in target.items()}
         literal = torch.autograd.grad(task.loss(twin(*(value[None] for value in inputs)), batch), twin.parameters())
-        (prepared,) = trainer._prepare(task.retain, [index])
-        found = torch.autograd.grad(trainer._loss(twin, prepared), list(twin.parameters()))
+        (prepared,) = trainer._open(task.retain, [index]).in_order()
+        found = torch.autograd.grad(trainer.loss(twin, prepared), list(twin.parameters()))
         for ours, theirs in zip(found, literal, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
