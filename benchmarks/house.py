@@ -39,6 +39,7 @@ FLOORS = [
     ["prior"],
     ["unlearning"],
     ["objective"],
+    ["audit"],
     ["learning"],
     ["samplers"],
     ["study"],

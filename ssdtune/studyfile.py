@@ -53,6 +53,7 @@ class DataSection(_Section):
     forget: str
     retain_heldout: str | None = None
     unknown: str | None = None
+    unseen: str | None = None
     clean: Path | None = Field(None, description="folder of clean targets under the same file names")
 
 
@@ -196,7 +197,7 @@ def _resolve(study: StudyFile, folder: Path) -> StudyFile:
     )
     sets = {
         key: str(folder / value)
-        for key in ("retain", "forget", "retain_heldout", "unknown")
+        for key in ("retain", "forget", "retain_heldout", "unknown", "unseen")
         if (value := getattr(study.data, key)) is not None
     }
     clean = {"clean": folder / study.data.clean} if study.data.clean else {}

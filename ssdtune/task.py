@@ -66,7 +66,8 @@ class Task:
     retain, forget : sample sets given to SSD (``forget`` holds the *known* forget samples).
     quality : per-sample quality in [0, 1], higher is better; see ``Quality``.
     evaluation : further sets to score: ``"retain"`` replaces the retain set by a held-out one, ``"unknown"`` holds
-        forget samples not given to SSD; other names are recorded beside them.
+        forget samples not given to SSD, ``"unseen"`` such that no model was trained on; other names are recorded
+        beside them.
     oracle : a model trained without the forget set (same architecture), if there is one.
     floor : forget quality of a model that never saw the forget set, as a number, if known.
     floor_sources : named ways to work the floor out from the untouched model's measures, best first.

@@ -7,6 +7,7 @@ import click
 from ssdtune.cli.study_apply import apply
 from ssdtune.cli.study_compete import compete
 from ssdtune.cli.study_create import create, delete
+from ssdtune.cli.study_evaluate import evaluate
 from ssdtune.cli.study_read import best, export, list_methods, list_studies, rescore, show
 from ssdtune.cli.study_run import run
 
@@ -27,5 +28,5 @@ def study() -> None:
     """
 
 
-for command in (create, run, compete, list_methods, list_studies, show, best, rescore, export, apply, delete):
+for command in (create, run, compete, list_methods, list_studies, show, best, rescore, export, apply, evaluate, delete):
     study.add_command(command)

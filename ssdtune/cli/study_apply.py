@@ -51,7 +51,7 @@ def apply(
 
     study = open_study(name, storage)
     record = read_record(study)
-    chosen = _choose(study, number)
+    chosen = choose(study, number)
     check_finite(chosen, name)
     check_writable(out, error=ModelError)
     # imported once the study is known to be there: these take seconds
@@ -156,7 +156,7 @@ def _without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def _choose(study: optuna.Study, number: int | None) -> ScoredTrial:
+def choose(study: optuna.Study, number: int | None) -> ScoredTrial:
     from ssdtune.study.trials import best_to_apply, find_trial
 
     if number is not None:

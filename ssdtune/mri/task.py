@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ssdtune.mri.networks.models import Architecture
     from ssdtune.mri.networks.stock import Reconstructor
 
-SETS = ("retain", "forget", "retain_heldout", "unknown")
+SETS = ("retain", "forget", "retain_heldout", "unknown", "unseen")
 
 
 def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu", *, track: Track = silent) -> Task:
@@ -55,7 +55,9 @@ def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu",
         forget=forget,
         quality=image_measures,
         evaluation={
-            name: sets[key] for name, key in (("retain", "retain_heldout"), ("unknown", "unknown")) if key in sets
+            name: sets[key]
+            for name, key in (("retain", "retain_heldout"), ("unknown", "unknown"), ("unseen", "unseen"))
+            if key in sets
         },
         oracle=oracle,
         floor_sources=floor_sources(forget),
@@ -74,7 +76,7 @@ def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu",
 
 
 def open_sets(study: StudyFile, architecture: Architecture, *, track: Track = silent) -> dict[str, KspaceSlices]:
-    """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``).
+    """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``, ``unseen``).
 
     Raises ConfigError, DataError: see ``open_slices``; also a set that names no file, and sets that share slices.
     """
@@ -86,7 +88,7 @@ def open_sets(study: StudyFile, architecture: Architecture, *, track: Track = si
                 files[name] = find_files(spec)
             except DataError as reason:
                 raise DataError(f"{name} set: {reason.what}", reason.where, reason.todo) from reason
-    corrupted = {"forget", "unknown"}
+    corrupted = {"forget", "unknown", "unseen"}
     sets = {
         name: open_slices(
             paths, study.mask, architecture, study.data.clean if name in corrupted else None, name=name, track=track

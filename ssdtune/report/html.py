@@ -8,6 +8,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from ssdtune.report.evaluation import audit_blocks
 from ssdtune.report.history import history_figures
 from ssdtune.report.page import Block, Command, Image, Page, Plot, Section, Table, Text, Tile
 from ssdtune.report.ssd_plane import ssd_captions, ssd_columns, ssd_tiles
@@ -21,7 +22,7 @@ _CAPTIONS = {
     "ssdtune-plane": "The goal is the upper left corner. The grey line joins trials that no other beats in both.",
     "ssdtune-settings": "Every trial by what its knobs were set to, and how the search got to its best.",
 }
-_SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)"}
+_SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)", "unseen": "forget (unseen)"}
 
 
 def study_page(
@@ -36,6 +37,10 @@ def study_page(
     spectrum : further figures by id. pictures : PNG of each set, embedded. missing : why one of them is not there.
     """
     sections = [Section("Before and after", [Text(_measures_note(view)), measures_table(view), *_by_volume(view)])]
+    if view.audits:
+        sections.append(
+            Section("Evaluation", audit_blocks(view.audits, view.best.number if view.best is not None else None))
+        )
     if pictures:
         label = "Slices of the {} set, before and after."
         shown = [Image(path, label.format(_SETS.get(name, name))) for name, path in pictures.items()]

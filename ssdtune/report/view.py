@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import optuna
 
+from ssdtune.audit.audit import Audit
 from ssdtune.objective.score import Score
+from ssdtune.study.audit import read_audits
 from ssdtune.study.prior import StudyPrior, read_prior
 from ssdtune.study.record import Baseline, StudyRecord, as_number, read_baseline, read_record
 from ssdtune.study.trials import Counts, ScoredTrial, best_of, count_trials, leading, measures_of, scored_trials
@@ -18,6 +21,7 @@ class StudyView:
     """What a study holds. ``trials`` are the finished ones in order of their numbers.
 
     prior : the kept one. slices : the untouched model slice by slice; None in studies that did not keep it.
+    audits : evaluations by the field's measures, by trial.
     """
 
     name: str
@@ -26,6 +30,7 @@ class StudyView:
     counts: Counts
     prior: StudyPrior | None = None
     slices: Baseline | None = None
+    audits: Mapping[int, Audit] = field(default_factory=dict)
 
     @cached_property
     def best(self) -> ScoredTrial | None:
@@ -69,4 +74,5 @@ def read_view(study: optuna.Study) -> StudyView:
     """Read a study. Raises StorageError: the study was not made by ssdtune."""
     record = read_record(study)
     trials = scored_trials(study, record=record)
-    return StudyView(study.study_name, record, trials, count_trials(study), read_prior(study), read_baseline(study))
+    kept = read_prior(study), read_baseline(study), read_audits(study)
+    return StudyView(study.study_name, record, trials, count_trials(study), *kept)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 
 from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
+from ssdtune.study.audit import read_audits
 from ssdtune.study.prior import read_prior
 from ssdtune.study.record import read_record, read_trial
 
@@ -33,12 +34,14 @@ def export_study(study: optuna.Study, path: Path | str) -> Path:
 
 
 def study_document(study: optuna.Study) -> dict[str, Any]:
-    """A study as plain JSON values: ``name``, the record it was made with, its ``prior``, and ``trials``."""
+    """A study as plain JSON values: ``name``, its record, its ``prior``, ``trials``, and which are ``evaluated``."""
     record = read_record(study).to_attributes()
     kept = read_prior(study)
     prior = {"prior": {**kept.summary(), **kept.prior.to_json()}} if kept is not None else {}
+    audits = {str(number): found.to_json() for number, found in read_audits(study).items()}
+    evaluated = {"evaluated": audits} if audits else {}
     trials = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
-    return {"name": study.study_name, **record, **prior, "trials": trials}
+    return {"name": study.study_name, **record, **prior, **evaluated, "trials": trials}
 
 
 def trial_row(trial: FrozenTrial) -> dict[str, Any]:
