@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class SsdtuneError(Exception):
     """Base of every error that the command line prints as one line.
@@ -48,3 +51,11 @@ class TrialError(SsdtuneError):
     """A trial that failed."""
 
     exit_code = 5
+
+
+def check_known(what: str, name: str, names: Collection[str], where: object) -> None:
+    """Raise ConfigError unless ``name`` is one of ``names``; it names the nearest. ``what`` : kind of thing it is."""
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        todo = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"
+        raise ConfigError(f"unknown {what} '{name}'", where, todo)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -
 def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` on success, remove it on any failure.
 
+    What is made there is a file, or a folder, which may take the place of an empty one.
+
     Raises
     ------
     error : when the folder cannot be written or the disk is full; ``path`` is then as it was before.
@@ -57,7 +60,10 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
             yield temporary
             temporary.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
     except OSError as reason:
         why = reason.strerror or str(reason).splitlines()[0]
         raise _unwritable(path, why, error) from reason
@@ -65,6 +71,18 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
 
 def _unwritable(path: Path, why: str, error: type[SsdtuneError]) -> SsdtuneError:
     return error(f"cannot write ({why})", path, "free space, or choose another --out")
+
+
+@contextmanager
+def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to read. Raises DataError where it cannot be read, also later on."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except OSError as reason:
+        raise DataError("not a readable HDF5 file", path, "copy or download it again") from reason
 
 
 @contextmanager

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 T = TypeVar("T")
 
+FILE = click.Path(dir_okay=False, path_type=Path)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+study_file_argument = click.argument("study_file", metavar="STUDY.toml", type=FILE)
+
+
+def file_option(name: str, metavar: str, text: str, required: bool = False) -> Callable[..., Any]:
+    """An option that takes the path of a file."""
+    return click.option(name, metavar=metavar, type=FILE, help=text, required=required)
 
 
 def print_json(value: Any) -> None:
@@ -39,6 +48,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     console.width = max(console.width, Measurement.get(console, console.options.update_width(1000), table).minimum)
     console.print(table, crop=False)
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], title: str | None = None) -> None:
+    """A table of rows with the same keys, which are its columns; nothing of no rows."""
+    if rows:
+        print_table(list(rows[0]), [list(row.values()) for row in rows], title)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

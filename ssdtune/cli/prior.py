@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.console import file_option, json_option, print_json, print_table, track
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
@@ -20,32 +20,22 @@ def prior() -> None:
     """Collect experience, fit the learned prior to it, and evaluate it."""
 
 
-collection_option = click.option(
-    "--collection",
-    metavar="FILE.h5",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Recorded tasks.  [default: those that ship with ssdtune]",
-)
+collection_option = file_option("--collection", "FILE.h5", "Recorded tasks.  [default: those that ship with ssdtune]")
 storage_option = click.option(
     "--storage", "storages", multiple=True, metavar="URL", help="Learn from the finished studies of this storage too."
 )
-html_option = click.option(
-    "--html",
-    metavar="PAGE.html",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Also plot calibration and regret, as a page.",
-)
-seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+html_option = file_option("--html", "PAGE.html", "Also plot calibration and regret, as a page.")
+seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of what is drawn.")
 
 
 @prior.command()
-@click.option("--out", required=True, metavar="FILE.h5", type=click.Path(dir_okay=False, path_type=Path))
+@file_option("--out", "FILE.h5", "The collection.", required=True)
 @click.option("--sites", default=50, show_default=True, type=click.IntRange(min=0), help="MRI sites, one oracle each.")
 @click.option("--tasks", default=4, show_default=True, type=click.IntRange(1, 7), help="Corruptions at each site.")
 @click.option("--vision", default=0, show_default=True, type=click.IntRange(min=0), help="Classification tasks.")
 @click.option("--mnist", metavar="FILE.npz", type=click.Path(path_type=Path), help="MNIST, for classification tasks.")
 @click.option("--cifar10", metavar="FILE.npz", type=click.Path(path_type=Path), help="CIFAR-10, likewise.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Draws the recipes.")
+@seed_option
 @click.option(
     "--workers", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(min=1), help="Processes."
 )
@@ -78,7 +68,7 @@ def collect(
 
 
 @prior.command()
-@click.option("--out", required=True, metavar="FILE.npz", type=click.Path(dir_okay=False, path_type=Path))
+@file_option("--out", "FILE.npz", "The mapper.", required=True)
 @collection_option
 @storage_option
 @seed_option
@@ -102,12 +92,7 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
 
 
 @prior.command()
-@click.option(
-    "--mapper",
-    metavar="FILE.npz",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Instead of the one that ships with ssdtune.",
-)
+@file_option("--mapper", "FILE.npz", "Instead of the one that ships with ssdtune.")
 @html_option
 @json_option
 def show(mapper: Path | None, html: Path | None, as_json: bool) -> None:

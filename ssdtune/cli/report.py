@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdtune.cli.console import json_option, print_json
+from ssdtune.cli.console import file_option, json_option, print_json
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.errors import SsdtuneError
 from ssdtune.files import check_writable
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Write a study's report as one HTML page.")
 @click.argument("name")
-@click.option(
-    "--out",
-    metavar="PAGE.html",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The page.  [default: NAME.html]",
-)
+@file_option("--out", "PAGE.html", "The page.  [default: NAME.html]")
 @click.option(
     "--inputs/--no-inputs",
     default=True,

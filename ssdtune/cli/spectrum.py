@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.console import file_option, json_option, print_json, print_table, study_file_argument, track
 from ssdtune.cli.storage import device_option
 from ssdtune.cli.study_inputs import print_warnings, read_study_file
 from ssdtune.files import check_writable
@@ -22,15 +22,11 @@ GROUP_COLUMNS = (
 )
 
 
-def _file(name: str, metavar: str, text: str) -> Any:
-    return click.option(name, metavar=metavar, type=click.Path(dir_okay=False, path_type=Path), help=text)
-
-
 @click.command(short_help="Fisher spectrum and features of the forget set.")
-@click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
-@_file("--out", "FISHER.h5", "Also write the whole analysis, for FisherAnalysis.load.")
-@_file("--html", "PAGE.html", "The interactive page.  [default: NAME-spectrum.html]")
-@_file("--png", "PICTURE.png", "The same figures as a picture.  [default: NAME-spectrum.png]")
+@study_file_argument
+@file_option("--out", "FISHER.h5", "Also write the whole analysis, for FisherAnalysis.load.")
+@file_option("--html", "PAGE.html", "The interactive page.  [default: NAME-spectrum.html]")
+@file_option("--png", "PICTURE.png", "The same figures as a picture.  [default: NAME-spectrum.png]")
 @click.option(
     "--groups",
     type=click.Choice(["block", "layer"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import json_option, print_json
+from ssdtune.cli.console import file_option, json_option, print_json
 from ssdtune.cli.storage import device_option, open_study, storage_option
 from ssdtune.cli.study_inputs import load_inputs
 from ssdtune.cli.study_read import print_before_after
@@ -31,9 +31,7 @@ LOOKED_AT, CLOSE = 8, 0.01
 @click.command(short_help="Write the unlearned checkpoint.")
 @click.argument("name")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="A finished trial.  [default: the best feasible]")
-@click.option(
-    "--out", required=True, metavar="CKPT", type=click.Path(dir_okay=False, path_type=Path), help="The new checkpoint."
-)
+@file_option("--out", "CKPT", "The new checkpoint.", required=True)
 @click.option("--overwrite", is_flag=True, help="Replace CKPT; never the original checkpoint.")
 @storage_option
 @device_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.console import file_option, json_option, print_json, print_table, study_file_argument, track
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_create import check_name
 from ssdtune.cli.study_inputs import read_study_file
@@ -27,7 +27,7 @@ DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
 
 
 @click.command(short_help="Samplers against each other on one task, as one page.")
-@click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
+@study_file_argument
 @click.option("--method", metavar="NAME", help="Instead of method.name.")
 @click.option(
     "--samplers",
@@ -39,12 +39,7 @@ DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
 @click.option(
     "--name", callback=check_name, help="Instead of the study file's name; studies are called NAME-SAMPLER-sSEED."
 )
-@click.option(
-    "--out",
-    metavar="PAGE.html",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The page.  [default: NAME-competition.html]",
-)
+@file_option("--out", "PAGE.html", "The page.  [default: NAME-competition.html]")
 @storage_option
 @device_option
 @json_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.console import json_option, print_json, print_table, study_file_argument, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import read_study_file
 from ssdtune.studyfile import SAMPLER_NAMES
@@ -26,7 +26,7 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
 
 
 @click.command(short_help="Check everything, measure the untouched model, write the study.")
-@click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
+@study_file_argument
 @click.option("--name", callback=check_name, help="Instead of the study file's name.")
 @click.option("--method", metavar="NAME", help="Instead of method.name; see ssdtune study methods.")
 @click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Instead of search.sampler.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table
+from ssdtune.cli.console import file_option, json_option, print_json, print_rows, print_table
 from ssdtune.cli.storage import open_study, storage_option
 from ssdtune.errors import ConfigError
 
@@ -35,7 +35,7 @@ def list_studies(storage: str | None, as_json: bool) -> None:
     elif not rows:
         click.echo(f"no studies in {shown(storage)}; create one with: ssdtune study create STUDY.toml")
     else:
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+        print_rows(rows)
 
 
 @click.command(short_help="What a study was made with, how far it is, its best trials.")
@@ -111,13 +111,7 @@ def rescore(name: str, retain_weight: float, min_retained: float | None, storage
 
 @click.command(short_help="Write a study as JSON or CSV.")
 @click.argument("name")
-@click.option(
-    "--out",
-    required=True,
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A .json or .csv file.",
-)
+@file_option("--out", "FILE", "A .json or .csv file.", required=True)
 @storage_option
 @json_option
 def export(name: str, out: Path, storage: str | None, as_json: bool) -> None:
@@ -150,26 +144,20 @@ def list_row(study: optuna.Study) -> dict[str, Any]:
     from ssdtune.study.record import is_ours, read_record
     from ssdtune.study.trials import best_of, count_trials, scored_trials
 
-    row: dict[str, Any] = {
+    record = read_record(study) if is_ours(study.user_attrs) else None
+    found = best_of(scored_trials(study)) if record is not None else None
+    return {
         "name": study.study_name,
-        "method": None,
-        "sampler": None,
+        "method": record and record.method["name"],
+        "sampler": record and record.search.sampler,
         "trials": count_trials(study).finished,
+        "of": record and record.search.trials,
+        "best": found and found.score.value,
+        "retained": found and found.score.retained,
+        "remembered": found and found.score.remembered,
+        "feasible": found and found.score.feasible,
+        "created": record and record.created,
     }
-    row |= {"of": None, "best": None, "retained": None, "remembered": None, "feasible": None, "created": None}
-    if is_ours(study.user_attrs):
-        record, found = read_record(study), best_of(scored_trials(study))
-        row |= {
-            "method": record.method["name"],
-            "sampler": record.search.sampler,
-            "of": record.search.trials,
-            "created": record.created,
-        }
-        if found is not None:
-            score = found.score
-            row |= {"best": score.value, "retained": score.retained, "remembered": score.remembered}
-            row |= {"feasible": score.feasible}
-    return row
 
 
 def best_document(study: optuna.Study) -> dict[str, Any]:
@@ -251,7 +239,4 @@ def _print_top(scored: list[ScoredTrial], title: str) -> None:
     scored = [item for item in scored if not item.estimated]
     ranked = sorted(scored, key=lambda item: (not item.score.feasible, max(item.score.violation, 0), -item.score.value))
     rows = [_score_row(item) for item in ranked[:TOP]]
-    for row in rows:
-        del row["estimated"]
-    if rows:
-        print_table(list(rows[0]), [list(row.values()) for row in rows], title=title)
+    print_rows([{name: value for name, value in row.items() if name != "estimated"} for row in rows], title)

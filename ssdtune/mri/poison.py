@@ -6,15 +6,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,8 +18,8 @@ import h5py
 import numpy as np
 
 import ssdtune
-from ssdtune.errors import ConfigError, DataError
-from ssdtune.files import new_hdf5
+from ssdtune.errors import ConfigError, DataError, check_known
+from ssdtune.files import atomic_path, new_hdf5, opened_hdf5
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.kspace.check import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
 from ssdtune.mri.kspace.find import find_files
@@ -100,8 +96,8 @@ def poison_folder(
     chosen, forget = _choose(files, fraction, known, seed, source)
     for file in files:
         _check_layout(file, to_change=file in chosen)
-    with _whole_folder(out) as folder:
-        (folder / FOLDER).mkdir()
+    with atomic_path(out) as folder:
+        (folder / FOLDER).mkdir(parents=True)
         done = []
         for file in track(chosen, "poisoning", len(chosen)):
             rng_names = (kind, file.name) if vary else (kind,)
@@ -144,7 +140,7 @@ def _poison_file(
     source: Path, path: Path, kind: str, amplitude: float, seed: int, rng_names: Iterable[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the corrupted copy; returns the clean and the corrupted targets, (slices, h, w)."""
-    with _reading(source), h5py.File(source) as original:
+    with opened_hdf5(source) as original:
         clean = original[TARGET][()].astype(np.float32)
     if not np.isfinite(clean).all() or clean.max() <= 0:
         raise DataError(f"'{TARGET}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
@@ -177,7 +173,7 @@ def _relative(files: Iterable[Path], folder: Path) -> tuple[str, ...]:
 
 
 def _check_layout(path: Path, to_change: bool) -> None:
-    with _reading(path), h5py.File(path) as file:
+    with opened_hdf5(path) as file:
         for name in (KSPACE, TARGET, HEADER):
             if name not in file:
                 raise DataError(f"no '{name}'", path, "it is not a multi-coil file in fastMRI's layout")
@@ -188,34 +184,8 @@ def _check_layout(path: Path, to_change: bool) -> None:
             raise DataError("the file is poisoned already", path, "start from the clean files")
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as reason:
-        raise DataError("not a readable HDF5 file", path, "copy or download it again") from reason
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that becomes ``out`` on success and vanishes on any failure."""
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.replace(out)
-    except OSError as reason:
-        why = reason.strerror or str(reason).splitlines()[0]
-        raise DataError(f"cannot write ({why})", out, "free space, or choose another --out") from reason
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _check_numbers(kind: str, amplitude: float, fraction: float, known: float) -> None:
-    if kind not in CORRUPTIONS:
-        near = difflib.get_close_matches(kind, CORRUPTIONS, n=1)
-        todo = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(CORRUPTIONS)}"
-        raise ConfigError(f"unknown corruption '{kind}'", "--kind", todo)
+    check_known("corruption", kind, CORRUPTIONS, "--kind")
     if not 0 <= amplitude < np.inf:
         raise ConfigError(f"amplitude {amplitude}", "--amplitude", "give 0 or more; 1 is gross")
     for name, value in (("fraction", fraction), ("known", known)):

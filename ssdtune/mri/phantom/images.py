@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from ssdtune.errors import DataError
+from ssdtune.files import opened_hdf5
 
 DATASET = "images"
 
@@ -45,15 +46,12 @@ def open_images(path: Path | str) -> ImageFile:
     path = Path(path)
     if not path.is_file():
         raise DataError("no such file", path, "check the path")
-    try:
-        with h5py.File(path) as file:
-            dataset = file.get(DATASET)
-            if not isinstance(dataset, h5py.Dataset):
-                raise DataError(f"no dataset '{DATASET}'", path, f"store magnitude images (n, h, w) as '{DATASET}'")
-            shape, kind = dataset.shape, dataset.dtype.kind
-            contrast = "_".join(str(file.attrs.get("contrast", "unknown")).upper().split())
-    except OSError as reason:
-        raise DataError("not a readable HDF5 file", path, "copy or download it again") from reason
+    with opened_hdf5(path) as file:
+        dataset = file.get(DATASET)
+        if not isinstance(dataset, h5py.Dataset):
+            raise DataError(f"no dataset '{DATASET}'", path, f"store magnitude images (n, h, w) as '{DATASET}'")
+        shape, kind = dataset.shape, dataset.dtype.kind
+        contrast = "_".join(str(file.attrs.get("contrast", "unknown")).upper().split())
     if len(shape) != 3 or kind not in "fiu" or 0 in shape:
         raise DataError(f"'{DATASET}' is {kind}{shape}", path, "store real magnitude images (n, h, w)")
     return ImageFile(path, shape[0], shape[1:], f"AX{contrast}" if contrast != "UNKNOWN" else contrast)

@@ -13,14 +13,13 @@ Everything random is named by seed and subject, so a file does not depend on whi
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, check_known
 from ssdtune.mri.kspace.fourier import fft2c, fit, root_sum_of_squares
 from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.phantom.anatomy import CONTRASTS, FAMILIES, SLICE_SPACING, draw_subject
@@ -77,8 +76,8 @@ def simulate_volume(
     ConfigError : an unknown name, or a number out of range.
     """
     size = _checked(size, slices, coils, noise)
-    _known("anatomy", anatomy, FAMILIES)
-    _known("contrast", contrast, CONTRASTS)
+    check_known("anatomy", anatomy, FAMILIES, "--anatomy")
+    check_known("contrast", contrast, CONTRASTS, "--contrast")
     name = f"{anatomy}_{subject:04d}" if isinstance(subject, int) else f"{anatomy}_{subject}"
     drawn = draw_subject(anatomy, size, slices, seed, name)
     pixel = drawn.grids[0].pixel
@@ -210,11 +209,3 @@ def _checked(size: int | tuple[int, int], slices: int, coils: int, noise: float)
     if not 0 <= noise < 1:
         raise ConfigError(f"noise {noise}", "--noise", "give the noise over the brightest pixel, in [0, 1)")
     return sides
-
-
-def _known(what: str, name: str, names: Iterable[str]) -> None:
-    valid = list(names)
-    if name not in valid:
-        near = difflib.get_close_matches(name, valid, n=1)
-        todo = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(valid)}"
-        raise ConfigError(f"unknown {what} '{name}'", f"--{what}", todo)
