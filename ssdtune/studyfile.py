@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from ssdtune.errors import ConfigError
 
@@ -34,6 +34,15 @@ def rising(value: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[Positive, Positive], AfterValidator(rising)]
 
 
+def _located(place: Any, info: ValidationInfo) -> Any:
+    """A path or a text from the folder of the file that is read; as it is where none is."""
+    return type(place)(info.context["folder"] / place) if info.context else place
+
+
+Located = Annotated[Path, AfterValidator(_located)]
+Files = Annotated[str, AfterValidator(_located)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -41,20 +50,20 @@ class _Section(BaseModel):
 class ModelSection(_Section):
     """Which trained model; sizes are read off its tensors."""
 
-    checkpoint: Path
+    checkpoint: Located
     architecture: Literal["auto", "varnet", "unet"] = "auto"
-    oracle: Path | None = None
+    oracle: Located | None = None
 
 
 class DataSection(_Section):
     """Sample sets: each a folder, a glob, or a ``.txt`` file of file names (one a line, relative to that file)."""
 
-    retain: str
-    forget: str
-    retain_heldout: str | None = None
-    unknown: str | None = None
-    unseen: str | None = None
-    clean: Path | None = Field(None, description="folder of clean targets under the same file names")
+    retain: Files
+    forget: Files
+    retain_heldout: Files | None = None
+    unknown: Files | None = None
+    unseen: Files | None = None
+    clean: Located | None = Field(None, description="folder of clean targets under the same file names")
 
 
 class MaskSection(_Section):
@@ -92,7 +101,7 @@ class SearchSection(_Section):
     """
 
     sampler: str = "auto"
-    mapper: Path | None = None
+    mapper: Located | None = None
     trials: Annotated[int, Field(ge=1)] = 30
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -179,32 +188,14 @@ def load_study_file(path: Path | str) -> StudyFile:
         raise ConfigError(f"not valid TOML ({reason})", path, "mend the file") from reason
     try:
         # strict, so that "30" or true is no number; JSON's rules still take a list for a range and text for a path
-        parsed = StudyFile.model_validate_json(json.dumps(raw, default=str), strict=True)
+        folder = {"folder": path.resolve().parent}
+        parsed = StudyFile.model_validate_json(json.dumps(raw, default=str), strict=True, context=folder)
     except ValidationError as reason:
         raise ConfigError(*explain_faults(reason, StudyFile, path)) from reason
     if parsed.search.sampler not in ("auto", *SAMPLER_NAMES):
         todo = f"choose one of auto, {', '.join(SAMPLER_NAMES)}"
         raise ConfigError(f"'search.sampler' = {parsed.search.sampler!r} is not valid", path, todo)
-    return _resolve(parsed, path.resolve().parent)
-
-
-def _resolve(study: StudyFile, folder: Path) -> StudyFile:
-    model = study.model.model_copy(
-        update={
-            "checkpoint": folder / study.model.checkpoint,
-            "oracle": folder / study.model.oracle if study.model.oracle else None,
-        }
-    )
-    sets = {
-        key: str(folder / value)
-        for key in ("retain", "forget", "retain_heldout", "unknown", "unseen")
-        if (value := getattr(study.data, key)) is not None
-    }
-    clean = {"clean": folder / study.data.clean} if study.data.clean else {}
-    data = study.data.model_copy(update={**sets, **clean})
-    mapper = {"mapper": folder / study.search.mapper} if study.search.mapper else {}
-    search = study.search.model_copy(update=mapper)
-    return study.model_copy(update={"model": model, "data": data, "search": search})
+    return parsed
 
 
 def explain_faults(

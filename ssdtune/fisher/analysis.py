@@ -129,7 +129,7 @@ def analyse(
         retain=SetStatistics(grams["retain"], retain.losses, retain.embeddings),
         cross=cross,
         ratios=ratios,
-        depth_profile=depth.profile(layout.names, [p.stop - p.start for p in layout.slices], forget.diagonal),
+        depth_profile=depth.profile(layout, forget.diagonal),
         phi=task.phi,
         known_share=task.known_share,
         denominator=denominator,

@@ -52,31 +52,30 @@ def paths(names: Sequence[str]) -> list[str]:
     return [next((path for path, rule in _PATH.items() if rule.search(name)), "") for name in names]
 
 
-def shares(groups: Sequence[str], sizes: Sequence[int], diagonal: NDArray[np.floating]) -> dict[str, float]:
-    """Each group's share of a Fisher trace, in order of first appearance; all 0 for an all-zero diagonal.
+def shares(layout: Layout, groups: Sequence[str], diagonal: NDArray[np.floating]) -> dict[str, float]:
+    """Each group's share of a Fisher trace, in order of first appearance; all 0 for an all-zero ``diagonal`` (P,).
 
-    groups, sizes : of each named parameter; diagonal : (P,), its flat vector in the same order.
+    groups : of each parameter.
     """
-    sums: dict[str, float] = {}
-    start = 0
-    for group, size in zip(groups, sizes, strict=True):
-        sums[group] = sums.get(group, 0.0) + float(diagonal[start : start + size].sum(dtype=np.float64))
-        start += size
+    sums = {
+        group: sum(float(diagonal[place].sum(dtype=np.float64)) for place in places)
+        for group, places in layout.groups(groups).items()
+    }
     total = sum(sums.values())
     return {group: value / total if total > 0 else 0.0 for group, value in sums.items()}
 
 
 def stage_shares(layout: Layout, diagonal: NDArray[np.floating]) -> dict[str, float]:
     """The share of each stage (sensitivity net, every cascade; or thirds) in a Fisher trace."""
-    return shares(stages(layout.names), [place.stop - place.start for place in layout.slices], diagonal)
+    return shares(layout, stages(layout.names), diagonal)
 
 
-def profile(names: Sequence[str], sizes: Sequence[int], diagonal: NDArray[np.floating]) -> Mapping[str, float]:
+def profile(layout: Layout, diagonal: NDArray[np.floating]) -> Mapping[str, float]:
     """Shares in a fixed set of groups: sensitivity net, three thirds, three paths; 0 for a group that is not there."""
     fixed = dict.fromkeys((SENSITIVITY, *THIRDS, *PATHS), 0.0)
-    by_path = shares(paths(names), sizes, diagonal)
+    by_path = shares(layout, paths(layout.names), diagonal)
     by_path.pop("", None)
-    return fixed | shares(thirds(names), sizes, diagonal) | by_path
+    return fixed | shares(layout, thirds(layout.names), diagonal) | by_path
 
 
 def _varnet_stage(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Bottleneck:
     module: nn.Module
     name: str
     pick: Callable[[tuple[Any, ...], Any], Tensor]
-    _seen: list[Tensor] = field(default_factory=list)
+    _seen: Tensor | None = None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -35,19 +35,18 @@ class Bottleneck:
             yield
         finally:
             handle.remove()
-            self._seen.clear()
+            self._seen = None
 
     def take(self) -> Tensor | None:
         """Mean activation (channels,) of the last forward pass over batch and space; None if the module did not run."""
-        if not self._seen:
+        activation, self._seen = self._seen, None
+        if activation is None:
             return None
-        activation = self._seen.pop()
-        self._seen.clear()
         pooled = activation if activation.dim() <= 2 else activation.flatten(2).mean(2)
         return pooled.reshape(-1, pooled.shape[-1]).mean(0)
 
     def _catch(self, _: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self._seen.append(self.pick(inputs, output).detach())
+        self._seen = self.pick(inputs, output).detach()
 
 
 def find_bottleneck(model: nn.Module) -> Bottleneck | None:

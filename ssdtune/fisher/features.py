@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -96,11 +97,11 @@ def forget_energy_in_retain(x: FeatureInputs) -> float:
     return float(np.clip(np.sum(inside**2) / x.forget.n / x.forget.trace, 0.0, 1.0))
 
 
-def log10_ratio(x: FeatureInputs, quantile: float) -> float:
-    """Of all P ratios: ``quantile`` 0.999 is log10 of the alpha that selects rho = 0.001."""
+def log10_ratio(x: FeatureInputs, level: float) -> float:
+    """Of all P ratios: ``level`` 0.999 is log10 of the alpha that selects rho = 0.001."""
     if not x.ratios.size:
         return 0.0
-    place = min(int((1 - quantile) * x.ratios.size), x.ratios.size - 1)
+    place = min(int((1 - level) * x.ratios.size), x.ratios.size - 1)
     return _log10(float(x.ratios.values[place]))
 
 
@@ -132,12 +133,13 @@ def log10_entanglement(x: FeatureInputs) -> float:
     return _log10(within / between if between > 0 else math.inf)
 
 
+def _depth_share(x: FeatureInputs, place: str) -> float:
+    return x.depth_profile[place]
+
+
 def _log10(value: float) -> float:
-    return float(np.clip(math.log10(value), -LOG_BOUND, LOG_BOUND)) if 0 < value < math.inf else _side(value)
-
-
-def _side(value: float) -> float:
-    return LOG_BOUND if value > 0 else -LOG_BOUND
+    with np.errstate(divide="ignore"):
+        return float(np.clip(np.log10(value), -LOG_BOUND, LOG_BOUND))
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -167,14 +169,6 @@ _PLACES = {
 }
 
 
-def _depth_share(place: str) -> Callable[[FeatureInputs], float]:
-    return lambda x: x.depth_profile[place]
-
-
-def _quantile(level: float) -> Callable[[FeatureInputs], float]:
-    return lambda x: log10_ratio(x, level)
-
-
 FEATURES: dict[str, Feature] = {
     **{
         f"{side}_{name}": Feature(_of_set(side, compute), formula, source, resampled=True)
@@ -189,7 +183,9 @@ FEATURES: dict[str, Feature] = {
         forget_energy_in_retain, "(1/n_f) Σ ‖U_rᵀ g_i‖² / Σ λ over forget samples", "Saha, Garg & Roy 2021", True
     ),
     **{
-        f"log10_ratio_q{level:g}": Feature(_quantile(level), f"log10 of the {level:g} quantile of r", "this project")
+        f"log10_ratio_q{level:g}": Feature(
+            partial(log10_ratio, level=level), f"log10 of the {level:g} quantile of r", "this project"
+        )
         for level in _QUANTILES
     },
     "tail_index": Feature(tail_index, "mean of ln r over the top 1 % - ln of the next r", "Hill 1975"),
@@ -199,7 +195,7 @@ FEATURES: dict[str, Feature] = {
     "forget_loss": Feature(_of_set("forget", mean_loss), "mean loss of the forget set", "this project"),
     "retain_loss": Feature(_of_set("retain", mean_loss), "mean loss of the retain set", "this project"),
     **{
-        f"depth_{short}": Feature(_depth_share(place), f"share of Σ f in the {place}", "this project")
+        f"depth_{short}": Feature(partial(_depth_share, place=place), f"share of Σ f in the {place}", "this project")
         for short, place in _PLACES.items()
     },
     "log10_entanglement": Feature(

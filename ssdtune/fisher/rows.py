@@ -110,21 +110,20 @@ class SpilledRows:
             self._let_go()
 
     def columns(self, place: slice) -> Tensor:
-        found = np.empty((len(self), len(range(*place.indices(self.parameters)))), np.float32)
-        for row, values in zip(found, self._values(), strict=True):
-            row[:] = values[place]
-            self._let_go()
-        return torch.from_numpy(found).to(self._device)
+        return self._copy(slice(None), place)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(self), self._rows_at_once):
             place = slice(start, min(start + self._rows_at_once, len(self)))
-            found = np.empty((place.stop - place.start, self.parameters), np.float32)
-            for row, values in zip(found, self._values()[place], strict=True):
-                row[:] = values
-                self._let_go()
-            yield place, torch.from_numpy(found).to(self._device)
-            del found
+            yield place, self._copy(place, slice(None))
+
+    def _copy(self, rows: slice, columns: slice) -> Tensor:
+        wanted = self._values()[rows, columns]
+        found = np.empty(wanted.shape, np.float32)
+        for row, values in zip(found, wanted, strict=True):
+            row[:] = values
+            self._let_go()
+        return torch.from_numpy(found).to(self._device)
 
     def _values(self) -> np.ndarray:
         return np.frombuffer(self._map, np.float32).reshape(self._shape)

@@ -34,9 +34,6 @@ def refine(respond: Callable[[Place], Array], nodes: int = NODES) -> list[Place]
     found: dict[Place, Array] = {}
     waiting: list[tuple[float, Place, int]] = []
 
-    def measure(place: Place) -> None:
-        found[place] = respond(place)
-
     def consider(line: int, begin: int, end: int) -> None:
         if end - begin > 1:
             jump = np.abs(found[line, end] - found[line, begin]).max() * (end - begin)
@@ -44,13 +41,13 @@ def refine(respond: Callable[[Place], Array], nodes: int = NODES) -> list[Place]
 
     for line in range(LINE_KAPPA.size):
         for begin in range(0, LINE_RHO.size, _FIRST):
-            measure((line, begin))
+            found[line, begin] = respond((line, begin))
             if begin:
                 consider(line, begin - _FIRST, begin)
     while waiting and len(found) < nodes:
         _, (line, begin), end = heapq.heappop(waiting)
         middle = (begin + end) // 2
-        measure((line, middle))
+        found[line, middle] = respond((line, middle))
         consider(line, begin, middle)
         consider(line, middle, end)
     return sorted(found)

@@ -77,10 +77,8 @@ def zipper(image: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.
     """
     h, w = image.shape
     radius, angle, phase = rng.uniform(0.08, 0.2), rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
-    ky, kx = (
-        radius * np.sin(angle),
-        radius * np.cos(angle),
-    )  # cycles per pixel, up to a fifth: 5 pixels a stripe or more
+    # cycles per pixel, up to a fifth: 5 pixels a stripe or more
+    ky, kx = radius * np.sin(angle), radius * np.cos(angle)
     y, x = np.arange(h)[:, None], np.arange(w)[None]
     # the inverse transform of the two spikes; between grid points of k-space the formula holds as it is
     return _magnitude(image + amplitude * image.mean() * np.cos(2 * np.pi * (ky * y + kx * x) + phase))
@@ -111,12 +109,7 @@ def blur(image: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.nd
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "ghosting": ghosting,
-    "bias": bias,
-    "lesion": lesion,
-    "zipper": zipper,
-    "motion": motion,
-    "blur": blur,
+    corruption.__name__: corruption for corruption in (ghosting, bias, lesion, zipper, motion, blur)
 }
 
 

@@ -220,15 +220,10 @@ class Measured:
 
     def measures(self) -> Measures:
         """All measures in each set's own order; all slices must be measured."""
-        values: dict[str, dict[str, np.ndarray]] = {}
-        for name, columns in self.columns.items():
-            order = self._evaluator.prepared(name).order
-            values[name] = {}
-            for measure, column in columns.items():
-                own = np.empty_like(column)
-                own[order] = column
-                values[name][measure] = own
-        return Measures(values)
+        places = {name: np.argsort(self._evaluator.prepared(name).order) for name in self.columns}
+        return Measures(
+            {name: {key: each[places[name]] for key, each in columns.items()} for name, columns in self.columns.items()}
+        )
 
     def _measure(self, name: str, data: PreparedSet, batch: PreparedBatch) -> None:
         evaluator, network = self._evaluator, self._evaluator.network

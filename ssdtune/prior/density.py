@@ -137,8 +137,7 @@ class HyperparameterPrior:
         low, high = self.bounds.logs.T
         if (place < low - 1e-9).any() or (place > high + 1e-9).any():
             return float("-inf")
-        cell = np.clip(((place - low) / self._widths * _CELLS).astype(int), 0, _CELLS - 1)
-        return float(np.log(self._mass[tuple(cell)] / self._cell_area))
+        return float(np.log(self._mass[self._cells(place)] / self._cell_area))
 
     def surface(self, points: int = 48) -> PriorSurface:
         """Mean and sd of the outputs and of s, and P(feasible), on a ``points`` x ``points`` log grid over the box."""
@@ -160,10 +159,7 @@ class HyperparameterPrior:
             "score": score.mean(axis=(0, 1)),
             "score_sd": score.std(axis=(0, 1)),
             "feasible": feasible,
-            "density": self._mass[
-                tuple(np.clip((grid - low[:, None]) / self._widths[:, None] * _CELLS, 0, _CELLS - 1).astype(int))
-            ]
-            / self._cell_area,
+            "density": self._mass[self._cells(grid)] / self._cell_area,
         }
         shaped = {name: value.reshape(points, points) for name, value in flat.items()}
         return PriorSurface(alpha=10 ** axes[0], lam=10 ** axes[1], **shaped)
@@ -200,15 +196,18 @@ class HyperparameterPrior:
     def _cell_area(self) -> float:
         return float(self._widths.prod() / _CELLS**2)
 
+    def _cells(self, place: Array) -> tuple[NDArray[np.intp], ...]:
+        """Indices of the cells that hold settings at log10 (alpha, lambda), the first axis of ``place``."""
+        shape = (2, *[1] * (np.ndim(place) - 1))
+        share = (place - self.bounds.logs[:, 0].reshape(shape)) / self._widths.reshape(shape)
+        return tuple(np.clip(share * _CELLS, 0, _CELLS - 1).astype(np.intp))
+
     @cached_property
     def _mass(self) -> Array:
         """(_CELLS, _CELLS) probabilities of the cells of the box, alpha first."""
         votes = self._votes()
-        low = self.bounds.logs[:, 0]
-        place = np.stack([np.log10(votes.alpha), np.log10(votes.lam)], axis=-1)
-        cells = np.clip(((place - low) / self._widths * _CELLS).astype(int), 0, _CELLS - 1)
         counts = np.zeros((_CELLS, _CELLS))
-        np.add.at(counts, (cells[:, 0], cells[:, 1]), 1.0)
+        np.add.at(counts, self._cells(np.log10([votes.alpha, votes.lam])), 1.0)
         smooth = gaussian_filter(counts, _SMOOTHING, mode="nearest")
         return np.asarray((1 - _UNIFORM) * smooth / smooth.sum() + _UNIFORM / smooth.size)
 

@@ -50,14 +50,9 @@ def next_commands(view: StudyView) -> list[str]:
     return [f"ssdtune study run {view.name}{more}"]
 
 
-def floor_in_words(source: str) -> str:
-    """Where the floor comes from."""
-    return _FLOORS.get(source, source)
-
-
 def fact_rows(view: StudyView) -> list[tuple[str, str]]:
     """(what, value) of everything the study was made with; hashes shortened to 12 digits."""
-    record, rule, counts = view.record, view.record.rule, view.counts
+    record, rule, counts, source = view.record, view.record.rule, view.counts, view.record.floor_source
     weights = f"s = {rule.retain_weight:g} retained + {1 - rule.retain_weight:g} (1 - remembered)"
     if rule.kind == "raw":
         weights = f"raw s = {rule.retain_weight:g} q_retain + {1 - rule.retain_weight:g} (1 - q_forget)"
@@ -72,7 +67,7 @@ def fact_rows(view: StudyView) -> list[tuple[str, str]]:
         ("feasible", f"retained at least {rule.min_retained:g}" if rule.min_retained > 0 else "always"),
         ("quality q", record.quality),
         ("untouched model", f"q_retain {rule.q_retain:.4f}, q_forget {rule.q_forget:.4f}"),
-        ("floor of q_forget", f"{rule.floor:.4f} ({record.floor_source}: {floor_in_words(record.floor_source)})"),
+        ("floor of q_forget", f"{rule.floor:.4f} ({source}: {_FLOORS.get(source, source)})"),
         ("Fisher information", f"{record.fisher.definition}, over {record.fisher.denominator}, phi {record.phi:.3g}"),
         ("sampler", f"{record.search.sampler}, seed {record.search.seed} ({record.sampler})"),
         *([("prior", view.prior.in_words())] if view.prior else []),

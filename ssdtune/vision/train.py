@@ -1,4 +1,4 @@
-"""Train a classifier: SGD with momentum and a one-cycle learning rate (Smith & Topin 2018), seeded, on CPU or GPU."""
+"""Train a classifier: SGD with momentum and a one-cycle learning rate (Smith & Topin 2018), seeded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
-from ssdtune.progress import Track, silent
+LEARNING_RATE = 0.1  # the highest of the cycle
 
 
 def train_classifier(
@@ -15,11 +15,8 @@ def train_classifier(
     sets: list[TensorDataset],
     *,
     epochs: int,
-    learning_rate: float = 0.1,
     batch_size: int = 64,
     seed: int = 0,
-    device: torch.device | str = "cpu",
-    track: Track = silent,
 ) -> nn.Module:
     """Train ``model`` in place on the union of ``sets`` and return it in eval mode.
 
@@ -29,13 +26,13 @@ def train_classifier(
     loader: DataLoader[list[torch.Tensor]] = DataLoader(
         ConcatDataset(sets), batch_size, shuffle=True, generator=shuffle
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * len(loader))
-    model.to(device).train()
-    for _ in track(range(epochs), "train", epochs):
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * len(loader))
+    model.train()
+    for _ in range(epochs):
         for x, y in loader:
             optimizer.zero_grad(set_to_none=True)
-            cross_entropy(model(x.to(device)), y.to(device)).backward()
+            cross_entropy(model(x), y).backward()
             optimizer.step()
             schedule.step()
     return model.eval()

@@ -12,6 +12,7 @@ from ssdtune.errors import DataError
 from ssdtune.fisher import depth
 from ssdtune.fisher.bootstrap import Interval, intervals, too_few
 from ssdtune.fisher.features import FEATURES, FeatureInputs, features
+from ssdtune.fisher.layout import Layout
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.statistics import SetStatistics
 
@@ -38,11 +39,15 @@ def inputs_of(forget, retain, *, denominator="retain", phi=0.1, embeddings=(None
         retain=SetStatistics(retain @ retain.T, losses[1], embeddings[1]),
         cross=forget @ retain.T,
         ratios=SortedRatios.of(f, over),
-        depth_profile=depth.profile(NAMES, sizes, f),
+        depth_profile=depth.profile(laid(NAMES, sizes), f),
         phi=phi,
         known_share=1.0,
         denominator=denominator,
     )
+
+
+def laid(names, sizes):
+    return Layout(tuple(names), tuple((size,) for size in sizes), ("float32",) * len(names))
 
 
 def random_rows(seed=0, samples=(9, 12), size=70):
@@ -221,13 +226,13 @@ def test_missing_values_are_refused():
 def test_depth_profile_of_a_varnet_and_of_other_models():
     assert depth.stages(NAMES) == ["sensitivity net"] * 2 + ["cascade 1"] * 2 + ["cascade 2"] + ["cascade 3"] * 2
     sizes = [1, 2, 3, 4, 5, 6, 7]
-    found = depth.profile(NAMES, sizes, np.ones(28))
+    found = depth.profile(laid(NAMES, sizes), np.ones(28))
     assert found["sensitivity net"] == pytest.approx(3 / 28)
     assert [found[third] for third in depth.THIRDS] == pytest.approx([7 / 28, 5 / 28, 13 / 28])
     assert [found[path] for path in depth.PATHS] == pytest.approx([5 / 28, 7 / 28, 13 / 28])
     generic = ["a.weight", "a.bias", "b.weight", "c.weight"]
     assert depth.stages(generic) == ["first third", "first third", "middle third", "last third"]
-    other = depth.profile(generic, [1, 1, 1, 1], np.array([1.0, 1, 2, 4]))
+    other = depth.profile(laid(generic, [1, 1, 1, 1]), np.array([1.0, 1, 2, 4]))
     assert other["sensitivity net"] == other["bottleneck"] == 0 and other["last third"] == 0.5
 
 

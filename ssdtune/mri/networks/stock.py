@@ -50,12 +50,10 @@ class UnetSizes:
 
     channels: int = 32
     pools: int = 4
-    in_channels: int = 1
-    out_channels: int = 1
 
     def net(self) -> Unet:
         """The stock network of these sizes, freshly initialised."""
-        return Unet(self.in_channels, self.out_channels, chans=self.channels, num_pool_layers=self.pools)
+        return Unet(1, 1, chans=self.channels, num_pool_layers=self.pools)
 
     def reconstructor(self) -> UnetReconstructor:
         """The stock network of these sizes as a reconstructor, freshly initialised."""
