@@ -9,8 +9,6 @@ from collections.abc import Collection
 class SsdtuneError(Exception):
     """Base of every error that the command line prints as one line.
 
-    Parameters
-    ----------
     what : what is wrong, e.g. "no 'kspace' dataset".
     where : the file, key or study concerned.
     todo : what the user can do about it.

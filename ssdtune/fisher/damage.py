@@ -60,8 +60,6 @@ class DamageTerms:
 class DamageSurfaces:
     """The whole (alpha, lambda) plane of one analysis.
 
-    Parameters
-    ----------
     sums : exact sums of the P-sized weights.
     forget, retain : tables of per-sample gradient rows.
     forget_leading, retain_leading : the same rows projected on leading eigenvectors (``RowTables.project``).

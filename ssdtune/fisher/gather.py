@@ -26,8 +26,6 @@ from ssdtune.progress import Track
 class GradientSet:
     """What the gradients of one sample set say, over P parameters.
 
-    Parameters
-    ----------
     diagonal, mean : (P,) float32, the Fisher diagonal and the mean gradient over all units.
     trace : Σ diagonal in float64.
     losses, squared_norms : (units,) float64.

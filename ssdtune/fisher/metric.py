@@ -46,8 +46,6 @@ _ENTRIES = 1 << 19  # float64 entries of a block at a time
 class Metric:
     """M(mu), ready to be applied.
 
-    Parameters
-    ----------
     weights : (P,) float32, the diagonal of D⁻¹. means : (2, P) float32, ḡ_f and ḡ_r of the untouched model.
     rows : k gradient rows, or k combinations of them. n : retain samples behind them.
     eigenvalues, vectors : l (k,) and U (k, k).

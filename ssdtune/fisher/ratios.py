@@ -29,8 +29,6 @@ _CHUNK = 1 << 16  # parameters at a time
 class SortedRatios:
     """The ratios r in descending order.
 
-    Parameters
-    ----------
     forget, denominator : (P,) f and o, not copied.
     order : (P,) integers, parameter numbers by falling r; ties in any order.
     values : (P,) r in that order, in the precision of the diagonals; inf where o = 0 < f, 0 where f = 0.

@@ -44,8 +44,6 @@ class SpectralDamage:
 class SampleSpace:
     """All that a spectral update needs to be foreseen: matrices over n_f + n_r + 2 rows.
 
-    Parameters
-    ----------
     weighted, squared : A and B (N, N) float64, of forget rows, retain rows, ḡ_f and ḡ_r in this order.
     forget, retain : n_f and n_r. theta_norm : |theta|.
     spectrum : all eigenpairs of A_rr / n_r.

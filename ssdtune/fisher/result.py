@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,8 +33,6 @@ Floats = NDArray[np.float64]
 class SetAnalysis:
     """One sample set, over P parameters; a unit is a sample, or a mini-batch for definition ``"batch"``.
 
-    Parameters
-    ----------
     ids : sample names, in order. kept : (n,) numbers of the units whose gradients are in Gram matrix and tables.
     diagonal, mean : (P,) float32, Fisher diagonal and mean gradient over all units.
     trace : Σ diagonal, accumulated in float64. losses, squared_norms : (units,) float64, of each unit's gradient.
@@ -129,23 +127,13 @@ class FisherAnalysis:
         dtypes = zip(dampened.items(), self.layout.dtypes, strict=True)
         return {name: value.to(getattr(torch, dtype)) for (name, value), dtype in dtypes}
 
-    @overload
-    def selected_fraction(self, alpha: float) -> float: ...
-    @overload
-    def selected_fraction(self, alpha: NDArray[Any]) -> Floats: ...
-    def selected_fraction(self, alpha: float | NDArray[Any]) -> float | Floats:
-        """rho, the share of parameters with r > alpha; of a number or an array."""
-        found = self.ratios.selected_fraction(alpha)
-        return found if np.ndim(alpha) else float(found)
+    def selected_fraction(self, alpha: ArrayLike) -> Any:
+        """Share of parameters with r > alpha, in alpha's shape (a number of a number)."""
+        return self.ratios.selected_fraction(alpha)[()]
 
-    @overload
-    def alpha_at(self, rho: float) -> float: ...
-    @overload
-    def alpha_at(self, rho: NDArray[Any]) -> Floats: ...
-    def alpha_at(self, rho: float | NDArray[Any]) -> float | Floats:
-        """The alpha that selects the share ``rho`` of the parameters (the nearest there is)."""
-        found = self.ratios.alpha_at(rho)
-        return found if np.ndim(rho) else float(found)
+    def alpha_at(self, rho: ArrayLike) -> Any:
+        """The alpha that selects the share ``rho`` of the parameters (the nearest there is), in rho's shape."""
+        return self.ratios.alpha_at(rho)[()]
 
     def damage(self, alpha: ArrayLike, lam: ArrayLike) -> DamageTerms:
         """Predicted damage at every point of the broadcast of ``alpha`` and ``lam`` (exponent 1), without a forward

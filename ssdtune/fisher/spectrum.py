@@ -19,8 +19,6 @@ Floats = NDArray[np.float64]
 class Spectrum:
     """The eigenpairs of one Fisher matrix that its n gradients span.
 
-    Parameters
-    ----------
     eigenvalues : (n,) float64, falling, none below 0.
     vectors : (n, n) float64, orthonormal columns in the space of the n samples.
     trace : Σ of all eigenvalues.

@@ -28,8 +28,6 @@ class RowTables:
     ``P ** (1 / K) - 1`` of the selected parameters (3.4 % for P = 30 M, K = 512): the rows of a bin's boundary are off
     by a part of that bin's own share. For P <= K every count is kept and nothing is interpolated.
 
-    Parameters
-    ----------
     counts : (K,) rising numbers of selected parameters; the first is 0.
     plain, shrunk : (n, K) float64 sums for the n rows.
     samples : what a mean over rows divides by; n, unless the rows are projections.

@@ -28,8 +28,6 @@ _LEAST = 1e-9
 class Course:
     """Damage of the retain set by the Fisher diagonal along lines of constant depth.
 
-    Parameters
-    ----------
     log_alpha : (F,) log10, falling. log_kappa : (Q,) log10, rising. damage : (F, Q), rising along alpha.
 
     Raises

@@ -39,8 +39,6 @@ _SHAPES = {
 class ResponseSurface:
     """Predicted response of one task over the plane of SSD settings, with its uncertainty.
 
-    Parameters
-    ----------
     log_rho : (R,) rising, log10 of the selected fraction. Its first node should select next to nothing.
     log_kappa : (K,) rising, log10 of the depth; the last node is 0.
     log_alpha : (R,) falling, log10 of the threshold that selects ``10 ** log_rho`` of the parameters.

@@ -22,6 +22,8 @@ from scipy import stats
 
 from ssdtune.errors import ConfigError
 
+LEVEL = 0.05  # of significance
+
 
 @dataclass(frozen=True)
 class RankTest:
@@ -42,7 +44,7 @@ class RankTest:
     groups: tuple[tuple[str, ...], ...]
 
 
-def rank_test(losses: Mapping[str, np.ndarray], level: float = 0.05) -> RankTest:
+def rank_test(losses: Mapping[str, np.ndarray]) -> RankTest:
     """Compare samplers by ``losses[sampler]`` (blocks,), lower is better.
 
     Raises ConfigError: fewer than two samplers or blocks, or samplers with different blocks.
@@ -57,11 +59,11 @@ def rank_test(losses: Mapping[str, np.ndarray], level: float = 0.05) -> RankTest
     ranks = stats.rankdata(table, axis=1).mean(axis=0)
     ordered = dict(sorted(zip(names, ranks.tolist(), strict=True), key=lambda pair: pair[1]))
     test, statistic, p_value = _global_test(table)
-    distance = critical_difference(count, blocks, level)
-    return RankTest(ordered, blocks, test, statistic, p_value, level, distance, _groups(ordered, distance))
+    distance = critical_difference(count, blocks)
+    return RankTest(ordered, blocks, test, statistic, p_value, LEVEL, distance, _groups(ordered, distance))
 
 
-def critical_difference(samplers: int, blocks: int, level: float = 0.05) -> float:
+def critical_difference(samplers: int, blocks: int, level: float = LEVEL) -> float:
     """Nemenyi's critical difference of mean ranks (Demsar 2006, section 3.2.2 and table 5)."""
     quantile = stats.studentized_range.ppf(1 - level, samplers, np.inf) / math.sqrt(2)
     return float(quantile * math.sqrt(samplers * (samplers + 1) / (6 * blocks)))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssdtune.files import atomic_path
+from ssdtune.objective.outcome import as_means
 from ssdtune.report.ssd_plane import ssd_notes
 from ssdtune.report.view import StudyView
 from ssdtune.study.record import read_trial
@@ -64,7 +64,7 @@ def write_summary(view: StudyView, path: Path | str, files: Mapping[str, Path | 
 
 
 def _measures(view: StudyView, label: str) -> dict[str, float | None]:
-    return {name: _finite(row[label]) for name, row in view.measure_table().items() if label in row}
+    return as_means({name: row[label] for name, row in view.measure_table().items() if label in row})
 
 
 def _trial(item: ScoredTrial) -> dict[str, Any]:
@@ -74,12 +74,8 @@ def _trial(item: ScoredTrial) -> dict[str, Any]:
         "trial": item.number,
         "setting": dict(item.setting),
         "score": item.score.value,
-        "raw_score": _finite(read_trial(item.trial).get("raw_score")),
+        "raw_score": read_trial(item.trial).get("raw_score"),
         "retained": item.score.retained,
         "remembered": item.score.remembered,
         "feasible": item.score.feasible,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
