@@ -28,7 +28,7 @@ PACKAGE = ROOT / "ssdtune"
 # lowest floor first; a module may import from its own floor and from those below
 FLOORS = [
     ["errors"],
-    ["device", "files", "nests", "progress"],
+    ["arrays", "device", "files", "nests", "progress"],
     ["studyfile"],
     ["task"],
     ["mri", "vision"],

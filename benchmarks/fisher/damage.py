@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.harness import Metrics, show, table
+from ssdtune.arrays import Array
 from ssdtune.fisher.damage import DamageSurfaces, DamageTerms
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.sums import DiagonalSums
 from ssdtune.fisher.tables import RowTables
-
-Floats = NDArray[np.float64]
 
 PLANE = np.meshgrid(np.geomspace(0.03, 30, 64), np.geomspace(0.01, 30, 64), indexing="ij")
 SIZES = (100_000, 1_000_000, 10_000_000, 30_000_000)
@@ -34,7 +33,7 @@ class Part:
     gradients: NDArray[np.float32]
     mean: NDArray[np.float32]
     diagonal: NDArray[np.float32]
-    leading: Floats
+    leading: Array
 
 
 def make_part(rng: np.random.Generator, n: int, parameters: int) -> Part:

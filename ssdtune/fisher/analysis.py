@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import ssdtune
+from ssdtune.arrays import Array
 from ssdtune.device import PRECISION
 from ssdtune.errors import ConfigError, ModelError
 from ssdtune.fisher import depth
@@ -23,7 +24,7 @@ from ssdtune.fisher.gram import gram_by_group
 from ssdtune.fisher.layout import Layout
 from ssdtune.fisher.memory import plan_memory
 from ssdtune.fisher.ratios import SortedRatios
-from ssdtune.fisher.result import Denominator, FisherAnalysis, Floats, SetAnalysis
+from ssdtune.fisher.result import Denominator, FisherAnalysis, SetAnalysis
 from ssdtune.fisher.rows import tracked
 from ssdtune.fisher.spectrum import spectrum_of_gram
 from ssdtune.fisher.statistics import SetStatistics
@@ -193,11 +194,11 @@ def _unreached(layout: Layout, forget: GradientSet) -> list[str]:
 
 def _grams(
     found: Mapping[str, GradientSet], layout: Layout, groups: Grouping | None
-) -> tuple[Floats, dict[str, dict[str, Floats]]]:
+) -> tuple[Array, dict[str, dict[str, Array]]]:
     """(Gram matrix of all kept rows, eigenvalues of each set and group)."""
     rows = [part.rows for part in found.values()]
     whole = np.zeros((sum(map(len, rows)),) * 2)
-    eigenvalues: dict[str, dict[str, Floats]] = {name: {} for name in found}
+    eigenvalues: dict[str, dict[str, Array]] = {name: {} for name in found}
     labels = [""] * len(layout.names)
     if groups is not None:
         labels = layout.layers if groups == "layer" else depth.stages(layout.names)

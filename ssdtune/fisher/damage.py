@@ -18,8 +18,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ssdtune.arrays import Array
 from ssdtune.fisher.ratios import positive
-from ssdtune.fisher.sums import DiagonalSums, Floats
+from ssdtune.fisher.sums import DiagonalSums
 from ssdtune.fisher.tables import RowTables
 
 LOW_RANK = 20
@@ -39,19 +40,19 @@ class DamageTerms:
     *_first : mean gradient · delta, the first-order loss change (signed).
     """
 
-    selected_fraction: Floats
-    relative_change: Floats
-    mean_dampening: Floats
-    forget_diagonal: Floats
-    retain_diagonal: Floats
-    forget_full: Floats
-    retain_full: Floats
-    forget_low_rank: Floats
-    retain_low_rank: Floats
-    forget_first: Floats
-    retain_first: Floats
+    selected_fraction: Array
+    relative_change: Array
+    mean_dampening: Array
+    forget_diagonal: Array
+    retain_diagonal: Array
+    forget_full: Array
+    retain_full: Array
+    forget_low_rank: Array
+    retain_low_rank: Array
+    forget_first: Array
+    retain_first: Array
 
-    def as_dict(self) -> dict[str, Floats]:
+    def as_dict(self) -> dict[str, Array]:
         """The terms by name, in the order above."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
@@ -83,10 +84,10 @@ class DamageSurfaces:
         sums = {key: value[place] for key, value in self.sums.at(counts).items()}
         size = max(self.sums.ratios.size, 1)
 
-        def quadratic(weight: str) -> Floats:
+        def quadratic(weight: str) -> Array:
             return _square(sums[weight, 0], sums[weight, 1], sums[weight, 2], lams)
 
-        def rows(table: RowTables) -> Floats:
+        def rows(table: RowTables) -> Array:
             plain, mixed, shrunk = (part[place] for part in table.quadratic(counts))
             return 0.5 * _square(plain, mixed, shrunk, lams)
 
@@ -106,6 +107,6 @@ class DamageSurfaces:
         )
 
 
-def _square(constant: Floats, linear: Floats, square: Floats, scale: Floats) -> Floats:
+def _square(constant: Array, linear: Array, square: Array, scale: Array) -> Array:
     """constant - 2 scale linear + scale² square; rounding may push a vanishing one below 0."""
     return np.maximum(constant - 2 * scale * linear + scale * scale * square, 0.0)

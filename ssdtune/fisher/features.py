@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 
+from ssdtune.arrays import Array
 from ssdtune.errors import DataError
 from ssdtune.fisher import depth
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.statistics import (
-    Floats,
     SetStatistics,
     decay_slope,
     effective_rank,
@@ -43,7 +43,7 @@ class FeatureInputs:
 
     forget: SetStatistics
     retain: SetStatistics
-    cross: Floats
+    cross: Array
     ratios: SortedRatios
     depth_profile: Mapping[str, float]
     phi: float

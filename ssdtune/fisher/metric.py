@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssdtune.arrays import Array
 from ssdtune.device import trim_heap
 from ssdtune.errors import ConfigError, ModelError
 from ssdtune.fisher.gather import GradientSet, evenly_spaced, gather
@@ -27,7 +28,7 @@ from ssdtune.fisher.gradients import GradientEngine
 from ssdtune.fisher.gram import gram_matrix
 from ssdtune.fisher.memory import plan_memory
 from ssdtune.fisher.ratios import positive
-from ssdtune.fisher.response import Floats, SampleSpace
+from ssdtune.fisher.response import SampleSpace
 from ssdtune.fisher.rows import MemoryRows, Rows
 from ssdtune.fisher.spectrum import spectrum_of_gram
 from ssdtune.fisher.units import Units
@@ -56,8 +57,8 @@ class Metric:
     means: Tensor
     rows: Rows
     n: int
-    eigenvalues: Floats
-    vectors: Floats
+    eigenvalues: Array
+    vectors: Array
     largest: float
 
     @property
@@ -84,7 +85,7 @@ class Metric:
             kept.values.addmm_(mixing[:, place].to(block), block)
         return replace(self, rows=kept, eigenvalues=self.eigenvalues[:rank], vectors=np.eye(rank))
 
-    def _remove(self, vector: Tensor, z: Floats, mu: float) -> Tensor:
+    def _remove(self, vector: Tensor, z: Array, mu: float) -> Tensor:
         left = vector.to(torch.float64, copy=True)
         coefficients = torch.from_numpy(np.ascontiguousarray(z)).to(left)
         for place, block in self.rows.blocks():
@@ -222,7 +223,7 @@ def weighted_grams(sets: Sequence[Rows], weights: Tensor) -> tuple[NDArray, NDAr
     return once.cpu().numpy(), twice.cpu().numpy()
 
 
-def _dots(rows: Rows, vector: Tensor) -> Floats:
+def _dots(rows: Rows, vector: Tensor) -> Array:
     """G v (k,) float64."""
     found = torch.zeros(len(rows), dtype=torch.float64, device=vector.device)
     for place, block in rows.blocks():

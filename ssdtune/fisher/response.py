@@ -18,13 +18,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
 from ssdtune.fisher.ratios import positive
 from ssdtune.fisher.spectrum import Spectrum
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +33,10 @@ class SpectralDamage:
     *_first : ḡ_S · delta, signed. *_second : (1 / 2 n_S) Σ_i (g_i · delta)², by the whole Fisher matrix.
     """
 
-    forget_first: Floats
-    forget_second: Floats
-    retain_first: Floats
-    retain_second: Floats
+    forget_first: Array
+    forget_second: Array
+    retain_first: Array
+    retain_second: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +49,15 @@ class SampleSpace:
     rank : leading pairs in use; the others count as 0 in M, as where rows do not fit.
     """
 
-    weighted: Floats
-    squared: Floats
+    weighted: Array
+    squared: Array
     forget: int
     retain: int
     theta_norm: float
     spectrum: Spectrum
     rank: int
 
-    def coefficients(self, mu: ArrayLike, retain_weight: float) -> Floats:
+    def coefficients(self, mu: ArrayLike, retain_weight: float) -> Array:
         """z (n_r, m) of each of m values of ``mu``: how much of each retain row the direction leaves out.
 
         Raises ConfigError unless every ``mu`` is above 0 and the weight at least 0.
@@ -80,7 +79,7 @@ class SampleSpace:
             retain_second=second["retain"][:, None] * length**2,
         )
 
-    def eta_that_costs(self, increase: ArrayLike, mu: ArrayLike, retain_weight: float = 0.0) -> Floats:
+    def eta_that_costs(self, increase: ArrayLike, mu: ArrayLike, retain_weight: float = 0.0) -> Array:
         """The eta (m,) whose predicted retain loss increase, first and second order, is ``increase``: a trust region.
 
         Where the direction lowers the retain loss at first, the larger root; infinite where nothing is ever lost.
@@ -93,7 +92,7 @@ class SampleSpace:
             length = np.where(first > 0, 2 * wanted / (first + root), (root - first) / (2 * second))
         return np.where(np.isnan(length), np.inf, length) * norm / self.theta_norm
 
-    def rank_error(self, rank: int, mu: ArrayLike, retain_weight: float = 0.0) -> tuple[float, Floats]:
+    def rank_error(self, rank: int, mu: ArrayLike, retain_weight: float = 0.0) -> tuple[float, Array]:
         """(share of the trace of F_r that ``rank`` pairs miss, |d_rank - d| / |d| at each mu), to all pairs."""
         whole, part = (SampleSpace(**{**vars(self), "rank": k}) for k in (self.retain, rank))
         missing = part.coefficients(mu, retain_weight) - whole.coefficients(mu, retain_weight)
@@ -108,7 +107,7 @@ class SampleSpace:
         starts = {"forget": 0, "retain": self.forget, "means": self.forget + self.retain}
         return slice(starts[name], {"forget": self.forget, "retain": starts["means"], "means": None}[name])
 
-    def _seen(self, retain_weight: float) -> tuple[Floats, Floats, Floats]:
+    def _seen(self, retain_weight: float) -> tuple[Array, Array, Array]:
         """(l, U, Uᵀ A_rm a)."""
         if not retain_weight >= 0:
             raise ConfigError(f"the retain weight must be at least 0, got {retain_weight}", "spectral")
@@ -116,7 +115,7 @@ class SampleSpace:
         shifted = self.weighted[self._own("retain"), self._own("means")] @ np.array([1.0, -retain_weight])
         return self.spectrum.eigenvalues, vectors, vectors.T @ shifted
 
-    def _along(self, mu: ArrayLike, retain_weight: float) -> tuple[Floats, Floats]:
+    def _along(self, mu: ArrayLike, retain_weight: float) -> tuple[Array, Array]:
         """(G d (N, m), |d| (m,))."""
         values, vectors, seen = self._seen(retain_weight)
         mu, z = np.atleast_1d(np.asarray(mu, float)), self.coefficients(mu, retain_weight)
@@ -128,7 +127,7 @@ class SampleSpace:
         square += np.einsum("im,im->m", z, self.squared[retain, retain] @ z)
         return along, np.sqrt(np.maximum(square, np.finfo(float).tiny)) / mu
 
-    def _moments(self, along: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    def _moments(self, along: Array) -> tuple[dict[str, Array], dict[str, Array]]:
         """(ḡ_S · d, (1 / 2 n_S) Σ (g_i · d)²) of each set, (m,)."""
         first = dict(zip(("forget", "retain"), along[self._own("means")], strict=True))
         return first, {name: 0.5 * np.mean(along[self._own(name)] ** 2, axis=0) for name in first}

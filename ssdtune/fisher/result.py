@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ssdtune.arrays import Array
 from ssdtune.dampening import dampen_flat
 from ssdtune.errors import DataError, ModelError
 from ssdtune.fisher.bootstrap import Interval
@@ -26,7 +27,6 @@ from ssdtune.fisher.tables import RowTables
 from ssdtune.fisher.units import Definition
 
 Denominator = Literal["retain", "full"]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,12 @@ class SetAnalysis:
     diagonal: NDArray[np.float32]
     mean: NDArray[np.float32]
     trace: float
-    losses: Floats
-    squared_norms: Floats
+    losses: Array
+    squared_norms: Array
     embeddings: NDArray[np.float32] | None
-    gram: Floats
+    gram: Array
     spectrum: Spectrum
-    groups: Mapping[str, Floats]
+    groups: Mapping[str, Array]
     table: RowTables
 
     def tree(self) -> Tree:
@@ -100,7 +100,7 @@ class FisherAnalysis:
     theta: NDArray[np.floating]
     forget: SetAnalysis
     retain: SetAnalysis
-    cross: Floats
+    cross: Array
     denominator_diagonal: NDArray[np.float32]
     values: Mapping[str, float]
     intervals: Mapping[str, Interval]

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from ssdtune.arrays import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +23,12 @@ class Spectrum:
     trace : Σ of all eigenvalues.
     """
 
-    eigenvalues: Floats
-    vectors: Floats
+    eigenvalues: Array
+    vectors: Array
     trace: float
 
 
-def spectrum_of_gram(gram: Floats) -> Spectrum:
+def spectrum_of_gram(gram: Array) -> Spectrum:
     """All eigenpairs of F from K = G Gᵀ (n, n) float64."""
     n = len(gram)
     values, vectors = scipy.linalg.eigh(gram / n)

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from ssdtune.arrays import Array
 
 RANK_TOLERANCE = 1e-10  # eigenvalues below this share of the largest are rounding of float32 gradients
 LEADING_SHARE = 0.9  # of the trace, held by a leading subspace
@@ -29,10 +29,10 @@ class SetStatistics:
     sqrt(count) = weights, and n the number drawn.
     """
 
-    gram: Floats
+    gram: Array
     losses: NDArray[np.floating]
     embeddings: NDArray[np.floating] | None = None
-    weights: Floats | None = None
+    weights: Array | None = None
     samples: int = 0
 
     @property
@@ -44,7 +44,7 @@ class SetStatistics:
         return max(float(np.trace(self.gram)) / self.n, 0.0)
 
     @cached_property
-    def mean_weights(self) -> Floats:
+    def mean_weights(self) -> Array:
         """(rows,) such that the mean gradient is ``mean_weights @ rows``."""
         return (np.ones(len(self.gram)) if self.weights is None else self.weights) / self.n
 
@@ -54,17 +54,17 @@ class SetStatistics:
         return max(float(self.mean_weights @ self.gram @ self.mean_weights), 0.0)
 
     @cached_property
-    def _eigen(self) -> tuple[Floats, Floats]:
+    def _eigen(self) -> tuple[Array, Array]:
         values, vectors = np.linalg.eigh(self.gram / self.n)
         return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
 
     @cached_property
-    def eigenvalues(self) -> Floats:
+    def eigenvalues(self) -> Array:
         """The nonzero eigenvalues of F, falling; those within rounding of 0 left out."""
         return above_rounding(self._eigen[0])
 
     @cached_property
-    def basis(self) -> Floats:
+    def basis(self) -> Array:
         """(n, k) such that ``gradients.T @ basis`` are the leading unit eigenvectors: the fewest that hold 90 % of the
         trace."""
         if not len(self.eigenvalues):
@@ -74,17 +74,17 @@ class SetStatistics:
         return self._eigen[1][:, :k] / np.sqrt(self.n * self.eigenvalues[:k])
 
 
-def above_rounding(eigenvalues: Floats) -> Floats:
+def above_rounding(eigenvalues: Array) -> Array:
     """Those that are not 0 but for rounding."""
     return eigenvalues[eigenvalues > RANK_TOLERANCE * eigenvalues.max(initial=0.0)]
 
 
-def top_share(eigenvalues: Floats) -> float:
+def top_share(eigenvalues: Array) -> float:
     """λ_1 / Σ λ of falling eigenvalues above rounding."""
     return float(eigenvalues[0] / eigenvalues.sum()) if len(eigenvalues) else 0.0
 
 
-def effective_rank(eigenvalues: Floats) -> float:
+def effective_rank(eigenvalues: Array) -> float:
     """exp(-Σ p ln p), p = λ / Σ λ, of eigenvalues above rounding."""
     if not len(eigenvalues):
         return 0.0

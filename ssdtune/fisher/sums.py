@@ -15,10 +15,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.errors import DataError
 from ssdtune.fisher.ratios import SortedRatios
-
-Floats = NDArray[np.float64]
 
 _CHUNK = 1 << 15  # parameters at a time: their terms stay in cache
 _LARGEST = 1e120  # bound of q, so that q**2 stays finite; it binds only for alpha below 1e-120
@@ -45,7 +44,7 @@ class DiagonalSums:
     retain: NDArray[np.floating]
     forget_mean: NDArray[np.floating]
     retain_mean: NDArray[np.floating]
-    blocks: Floats  # (sums, blocks + 1), of the parameters before each block
+    blocks: Array  # (sums, blocks + 1), of the parameters before each block
 
     @cached_property
     def theta_norm(self) -> float:
@@ -82,7 +81,7 @@ class DiagonalSums:
         np.cumsum(sums.blocks, axis=1, out=sums.blocks)
         return sums
 
-    def at(self, counts: NDArray[np.int64]) -> dict[tuple[str, int], Floats]:
+    def at(self, counts: NDArray[np.int64]) -> dict[tuple[str, int], Array]:
         """Every sum over the first ``counts`` (n,) parameters, by (weight, power of q), each (n,) float64."""
         size = self.ratios.block_size
         whole = counts // size
@@ -97,7 +96,7 @@ class DiagonalSums:
                 row += np.bincount(query, terms, len(row))
         return dict(zip(_SUMS, found, strict=True))
 
-    def _terms(self, numbers: slice | NDArray[np.integer]) -> Iterator[Floats]:
+    def _terms(self, numbers: slice | NDArray[np.integer]) -> Iterator[Array]:
         """The terms (n,) of the parameters ``numbers`` in each sum of ``_SUMS``, in their order."""
         q = inverse(self.ratios.of_parameters(numbers))
         theta = self.theta[numbers].astype(np.float64)
@@ -115,7 +114,7 @@ class DiagonalSums:
             yield weights[weight] if factor is None else weights[weight] * factor
 
 
-def inverse(ratio: NDArray[np.floating]) -> Floats:
+def inverse(ratio: NDArray[np.floating]) -> Array:
     """q = 1 / ratio in float64, bounded; 0 where the ratio is infinite, or 0 and so never selected."""
     with np.errstate(divide="ignore", over="ignore"):
         q = 1.0 / ratio.astype(np.float64)

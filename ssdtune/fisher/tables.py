@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssdtune.arrays import Array
 from ssdtune.fisher.ratios import SortedRatios
-from ssdtune.fisher.sums import Floats, inverse
+from ssdtune.fisher.sums import inverse
 
 _CHUNK = 1 << 15  # parameters at a time through the gradient rows: 512 kB of float64 stay in cache
 
@@ -34,8 +35,8 @@ class RowTables:
     """
 
     counts: NDArray[np.int64]
-    plain: Floats
-    shrunk: Floats
+    plain: Array
+    shrunk: Array
     samples: int
 
     @classmethod
@@ -64,7 +65,7 @@ class RowTables:
             plain[rows], shrunk[rows] = binner(block)
         return cls(knots, plain, shrunk, samples)
 
-    def at(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    def at(self, counts: NDArray[np.int64]) -> tuple[Array, Array]:
         """(plain, shrunk), each (n, len(counts)), over the first ``counts`` parameters."""
         last = len(self.counts) - 1
         left = np.clip(np.searchsorted(self.counts, counts, side="right") - 1, 0, last)
@@ -73,7 +74,7 @@ class RowTables:
         share = np.clip((counts - self.counts[left]) / width, 0.0, 1.0)
         return _between(self.plain, left, right, share), _between(self.shrunk, left, right, share)
 
-    def project(self, vectors: Floats) -> RowTables:
+    def project(self, vectors: Array) -> RowTables:
         """Rows combined by orthonormal columns ``vectors`` (n, k) of the sample space.
 
         With the eigenvectors of the Gram matrix, row j becomes sqrt(n lambda_j) u_j, u_j the unit eigenvector of the
@@ -81,7 +82,7 @@ class RowTables:
         """
         return replace(self, plain=vectors.T @ self.plain, shrunk=vectors.T @ self.shrunk)
 
-    def quadratic(self, counts: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    def quadratic(self, counts: NDArray[np.int64]) -> tuple[Array, Array, Array]:
         """(1/n) Σ_i of plain², plain * shrunk and shrunk², each (len(counts),)."""
         parts = np.empty((3, len(counts)))
         for start in range(0, len(counts), 1024):
@@ -127,7 +128,7 @@ class _HostBinner:
         places = places[places < ratios.positive]
         self._bins[ratios.order[places]] = np.searchsorted(knots, places, side="right")
 
-    def __call__(self, block: Tensor) -> tuple[Floats, Floats]:
+    def __call__(self, block: Tensor) -> tuple[Array, Array]:
         rows = block.cpu().numpy()
         plain, shrunk = np.zeros((2, len(rows), self._number))
         for start in range(0, rows.shape[1], _CHUNK):
@@ -153,7 +154,7 @@ class _CudaBinner:
         self._plain = torch.from_numpy(theta[order].astype(np.float64)).to(device)
         self._shrunk = self._plain * torch.from_numpy(inverse(ratios.values[: ratios.positive])).to(device)
 
-    def __call__(self, block: Tensor) -> tuple[Floats, Floats]:
+    def __call__(self, block: Tensor) -> tuple[Array, Array]:
         ordered = (row[self._order].double() for row in block)
         sums = [torch.stack([self._up_to(row * self._plain), self._up_to(row * self._shrunk)]) for row in ordered]
         plain, shrunk = torch.stack(sums, dim=1).cpu().numpy()
@@ -163,6 +164,6 @@ class _CudaBinner:
         return torch.nn.functional.pad(torch.cumsum(terms, 0), (1, 0))[self._last]
 
 
-def _between(table: Floats, left: NDArray[np.integer], right: NDArray[np.integer], share: Floats) -> Floats:
+def _between(table: Array, left: NDArray[np.integer], right: NDArray[np.integer], share: Array) -> Array:
     low = table[:, left]
     return low + share * (table[:, right] - low)

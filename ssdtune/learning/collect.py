@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.errors import DataError
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
@@ -33,8 +33,6 @@ from ssdtune.prior.view import TaskView, on_lines
 from ssdtune.progress import Track, silent
 from ssdtune.task import Task
 from ssdtune.vision.forgetting import load_images
-
-Array = NDArray[np.float64]
 
 MIN_GAP = 0.05
 """Least q_forget(model) - q_forget(oracle) of a valid task (DESIGN fact 5)."""

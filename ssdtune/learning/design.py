@@ -11,11 +11,9 @@ import heapq
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.plane.settings import KAPPA_RANGE, LINE_KAPPA, LINE_RHO, RHO_RANGE
-
-Array = NDArray[np.float64]
 
 NODES, CHECKS = 144, 8
 """Settings measured on the lines, and anywhere between, to test the interpolation."""

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.errors import DataError
 from ssdtune.learning.training import Example, Recipe, train
 from ssdtune.prior.assess import Assessment, assess
@@ -23,8 +23,6 @@ from ssdtune.prior.mapper import Familiarity, SpectrumMapper, Standard, clip_far
 from ssdtune.prior.points import Points, folds, points
 from ssdtune.progress import Track, silent
 from ssdtune.surrogate.belief import squash
-
-Array = NDArray[np.float64]
 
 _CALIBRATION_NETWORKS = 2
 _RIDGE = 3.0

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import silu, smooth_l1_loss
 
+from ssdtune.arrays import Array
 from ssdtune.prior.network import ARRAYS, Networks
-
-Array = NDArray[np.float64]
 
 LATENT = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ssdtune.arrays import Array
 
 Cell = tuple[NDArray[np.intp], Array]
 """Indices of cells of an axis and the places within them, in [0, 1]; each (n,)."""

@@ -12,13 +12,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
 from ssdtune.plane.bilinear import cell, interpolate
 from ssdtune.plane.packing import pack, unpack
-
-Array = NDArray[np.float64]
 
 _PLAIN = 0.1  # of the progress is in log alpha, so that no two settings are the same
 _LEAST = 1e-9

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
-
-Array = NDArray[np.float64]
 
 LINE_RHO: Array = np.geomspace(3e-4, 0.7, 257)
 LINE_KAPPA: Array = np.array([0.01, 0.07, 0.3, 0.6, 1.0])

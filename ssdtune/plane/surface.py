@@ -13,15 +13,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
 from ssdtune.plane.bilinear import cell, interpolate
 from ssdtune.plane.course import Course
 from ssdtune.plane.packing import pack, unpack
 from ssdtune.plane.settings import canonical
-
-Array = NDArray[np.float64]
 
 _SHAPES = {
     "log_rho": "R",

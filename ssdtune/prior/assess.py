@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from ssdtune.arrays import Array
 from ssdtune.prior.calibration import LEVELS, Calibration, HeldOut, log_likelihood
 from ssdtune.prior.points import Points
 from ssdtune.surrogate.improvement import Goal, expected_improvement
-
-Array = NDArray[np.float64]
 
 SETTINGS = {
     f"w{weight}{f'_min{least}' if least else ''}": Goal(weight, least) for least in (0.0, 0.95) for weight in (0.2, 0.5)

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.special import logsumexp
 
+from ssdtune.arrays import Array
 from ssdtune.surrogate.gp import matern52
-
-Array = NDArray[np.float64]
 
 LEVELS: Array = np.array([-0.5, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0, 1.1])
 """Predicted levels at which the residual's sd is kept."""

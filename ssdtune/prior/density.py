@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky
 from scipy.ndimage import gaussian_filter
 
+from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
 from ssdtune.plane.settings import Box, Settings, maximise
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.surrogate.belief import CORRELATION, Belief, Expert, experts_of
 from ssdtune.surrogate.gp import Kernel, residual_covariance
 from ssdtune.surrogate.improvement import Goal
-
-Array = NDArray[np.float64]
 
 _FORMAT = 2
 _DRAWS = 1024

@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ssdtune.arrays import Array
 
 INPUT_VERSION = 1
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
+from ssdtune.arrays import Array
 from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, content_hash
 from ssdtune.fisher.features import FEATURE_VERSION
@@ -36,8 +36,6 @@ from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_input
 from ssdtune.prior.network import ARRAYS, Networks
 from ssdtune.prior.view import TaskView
 from ssdtune.surrogate.belief import squash
-
-Array = NDArray[np.float64]
 
 FORMAT = 2
 BUNDLED = Path(__file__).with_name("data") / "mapper.npz"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ssdtune.arrays import Array
 
 ARRAYS = ("local", "global_", "latent", "bias1", "hidden", "bias2", "out", "bias3")
 

@@ -6,12 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.inputs import gate, global_inputs, local_inputs, log_damage, names
-
-Array = NDArray[np.float64]
 
 FOLDS = 5
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
 from ssdtune.fisher.damage import DamageTerms
 from ssdtune.fisher.result import FisherAnalysis
@@ -19,8 +19,6 @@ from ssdtune.plane.course import Course
 from ssdtune.plane.packing import pack, unpack
 from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO, LINE_KAPPA, LINE_RHO
 from ssdtune.prior.experience import Experience
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

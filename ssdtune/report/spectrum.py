@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from plotly.subplots import make_subplots
 
+from ssdtune.arrays import Array
 from ssdtune.fisher import depth
 from ssdtune.fisher.damage import DamageTerms
 from ssdtune.fisher.ratios import SortedRatios
@@ -23,7 +24,6 @@ SELECTING = (0.001, 0.5)
 """Selected fractions between which the ratio histogram is shaded: where SSD has a choice."""
 PUBLISHED_ALPHA = 10.0  # the published code's default
 DECADES = 5  # of damage that the colours span
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +34,12 @@ class SpectrumView:
     set's Fisher trace, by set. alphas (A,), lams (L,), damage (A, L) : the damage plane.
     """
 
-    eigenvalues: Mapping[str, Floats]
+    eigenvalues: Mapping[str, Array]
     effective_rank: Mapping[str, float]
     ratios: SortedRatios
     depth: Mapping[str, Mapping[str, float]]
-    alphas: Floats
-    lams: Floats
+    alphas: Array
+    lams: Array
     damage: DamageTerms
 
 
@@ -60,7 +60,7 @@ def view_spectrum(analysis: FisherAnalysis) -> SpectrumView:
     )
 
 
-def plane_axes(ratios: SortedRatios, points: int = 64) -> tuple[Floats, Floats]:
+def plane_axes(ratios: SortedRatios, points: int = 64) -> tuple[Array, Array]:
     """(alphas, lams), log-spaced: alpha selects from 90 % down to 0.01 %, lambda starts at a tenth of that."""
     low, high = ratios.alpha_at([0.9, 1e-4])
     if not low < high:
@@ -138,7 +138,7 @@ def log_axis(values: ArrayLike) -> dict[str, Any]:
     return {"type": "log", "exponentformat": "power", "dtick": max(1, round(decades / 8)) if decades >= 2 else "D2"}
 
 
-def ratio_histogram(ratios: SortedRatios, bins: int = 100) -> tuple[Floats, Floats]:
+def ratio_histogram(ratios: SortedRatios, bins: int = 100) -> tuple[Array, Array]:
     """(bins + 1 log-spaced edges, percent of all parameters in each bin) of the finite ratios above 0.
 
     The outermost 0.01 % on either side are left out of the range.
@@ -209,13 +209,13 @@ def damage_figure(view: SpectrumView) -> go.Figure:
     return figure
 
 
-def damage_map(view: SpectrumView, name: str) -> Floats:
+def damage_map(view: SpectrumView, name: str) -> Array:
     """(L, A) log10 of a set's full damage, not below -30."""
     damage = getattr(view.damage, f"{name}_full").T
     return np.log10(np.maximum(damage, 1e-30))
 
 
-def colour_range(*maps: Floats) -> tuple[float, float]:
+def colour_range(*maps: Array) -> tuple[float, float]:
     """(low, high) log10 of the highest decades that the maps reach together, at least one."""
     high = max(float(values.max()) for values in maps)
     low = max(min(float(values.min()) for values in maps), high - DECADES)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 from scipy.interpolate import RegularGridInterpolator
 
+from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
 from ssdtune.files import content_hash
 from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO
@@ -19,8 +19,6 @@ from ssdtune.prior.view import TaskView
 from ssdtune.study.large import read_large, write_large
 from ssdtune.study.record import VIEW, StudyRecord, as_number, is_ours, read_record, read_trial
 from ssdtune.unlearning.method import Unlearner
-
-Array = NDArray[np.float64]
 
 _FEWEST = 5
 _WIDEST = 0.03  # standard error of an estimate that is learned from

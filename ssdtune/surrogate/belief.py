@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from ssdtune.arrays import Array
 from ssdtune.plane.settings import NOWHERE, Settings
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.surrogate.generic import generic_surface
@@ -25,7 +26,6 @@ from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel, residual_covari
 from ssdtune.surrogate.improvement import Goal, expected_improvement
 from ssdtune.surrogate.monotone import MonotoneBounds
 
-Array = NDArray[np.float64]
 Members = NDArray[np.intp] | slice
 
 _TRUSTED = 0.9  # the mapper's share before any data, times its own trust

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-Array = NDArray[np.float64]
+from ssdtune.arrays import Array
 
 _JITTER = 1e-10
 _PENDING_NOISE = 0.01

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-Array = NDArray[np.float64]
+from ssdtune.arrays import Array
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
 _TINY = 1e-7

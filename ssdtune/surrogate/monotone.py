@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.plane.settings import Settings
-
-Array = NDArray[np.float64]
 
 _SLACK = np.array([0.002, 0.01])  # of retained and remembered
 _FAR = 9.0  # beyond any output
