@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OLDEST := .venv-oldest
 
-.PHONY: install demo test lint types oldest clean
+.PHONY: install demo test lint types docs oldest clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -23,6 +23,10 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+# the documentation site, in build/site; a warning or a dead link is an error
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # two processes of one thread: the models are tiny, and two threads on two busy cores wait for each other
 PYTEST := python -m pytest --numprocesses=2 --dist=loadfile

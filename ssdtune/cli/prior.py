@@ -148,8 +148,14 @@ def evaluate(collection: Path | None, storages: tuple[str, ...], html: Path | No
 
 
 def _experiences(collection: Path | None, storages: tuple[str, ...]) -> list[Experience]:
-    from ssdtune.prior.experience import BUNDLED, Experience, load_collection
+    from ssdtune.errors import DataError
+    from ssdtune.prior.experience import BUNDLED, BUNDLED_SHA256, Experience, load_collection
 
+    if collection is None and not BUNDLED.exists():
+        what = f"this installation has no collection (SHA-256 {BUNDLED_SHA256})"
+        raise DataError(
+            what, BUNDLED.name, "take it from the repository of this release, and name it with --collection"
+        )
     records = load_collection(BUNDLED if collection is None else collection)
     found = [record for record in records if isinstance(record, Experience)]
     for url in storages:

@@ -1,0 +1,35 @@
+"""The documentation site builds from the repository."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr  # strict: a warning or a dead link fails
+    return out
+
+
+def test_every_page_is_reached_and_none_fetches_from_elsewhere(site):
+    pages = {page.relative_to(site).parts[0] for page in site.rglob("index.html")}
+    assert {"index.html", "reference", "benchmarks", "changelog", "contributing", "methods"} <= pages
+    for page in site.rglob("*.html"):
+        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(https?:[^\"]+)", page.read_text())
+        assert not fetched, page
+
+
+def test_the_reference_comes_from_the_code(site):
+    commands = (site / "reference" / "cli" / "index.html").read_text()
+    assert "study create" in commands and "--sampler" in commands and "Sentinel" not in commands
+    python = (site / "reference" / "python" / "index.html").read_text()
+    assert "ssdtune.tune" in python and "SpectrumSampler" in python
