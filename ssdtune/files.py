@@ -133,3 +133,24 @@ def content_hash(parts: Iterable[bytes | memoryview | str]) -> str:
         digest.update(size.to_bytes(8, "little"))
         digest.update(raw)
     return digest.hexdigest()
+
+
+def hdf5_trouble(path: Path, reason: BaseException) -> tuple[str, str]:
+    """(what, what to do) for an HDF5 file that cannot be opened or read: locked, not closed, damaged or none at all."""
+    import h5py
+
+    said = str(reason).lower()
+    if "unable to lock" in said or getattr(reason, "errno", None) in (errno.EAGAIN, errno.ENOLCK):
+        what = "another process has the file open for writing, or its file system knows no locks"
+        return what, "close it there, or set HDF5_USE_FILE_LOCKING=FALSE if nobody writes to it"
+    if "already open for" in said or "h5clear" in said:
+        what = "the file is open for writing elsewhere, or was not closed after writing"
+        return what, "close it there, or run h5clear -s on it"
+    kind = "damaged HDF5 file" if h5py.is_hdf5(path) else "not an HDF5 file"
+    return f"{kind} ({_cause(reason)})", "copy or download it again"
+
+
+def _cause(reason: BaseException) -> str:
+    """The cause in an HDF5 message, which stands in its last parenthesis, or the first line of another message."""
+    line = (str(reason) or type(reason).__name__).splitlines()[0]
+    return line[line.rfind("(") + 1 :].rstrip(")").split(",")[0] if line.endswith(")") else line

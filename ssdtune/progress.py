@@ -1,8 +1,11 @@
-"""Progress as a value: long work takes a ``track`` and wraps its loop in it; the command line passes one that draws."""
+"""Progress as a value: long work takes a ``track`` and wraps its loop in it; the command line passes one that draws.
+
+Likewise ``say`` takes what a user should know and that stops nothing, one line at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -17,3 +20,10 @@ class Track(Protocol):
 def silent(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """The default ``track``: shows nothing."""
     return iter(items)
+
+
+Say = Callable[[str], None]
+
+
+def unsaid(line: str) -> None:
+    """The default ``say``: keeps it to itself."""

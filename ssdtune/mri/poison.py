@@ -21,8 +21,8 @@ import ssdtune
 from ssdtune.errors import ConfigError, DataError, check_known
 from ssdtune.files import atomic_path, new_hdf5, opened_hdf5
 from ssdtune.mri.corruptions import CORRUPTIONS
-from ssdtune.mri.kspace.check import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
 from ssdtune.mri.kspace.find import find_files
+from ssdtune.mri.kspace.look import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
 from ssdtune.mri.kspace.write import write_target
 from ssdtune.mri.seeds import named_rng, rank
 from ssdtune.progress import Track, silent

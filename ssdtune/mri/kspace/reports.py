@@ -11,7 +11,7 @@ from ssdtune.files import atomic_path, cache_folder, content_hash
 from ssdtune.mri.kspace.check import FileReport, check_file
 
 # to be raised whenever a report of the same file would say something else
-FORMAT = 1
+FORMAT = 2
 
 
 class _Entry(BaseModel):

@@ -17,21 +17,27 @@ import torch
 from torch import Tensor
 
 from ssdtune.errors import ConfigError, DataError
-from ssdtune.files import content_hash
-from ssdtune.mri.kspace.check import (
+from ssdtune.files import content_hash, hdf5_trouble
+from ssdtune.mri.kspace.attributes import number as one_number
+from ssdtune.mri.kspace.attributes import sampled_columns, text
+from ssdtune.mri.kspace.check import FileReport, check_clean
+from ssdtune.mri.kspace.find import labels, slice_dataset
+from ssdtune.mri.kspace.look import (
     CLEAN_MAX,
     CLEAN_TARGET,
     KSPACE,
     MASK,
+    SMALLEST_SIDE,
     TARGET,
     TARGET_MAX,
-    FileReport,
-    check_clean,
+    by,
+    center_size,
+    target_key,
 )
-from ssdtune.mri.kspace.find import labels, slice_dataset
 from ssdtune.mri.kspace.masking import INPUTS, Inputs, sampled_lines
 from ssdtune.mri.kspace.reports import known_report
-from ssdtune.progress import Track, silent
+from ssdtune.mri.kspace.scan import center_crop, coil_images
+from ssdtune.progress import Say, Track, silent, unsaid
 from ssdtune.studyfile import MaskSection
 
 if TYPE_CHECKING:
@@ -49,9 +55,13 @@ def open_slices(
     clean: Path | None = None,
     *,
     name: str = "files",
+    skip_faulty: bool = False,
     track: Track = silent,
+    say: Say = unsaid,
 ) -> KspaceSlices:
     """Check the files and make a sample set of all their slices, in order.
+
+    ``skip_faulty`` leaves out slices and files that cannot be used, and ``say``s which.
 
     Clean targets are taken from the folder ``clean`` (same file names), else from the files themselves if each has
     them. Reports of unchanged files are kept in the user's cache folder; other files are read through once, which
@@ -64,8 +74,16 @@ def open_slices(
     """
     reports = []
     for file in track(files, f"reading {name}", len(files)):
-        reports.append(known_report(file))
-        reports[-1].raise_first_fault()
+        report = known_report(file)
+        if not skip_faulty:
+            report.raise_first_fault()
+        if report.faults:
+            left = f"{len(report.broken)} slices" if report.sound_slices else "the file"
+            say(f"{name} set: {left} of {report.path} left out ({report.faults[0][0]})")
+        if report.sound_slices:
+            reports.append(report)
+    if not reports:
+        raise DataError(f"no usable file in the {name} set", files[0] if files else "", "see: ssdtune data check")
     if clean is not None:
         targets = [_clean_beside(clean / report.path.name, report) for report in reports]
     elif all(report.has_clean for report in reports):
@@ -86,9 +104,10 @@ class _CleanTargets:
     maximum: str
     ids: tuple[str, ...]
 
-    def read(self, file: h5py.File, number: int) -> dict[str, Tensor]:
-        """One slice's, from the file at ``path``, which is open."""
-        return {"clean": _image(file[self.dataset][number]), "clean_max": _scalar(file.attrs[self.maximum])}
+    def read(self, file: h5py.File, number: int, size: tuple[int, int]) -> dict[str, Tensor]:
+        """One slice's, from the file at ``path``, which is open, cut to ``size``."""
+        image = torch.from_numpy(_image(file[self.dataset][number], size))
+        return {"clean": image, "clean_max": _scalar(file.attrs[self.maximum])}
 
 
 class KspaceSlices:
@@ -111,13 +130,13 @@ class KspaceSlices:
         self.mask = mask
         self.architecture = architecture
         self._clean = tuple(clean)
-        self._places = [(file, number) for file, report in enumerate(self.reports) for number in range(report.slices)]
+        self._places = [(file, number) for file, report in enumerate(self.reports) for number in report.sound_slices]
         dataset = slice_dataset([report.path for report in self.reports])
         metadata = {sample.fname: sample.metadata for sample in dataset.raw_samples}
         self._paths = [report.path.absolute() for report in self.reports]
         self._metadata = [metadata[path] for path in self._paths]
         self._inputs: Inputs = INPUTS[architecture](mask)
-        self._refuse_empty_masks()
+        self._refuse_bad_masks_and_sizes()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -128,7 +147,7 @@ class KspaceSlices:
     def in_order(self) -> Iterator[Item]:
         """All slices; each file is opened once, and is open while its slices are gone through."""
         for file, report in enumerate(self.reports):
-            yield from self._items(file, range(report.slices))
+            yield from self._items(file, report.sound_slices)
 
     def __getitem__(self, index: int, /) -> Item:
         file, number = self._places[index]
@@ -150,18 +169,28 @@ class KspaceSlices:
                 beside = opened
                 if clean is not None and clean.path != path:
                     beside = stack.enter_context(h5py.File(clean.path, "r"))
-                own_mask = np.asarray(opened[MASK]) if MASK in opened else None
+                kspace, images = opened[KSPACE], opened[target_key(opened)]
+                own_mask = None
+                if self.reports[file].own_mask:
+                    own_mask = sampled_columns(opened[MASK][()], kspace.shape[-1])
                 attributes = dict(opened.attrs) | self._metadata[file]
-                kspace, images = opened[KSPACE], opened[TARGET]
+                size = self._size(file)
                 for number in numbers:
-                    image = images[number]
-                    target = {"image": _image(image), "max": _scalar(attributes[TARGET_MAX])}
+                    image = _image(images[number], size)
+                    target = {"image": torch.from_numpy(image), "max": _scalar(attributes[TARGET_MAX])}
                     if clean is not None:
-                        target |= clean.read(beside, number)
-                    yield kspace[number], own_mask, image, attributes, target
+                        target |= clean.read(beside, number, size)
+                    yield coil_images(kspace[number]), own_mask, image, attributes, target
         except (OSError, KeyError) as reason:
-            what = f"slice {number} can no longer be read"
+            lost = not path.is_file() or isinstance(reason, KeyError)
+            why = "it is no longer there" if lost else hdf5_trouble(path, reason)[0]
+            what = f"slice {number} can no longer be read ({why})"
             raise DataError(what, self.reports[file].path, "keep the files of a study in place") from reason
+
+    def _size(self, file: int) -> tuple[int, int]:
+        """The size (h, w) in which the file's targets are compared with reconstructions."""
+        report = self.reports[file]
+        return center_size(report.kspace_size or (0, 0), report.target_size or (0, 0), self.architecture)
 
     @property
     def ids(self) -> list[str]:
@@ -177,7 +206,7 @@ class KspaceSlices:
     @property
     def anatomies(self) -> list[str]:
         """The ``acquisition`` of each slice's file, as near as fastMRI's files come to naming anatomy and contrast."""
-        return [str(self._metadata[file].get("acquisition", "")) for file, _ in self._places]
+        return [text(self._metadata[file].get("acquisition")) for file, _ in self._places]
 
     @property
     def has_clean(self) -> bool:
@@ -194,7 +223,7 @@ class KspaceSlices:
 
     def content_ids(self) -> list[str]:
         """One hash a slice of its k-space alone: equal for one acquisition under any file name and with any target."""
-        return [name for report in self.reports for name in report.kspace_ids]
+        return [self.reports[file].kspace_ids[number] for file, number in self._places]
 
     def fingerprint(self) -> str:
         """Content hash of everything that makes the samples: k-space, targets, header, mask section, architecture."""
@@ -203,15 +232,34 @@ class KspaceSlices:
             # the file name seeds the mask
             parts += [report.path.name, report.attributes_id, *report.kspace_ids, *report.target_ids]
             parts += self._clean[file].ids if self._clean else ()
+            parts += [f"without {number}" for number in report.broken]
         return content_hash(parts)
 
-    def _refuse_empty_masks(self) -> None:
-        for report, metadata in zip(self.reports, self._metadata, strict=True):
-            size = report.kspace_size
-            if report.own_mask or size is None:
-                continue
-            lines = sampled_lines(self.mask, size[1], report.path.name)
-            if not lines[metadata["padding_left"] : metadata["padding_right"]].any():
+    @property
+    def true_acceleration(self) -> float:
+        """Columns over sampled columns, mean over the volumes, padding not counted; own masks as they are."""
+        return float(np.mean([lines.size / lines.sum() for lines in map(self._lines, range(len(self.reports)))]))
+
+    def _lines(self, file: int) -> np.ndarray:
+        """Which of the measured columns of a file are sampled, bool."""
+        import h5py
+
+        report, metadata = self.reports[file], self._metadata[file]
+        columns = (report.kspace_size or (0, 0))[1]
+        if report.own_mask:
+            with h5py.File(self._paths[file], "r") as opened:
+                lines = np.asarray(sampled_columns(opened[MASK][()], columns))
+        else:
+            lines = sampled_lines(self.mask, columns, report.path.name).numpy()
+        return lines[metadata["padding_left"] : metadata["padding_right"]]
+
+    def _refuse_bad_masks_and_sizes(self) -> None:
+        for file, report in enumerate(self.reports):
+            size = self._size(file)
+            if min(size) < SMALLEST_SIDE:
+                what = f"target and k-space have {by(size)} pixels in common"
+                raise DataError(what, report.path, f"SSIM needs {SMALLEST_SIDE} a side")
+            if not report.own_mask and not self._lines(file).any():
                 raise ConfigError("the mask samples no line", report.path, "lower mask.acceleration")
 
 
@@ -219,9 +267,9 @@ def _clean_beside(path: Path, report: FileReport) -> _CleanTargets:
     return _CleanTargets(path.absolute(), TARGET, TARGET_MAX, check_clean(path, report))
 
 
-def _image(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+def _image(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.ascontiguousarray(center_crop(values, size), dtype=np.float32)
 
 
-def _scalar(value: float) -> Tensor:
-    return torch.tensor(float(value), dtype=torch.float32)
+def _scalar(value: Any) -> Tensor:
+    return torch.tensor(one_number(value), dtype=torch.float32)

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from ssdtune.files import atomic_path, new_hdf5
-from ssdtune.mri.kspace.check import CLEAN_MAX, CLEAN_TARGET, HEADER, KSPACE, TARGET, TARGET_MAX
+from ssdtune.mri.kspace.look import CLEAN_MAX, CLEAN_TARGET, HEADER, KSPACE, TARGET, TARGET_MAX
 
 # the hydrogen frequency at 3 T, for which tissues are simulated
 FREQUENCY_HZ = 127_740_000

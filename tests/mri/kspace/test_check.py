@@ -1,13 +1,22 @@
 """Each kind of bad file has its own one-line fault; sound and real files have none."""
 
+import errno
+import os
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from ssdtune.errors import DataError
+from ssdtune.files import hdf5_trouble
 from ssdtune.mri.kspace.check import check_clean, check_file, check_files
 from ssdtune.mri.kspace.find import find_files, labels
 from ssdtune.mri.kspace.reports import known_report
+from ssdtune.mri.kspace.slices import open_slices
+from ssdtune.studyfile import MaskSection
 
 
 def truncate(path):
@@ -46,8 +55,9 @@ FAULTS = {
     "not HDF5": ({}, overwrite, "not an HDF5 file"),
     "no kspace": ({"kspace": None}, None, "no 'kspace'"),
     "real kspace": ({"kspace": np.ones((2, 4, 48, 48), np.float32)}, None, "float32, not complex64"),
-    "double kspace": ({"kspace": np.ones((2, 4, 48, 48), np.complex128)}, None, "complex128, not complex64"),
-    "single-coil": ({"kspace": np.ones((2, 48, 48), np.complex64)}, None, "3 dimensions .single-coil"),
+    "pairs of reals": ({"kspace": np.ones((2, 4, 48, 48), [("re", "f4"), ("im", "f4")])}, None, "not complex64"),
+    "no axis of slices": ({"kspace": np.ones((4, 48, 48), np.complex64)}, None, "has 2 slices, k-space 4"),
+    "rank 2": ({"kspace": np.ones((48, 48), np.complex64)}, None, "2 dimensions"),
     "rank 5": ({"kspace": np.ones((2, 1, 4, 48, 48), np.complex64)}, None, "5 dimensions"),
     "zero slices": ({"kspace": np.ones((0, 4, 48, 48), np.complex64)}, None, "no slices"),
     "no coils": ({"kspace": np.ones((2, 0, 48, 48), np.complex64)}, None, "empty"),
@@ -56,21 +66,47 @@ FAULTS = {
     "empty kspace": ({}, with_values("kspace", 1, 0), "k-space of slice 1 is all zero"),
     "no target": ({"reconstruction_rss": None}, None, "no 'reconstruction_rss'"),
     "target rank": ({"reconstruction_rss": np.ones((48, 48), np.float32)}, None, "reconstruction_rss"),
-    "target dtype": ({"reconstruction_rss": np.ones((2, 48, 48), np.int16)}, None, "int16"),
+    "target dtype": ({"reconstruction_rss": np.ones((2, 48, 48), np.complex64)}, None, "complex64"),
+    "target of texts": ({"reconstruction_rss": np.full((2, 48, 48), b"1.0")}, None, r"\|S3"),
     "target slices": ({"reconstruction_rss": np.ones((3, 48, 48), np.float32)}, None, "has 3 slices, k-space 2"),
-    "target too large": ({"reconstruction_rss": np.ones((2, 48, 50), np.float32)}, None, "larger than k-space"),
     "target too small": ({"reconstruction_rss": np.ones((2, 6, 48), np.float32)}, None, "6x48"),
     "NaN in target": ({}, with_values("reconstruction_rss", (1, 2, 3), np.nan), "NaN or Inf in target, slice 1"),
     "empty target": ({}, with_values("reconstruction_rss", 0, 0), "target of slice 0 is all zero"),
-    "no max": ({}, with_attribute("max", None), "attribute 'max' is None"),
+    "no max": ({}, with_attribute("max", None), "attribute 'max' is not there"),
     "zero max": ({}, with_attribute("max", 0.0), "attribute 'max' is 0"),
     "no header": ({"ismrmrd_header": None}, None, "no 'ismrmrd_header'"),
     "header is no XML": ({"ismrmrd_header": "<a><b>"}, None, "'ismrmrd_header' is not valid"),
     "header is a number": ({"ismrmrd_header": 7}, None, "'ismrmrd_header' is not valid"),
     "header without limits": ({"ismrmrd_header": HEADER_WITHOUT_LIMITS}, None, "'ismrmrd_header' is not valid"),
+    "a silent coil": ({}, with_values("kspace", (1, 2), 0), "coil 2 of slice 1 has no signal in the middle line"),
+    "a coil's silent centre": ({}, with_values("kspace", (0, 1, slice(None), 24), 0), "coil 1 of slice 0"),
+    "a very faint coil": ({}, with_values("kspace", (0, 3), 1e-30), "coil 3 of slice 0"),
+    "very faint": ({}, with_values("kspace", 1, 1e-25), "k-space of slice 1 reaches 1e-25 only"),
+    "too strong for float32": ({"kspace": np.full((2, 4, 48, 48), 1e40 + 0j)}, None, "NaN or Inf in k-space"),
+    "mask of no line": ({"mask": np.zeros(48)}, None, "'mask' samples no line"),
+    "mask without the middle": ({"mask": np.arange(48) % 5 == 0}, None, "does not sample the middle line"),
+    "mask of shares": ({"mask": np.full(48, 0.5)}, None, "other values than 0 and 1"),
+    "mask with NaN": ({"mask": np.full(48, np.nan)}, None, "other values than 0 and 1"),
+    "mask of texts": ({"mask": np.full(48, b"1")}, None, "'mask' is .*, not numbers"),
+    "mask of an image": ({"mask": np.ones((48, 48))}, None, "'mask' has shape"),
+    "mask is a number": ({"mask": 1}, None, "'mask' has shape"),
     "mask of another width": ({"mask": np.ones(47, bool)}, None, "'mask' has shape"),
     "clean of another size": ({"reconstruction_rss_clean": np.ones((2, 40, 48), np.float32)}, None, "max_clean"),
 }
+
+
+for _name, _value in {
+    "text": "1.0",
+    "bytes": b"1.0",
+    "no value": h5py.Empty("f4"),
+    "two values": np.ones(2),
+    "complex": 1j,
+    "NaN": np.nan,
+    "infinity": np.inf,
+    "negative": -1,
+    "a truth": True,
+}.items():
+    FAULTS[f"max is {_name}"] = ({}, with_attribute("max", _value), "attribute 'max' is ")
 
 
 @pytest.mark.parametrize("case", FAULTS)
@@ -92,6 +128,117 @@ def test_damage_to_the_files_structure_is_a_fault(tmp_path, fastmri_file):
     path = fastmri_file(tmp_path / "a.h5")
     path.write_bytes(path.read_bytes().replace(b"TREE", b"EERT"))  # HDF5 finds its groups no more
     assert "damaged HDF5 file (wrong B-tree signature)" in check_file(path).faults[0][0]
+
+
+NUMBERS = {
+    "big-endian": (">c8", ">f4"),
+    "double": ("<c16", "<f8"),
+    "big-endian double": (">c16", ">f8"),
+    "half": ("<c8", "<f2"),
+    "extended": ("<c8", np.longdouble),
+    "whole numbers": ("<c8", ">i4"),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("architecture", ["varnet", "unet"])
+def test_any_numeric_type_becomes_the_same_samples(kind, architecture, tmp_path, fastmri_file):
+    plain = fastmri_file(tmp_path / "plain" / "a.h5")
+    with h5py.File(plain, "r+") as file:  # values that every type holds
+        file["reconstruction_rss"][...] = target = np.round(file["reconstruction_rss"][()] * 1e6)
+        file["kspace"][...] = kspace = file["kspace"][()] * 1e6
+        file.attrs["max"] = target.max()
+        limits = file["ismrmrd_header"][()]
+    complex_kind, real_kind = NUMBERS[kind]
+    other = {"kspace": kspace.astype(complex_kind), "reconstruction_rss": target.astype(real_kind)}
+    path = fastmri_file(tmp_path / "other" / "a.h5", **other, ismrmrd_header=limits)
+    with h5py.File(path, "r+") as file:
+        file.attrs["max"] = np.array([[target.max()]], ">f8")
+        file.attrs["acquisition"] = np.array([b"TEST"])
+    assert check_file(path).faults == ()
+    one, two = (open_slices([p], MaskSection(kind="random"), architecture) for p in (plain, path))
+    assert one.fingerprint() == two.fingerprint()
+    assert one.anatomies == two.anatomies
+    for (first, wanted), (second, found) in zip(one, two, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+        assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+
+
+@pytest.mark.parametrize("form", [bool, "i1", ">i8", "f4", ">f8", "column"])
+def test_own_masks_of_any_form_are_one(form, tmp_path, fastmri_file):
+    lines = np.arange(48) % 3 == 0
+    mask = lines[None, :, None] if form == "column" else lines.astype(form)
+    (_, sampling, _), _ = open_slices([fastmri_file(tmp_path / "a.h5", mask=mask)], MaskSection(), "varnet")[0]
+    assert torch.equal(sampling.flatten(), torch.from_numpy(lines))
+
+
+def test_an_own_mask_of_all_lines_leaves_the_studys_in_force_and_says_so(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "x" / "a.h5", mask=np.ones(48), padding=4)
+    without = fastmri_file(tmp_path / "y" / "a.h5", padding=4)
+    assert "the study's mask is applied" in check_file(path).mismatches[0]
+    one, two = (open_slices([p], MaskSection(), "varnet")[0][0] for p in (path, without))
+    assert torch.equal(one[0], two[0])
+    assert not one[1].all()
+
+
+def test_a_target_wider_than_the_kspace_is_cut_and_an_interpolated_one_refused(tmp_path, fastmri_file):
+    wide = np.random.default_rng(0).random((2, 48, 60), dtype=np.float32)
+    path = fastmri_file(tmp_path / "a.h5", reconstruction_rss=wide)
+    report = check_file(path)
+    assert report.usable
+    assert "larger than k-space (48x48); both are cut" in " ".join(report.mismatches)
+    fov = "</matrixSize><fieldOfView_mm><x>240</x><y>240</y><z>5</z></fieldOfView_mm>"
+    with h5py.File(path) as file:
+        header = file["ismrmrd_header"][()].decode().replace("</matrixSize>", fov)
+    large = np.ones((2, 96, 96), np.float32)
+    bad = check_file(fastmri_file(tmp_path / "b.h5", reconstruction_rss=large, ismrmrd_header=header))
+    assert "was interpolated: pixels of 2.5 mm, 5 mm in k-space" in bad.faults[0][0]
+    assert "crop" not in bad.faults[0][1]
+
+
+def test_a_file_that_another_process_writes_is_called_so(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5")
+    hold = f"import h5py, sys; file = h5py.File({str(path)!r}, 'r+'); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        other.stdout.readline()
+        what, todo = check_file(path).faults[0]
+        other.communicate()
+    assert "another process has the file open for writing" in what
+    assert "HDF5_USE_FILE_LOCKING=FALSE" in todo
+    assert check_file(path).usable
+
+
+def test_a_file_that_was_not_closed_is_called_so(tmp_path):
+    left = (
+        f"import h5py, os; file = h5py.File({str(tmp_path / 'a.h5')!r}, 'w', libver='latest'); file['x'] = 1; "
+        "file.swmr_mode = True; file.flush(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", left], check=True)
+    what, todo = check_file(tmp_path / "a.h5").faults[0]
+    assert "not closed" in what
+    assert "h5clear" in todo
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_called_so(code, tmp_path):
+    said = f"unable to lock file, errno = {code}, error message = '{os.strerror(code)}'"
+    what, todo = hdf5_trouble(tmp_path / "a.h5", OSError(f"Unable to synchronously open file ({said})"))
+    assert "knows no locks" in what
+    assert "HDF5_USE_FILE_LOCKING" in todo
+
+
+def test_broken_slices_are_named_apart_from_the_file(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5", slices=5)
+    with h5py.File(path, "r+") as file:
+        file["kspace"][4] = file["reconstruction_rss"][4] = 0
+        file["kspace"][0, 1, 2, 3] = np.nan
+        file["kspace"][3, 1, 2, 3] = np.nan
+    report = check_file(path)
+    assert report.broken == (0, 3, 4)
+    assert report.sound_slices == (1, 2)
+    assert [what for what, _ in report.faults] == ["NaN or Inf in k-space, slice 0", "k-space of slice 4 is all zero"]
 
 
 def test_an_absent_file_is_a_fault(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fastmri.data import SliceDataset
 from fastmri.data.subsample import create_mask_for_mask_type
-from fastmri.data.transforms import UnetDataTransform, VarNetDataTransform, batched_mask_center
+from fastmri.data.transforms import UnetDataTransform, VarNetDataTransform, batched_mask_center, center_crop_to_smallest
 from fastmri.models.varnet import SensitivityModel
 
 from ssdtune.errors import ConfigError, DataError
@@ -196,6 +196,56 @@ def test_a_faulty_file_is_refused_at_once(folder, fastmri_file):
         file["kspace"][0, 1, 2, 3] = np.nan
     with pytest.raises(DataError, match=r"NaN or Inf in k-space, slice 0, .*b\.h5"):
         open_slices(find_files(folder), MASKS["random"], "varnet")
+
+
+def test_faulty_files_and_slices_are_left_out_on_request_and_said(folder):
+    with h5py.File(folder / "c.h5", "r+") as file:
+        file["kspace"][1] = 0
+    (folder / "d.h5").write_text("nothing")
+    said = []
+    files, mask = find_files(folder), MASKS["random"]
+    slices = open_slices(files, mask, "varnet", name="retain", skip_faulty=True, say=said.append)
+    assert slices.ids == ["a.h5:0", "a.h5:1", "b.h5:0", "c.h5:0", "c.h5:2"]
+    assert len(slices.content_ids()) == len(list(slices)) == 5
+    assert [line.split(" left out")[0] for line in said] == [
+        f"retain set: 1 slices of {folder / 'c.h5'}",
+        f"retain set: the file of {folder / 'd.h5'}",
+    ]
+    with pytest.raises(DataError, match="no usable file in the retain set"):
+        open_slices([folder / "d.h5"], mask, "varnet", name="retain", skip_faulty=True)
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("varnet", (48, 40)), ("unet", (40, 40))])
+def test_targets_wider_than_the_kspace_are_cut_as_fastmri_cuts_them(architecture, size, tmp_path, fastmri_file):
+    wide = np.random.default_rng(0).random((2, 48, 52), dtype=np.float32)
+    path = fastmri_file(tmp_path / "s" / "a.h5", shape=(56, 40), reconstruction_rss=wide)
+    (inputs, target), _ = open_slices([path], MASKS["random"], architecture)
+    assert target["image"].shape == size
+    if architecture == "unet":  # "FLAIR 203" in fastMRI's transform
+        sample = stock(path.parent, UnetDataTransform("multicoil", mask_function(MASKS["random"])))[0]
+        torch.testing.assert_close(inputs[0], sample.image, rtol=1e-5, atol=1e-5)
+        normalised = ((target["image"] - sample.mean) / (sample.std + 1e-11)).clamp(-6, 6)
+        assert torch.allclose(normalised, sample.target, atol=1e-5)
+    else:
+        output = torch.zeros(1, 56, 40)
+        assert torch.equal(center_crop_to_smallest(torch.from_numpy(wide[:1]), output)[0][0], target["image"])
+
+
+def test_single_coil_files_are_samples_of_a_unet(tmp_path, fastmri_file):
+    multi = fastmri_file(tmp_path / "m" / "a.h5", coils=1)
+    with h5py.File(multi) as file:
+        kspace, target = file["kspace"][:, 0], file["reconstruction_rss"][()]
+    single = fastmri_file(
+        tmp_path / "s" / "a.h5", kspace=kspace, reconstruction_esc=target, reconstruction_rss=target * 2
+    )
+    one, other = (open_slices([path], MASKS["random"], "unet") for path in (multi, single))
+    stock_samples = SliceDataset(
+        single.parent, "singlecoil", UnetDataTransform("singlecoil", mask_function(MASKS["random"]))
+    )
+    for (inputs, wanted), (found, image), sample in zip(one, other, stock_samples, strict=True):
+        assert torch.equal(inputs[0], found[0])
+        assert torch.equal(wanted["image"], image["image"])
+        torch.testing.assert_close(found[0], sample.image, rtol=1e-5, atol=1e-5)
 
 
 def test_a_file_that_vanishes_later_is_one_line(folder):
