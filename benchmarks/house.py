@@ -28,7 +28,7 @@ PACKAGE = ROOT / "ssdtune"
 # lowest floor first; a module may import from its own floor and from those below
 FLOORS = [
     ["errors"],
-    ["arrays", "device", "files", "nests", "progress"],
+    ["arrays", "device", "files", "modules", "nests", "progress"],
     ["studyfile"],
     ["task"],
     ["mri", "vision"],

@@ -22,6 +22,7 @@ from torch.utils.data import default_collate
 
 from ssdtune.errors import DataError
 from ssdtune.files import content_hash
+from ssdtune.modules import kept_copy
 from ssdtune.nests import move as move
 
 Loss = Callable[[Any, Any], Tensor]
@@ -61,7 +62,9 @@ class Task:
 
     Parameters
     ----------
-    model : any torch module. A copy in eval mode is kept; the given object is never changed.
+    model : any torch module. A copy in eval mode is kept; the given object is never changed. Parameters of it that
+        require no gradient are left alone, as published SSD does: in the copy they are buffers. A model that is frozen
+        as a whole, as for inference, counts as not frozen.
     loss : the training loss, mean over the batch; its per-sample gradients make the Fisher information.
     retain, forget : sample sets given to SSD (``forget`` holds the *known* forget samples).
     quality : per-sample quality in [0, 1], higher is better; see ``Quality``.
@@ -81,6 +84,7 @@ class Task:
     Raises
     ------
     DataError : if the retain or the forget set is empty.
+    ModelError : model or oracle is of a kind that cannot be unlearned; see ``ssdtune.modules``.
     """
 
     model: nn.Module
@@ -108,14 +112,13 @@ class Task:
         for label in ("model", "oracle"):
             module = getattr(self, label)
             if module is not None:
-                kept = copy.deepcopy(module).to(self.device).eval().requires_grad_(False)
-                object.__setattr__(self, label, kept)
+                object.__setattr__(self, label, kept_copy(module, f"the {label} of {self.name}").to(self.device))
         if not self.loss_name:
             object.__setattr__(self, "loss_name", getattr(self.loss, "__name__", type(self.loss).__name__))
 
     @cached_property
     def params(self) -> dict[str, Tensor]:
-        """All named parameters of the untouched model, detached, in model order. Buffers are not dampened."""
+        """All parameters of the untouched model that may change, detached, in model order. Buffers are not dampened."""
         return {name: value.detach() for name, value in self.model.named_parameters()}
 
     @property
@@ -148,6 +151,15 @@ class Task:
         own = dict(self.model.named_buffers())
         buffers = {name: value for name, value in twin.named_buffers() if not torch.equal(value, own[name])}
         return parameters | {name: value.detach().clone() for name, value in buffers.items()}
+
+    def state_dict(self, params: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The given model's whole state dict with ``params`` in it: buffers, and every name of a tied parameter."""
+        names: dict[int, str] = {}
+        for name, value in self.model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(value), name)
+        state = self.model.state_dict(keep_vars=True)
+        chosen = {name: params.get(names.get(id(value), name), value) for name, value in state.items()}
+        return {name: v.detach().clone() if isinstance(v, Tensor) else v for name, v in chosen.items()}
 
     def measures(self, output: Any, target: Any) -> dict[str, Tensor]:
         """Named per-sample measures, each (batch,); the first is the quality q."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ssdtune.errors import ConfigError, DataError
 from ssdtune.objective.evaluation import DEFAULT_BATCH_SIZE, Measures, evaluate
 from ssdtune.objective.score import ScoreRule
 from ssdtune.progress import Track, silent
 from ssdtune.studyfile import ScoreSection
-from ssdtune.task import Task
+from ssdtune.task import Task, sample_ids
 
 MIN_GAP = 0.05
 """Least q_forget(untouched) - q_forget(oracle) of a study: below it the model never learned what is to be forgotten."""
@@ -38,16 +39,15 @@ def measure_baseline(
 
     Raises
     ------
-    DataError : the untouched model gives non-finite output.
+    DataError : the untouched model or the oracle gives non-finite output; the first sample is named.
     ConfigError : the floor asked for cannot be had, or there is nothing to forget.
     """
     untouched = evaluate(task, batch_size=batch_size, track=track)
-    for name in untouched.values:
-        if not math.isfinite(untouched.quality(name)):
-            raise DataError("the untouched model gives non-finite output", f"{name} set", "check checkpoint and data")
+    _refuse_non_finite(task, untouched, "the untouched model")
     oracle = None
     if task.oracle is not None:
         oracle = evaluate(replace(task, model=task.oracle), batch_size=batch_size, track=track)
+        _refuse_non_finite(task, oracle, "the oracle")
         _check_gap(untouched.quality("forget"), oracle.quality("forget"))
     floor, source = _floor(task, score, untouched, oracle)
     rule = ScoreRule(
@@ -59,6 +59,15 @@ def measure_baseline(
         kind=score.kind,
     )
     return Baseline(untouched, oracle, rule, source)
+
+
+def _refuse_non_finite(task: Task, measures: Measures, which: str) -> None:
+    for name, columns in measures.values.items():
+        bad = np.flatnonzero(~np.isfinite(np.asarray(next(iter(columns.values())))))
+        if bad.size:
+            where = f"{sample_ids(task.scored_sets[name])[bad[0]]} of the {name} set"
+            what = f"{which} gives non-finite output for {bad.size} of its samples"
+            raise DataError(what, where, "look at that sample, or leave it out")
 
 
 def _check_gap(original: float, oracle: float) -> None:

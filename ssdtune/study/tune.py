@@ -84,7 +84,7 @@ def prepare(
 
 
 def unlearned_params(study: optuna.Study, task: Task, analysis: FisherAnalysis | None = None) -> dict[str, Tensor]:
-    """Parameters of a study's best feasible trial, by name; load them into the model as they are.
+    """The model's whole state dict with the parameters of a study's best feasible trial, for ``model.load_state_dict``.
 
     analysis : the task's Fisher analysis, computed where the method needs it and it is not given.
 
@@ -96,4 +96,4 @@ def unlearned_params(study: optuna.Study, task: Task, analysis: FisherAnalysis |
     best, record = best_to_apply(study, "run more trials, or ask for less"), read_record(study)
     check_inputs(record, task)
     unlearner = prepare(record, task, analysis)
-    return dict(run(unlearner, best.setting, setting_seed(record, best.setting)).params)
+    return task.state_dict(run(unlearner, best.setting, setting_seed(record, best.setting)).params)

@@ -60,7 +60,7 @@ FILES = {
     "wrong dtype": (lambda path: rewrite_kspace(path, np.abs), "k-space is float32, not complex64", LAYOUT),
     "wrong rank": (lambda path: rewrite_kspace(path, lambda k: k[None]), "k-space has 5 dimensions", LAYOUT),
     "NaN": (lambda path: rewrite_kspace(path, with_nan), "NaN or Inf in k-space, slice 1", "repair the file or leave"),
-    "single-coil": (lambda path: rewrite_kspace(path, lambda k: k[:, 0]), "3 dimensions (single-coil", LAYOUT),
+    "one slice": (lambda path: rewrite_kspace(path, lambda k: k[0, 0]), "2 dimensions, not 4 (single-coil: 3)", LAYOUT),
     "zero slices": (lambda path: rewrite_kspace(path, lambda k: k[:0]), "no slices", "leave the file out"),
 }
 
@@ -133,7 +133,7 @@ class Evil:
 
 def test_a_pickle_that_would_run_code(refused, place):
     torch.save({**torch.load("model.pt"), "extra": Evil()}, "model.pt")
-    refused(CREATE, FILE, ("would run code when loaded", "mkdir", "model.pt", "save the model's state_dict() alone"))
+    refused(CREATE, FILE, ("would run code when loaded", "mkdir", "model.pt", "where you trust it"))
     assert not (place / "sentinel").exists()
 
 

@@ -99,7 +99,8 @@ def scan_kspace(kspace: h5py.Dataset, targets: h5py.Dataset, compare: bool) -> t
 
 def coil_images(values: np.ndarray) -> np.ndarray:
     """One slice's k-space as (coils, ky, kx) complex64; single-coil files have no axis of coils."""
-    return np.asarray(values if values.ndim == 3 else values[None], np.complex64)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found so
+        return np.asarray(values if values.ndim == 3 else values[None], np.complex64)
 
 
 def center_crop(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
