@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range, rising
 from ssdtune.task import Task
-from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, PriorRequest, Setting, Stage, Unlearner
+from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, Params, PriorRequest, Setting, Stage, Unlearner
 from ssdtune.unlearning.plan import Plan, TrainingOptions
 from ssdtune.unlearning.training import Trainer, allowed, untrainable
 
@@ -87,8 +87,13 @@ class FTUnlearner:
     def plan(self, setting: Setting, seed: int) -> Plan:
         return Plan(int(setting[STEPS]), setting[LR] * self.trainer.unit)
 
+    def start(self, setting: Setting, seed: int) -> Params | None:
+        """Where the training begins; None: the untouched model."""
+        return None
+
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
-        yield Stage(*self.trainer.train(self.plan(setting, seed), seed))
+        start = self.start(setting, seed) if setting[STEPS] else None
+        yield Stage(*self.trainer.train(self.plan(setting, seed), seed, start))
 
     def effect(self, setting: Setting) -> Hashable:
         return tuple(sorted(setting.items())) if setting[STEPS] else UNTOUCHED

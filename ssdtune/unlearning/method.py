@@ -46,6 +46,13 @@ class Knob:
     integer: bool = False
     about: str = ""
 
+    @classmethod
+    def over(
+        cls, name: str, bounds: tuple[float, float], scale: Literal["log", "linear"] = "log", about: str = ""
+    ) -> Knob:
+        """A knob over the range of an option."""
+        return cls(name, *bounds, scale=scale, about=about)
+
     def __post_init__(self) -> None:
         if not (self.low < self.high and (self.scale == "linear" or self.low > 0)):
             raise ValueError(f"{self.name}: the range must rise, from above 0 on a log scale")

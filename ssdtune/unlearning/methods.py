@@ -23,6 +23,16 @@ METHODS: dict[str, str] = {
     "ft": "ssdtune.unlearning.ft:FT",
     "full-ft": "ssdtune.unlearning.ft:FullFT",
     "ng": "ssdtune.unlearning.ng:NG",
+    "ga-l1": "ssdtune.unlearning.ga_l1:GAL1",
+    "ga-l1-ft": "ssdtune.unlearning.ga_l1:GAL1FT",
+    "nl": "ssdtune.unlearning.nl:NL",
+    "nl-ft": "ssdtune.unlearning.nl:NLFT",
+    "bad-teacher": "ssdtune.unlearning.bad_teacher:BadTeacher",
+    "psg": "ssdtune.unlearning.psg:PSG",
+    "scrub": "ssdtune.unlearning.scrub:Scrub",
+    "i2i": "ssdtune.unlearning.i2i:I2I",
+    "ct": "ssdtune.unlearning.ct:CT",
+    "msg": "ssdtune.unlearning.msg:MSG",
     "spectral": "ssdtune.unlearning.spectral:Spectral",
 }
 """Where each method is, imported when it is asked for."""

@@ -45,7 +45,7 @@ class NG(FT):
         return super().needs(task, options)
 
     def knobs(self, options: NGOptions) -> tuple[Knob, ...]:
-        return *super().knobs(options), Knob(MU, *options.mu)
+        return *super().knobs(options), Knob.over(MU, options.mu)
 
     def published(self, options: NGOptions) -> list[dict[str, float]]:
         return [{LR: 5.5, STEPS: options.steps[1], MU: mu} for mu in (0.053, 1.0)]

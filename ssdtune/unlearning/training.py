@@ -173,6 +173,19 @@ class Trainer:
         model.eval()
         return Kept((batch, self.output(model, batch)) for batch in self.in_order(name))
 
+    @full_precision()
+    def mean_gradient(self, name: str) -> Tensor:
+        """(P,) gradient of the untouched model's mean loss over the slices of a set."""
+        twin = self.task.twin()
+        parts = [batch.slices * _gradient(self.loss(twin, batch), twin) for batch in self.in_order(name)]
+        return torch.stack(parts).sum(0) / self.slices(name)
+
+    def module(self, params: Params) -> nn.Module:
+        """The task's network, in eval mode, with these parameters and statistics."""
+        twin = self.task.twin()
+        self._flatten(twin, params)
+        return twin
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The task's loss against the samples' own targets."""
         return self.task.loss(self.output(model, batch), batch.target)
@@ -184,6 +197,14 @@ class Trainer:
             return model(*batch.inputs)
         params = network.ready(dict(model.named_parameters()))
         return network(params, batch.inputs, network.maps(params, batch.inputs))
+
+    def respond(self, inputs: tuple[Tensor, ...]) -> Any:
+        """The untouched model's output for inputs as the task gives them, differentiable in these."""
+        network = self.network
+        if network is None:
+            return self.task.model(*inputs)
+        params, sample = network.ready(self.task.params), network.prepare(*inputs)
+        return network(params, sample, network.maps(params, sample))
 
     def stream(self, name: str, seed: int) -> Iterator[Batch]:
         """Endless batches of one shape each; each slice once an epoch, in an order of the seed's."""

@@ -4,11 +4,13 @@ import warnings
 
 import pytest
 import small_task
+from other_tasks import plain_task, vision_task
 
 from ssdtune.fisher.analysis import analyse
+from ssdtune.mri.floors import zero_filled
 from ssdtune.mri.kspace.slices import open_slices
 from ssdtune.mri.networks.models import build_model
-from ssdtune.mri.quality import image_measures, training_loss
+from ssdtune.mri.quality import image_distance, image_measures, image_noise, training_loss
 from ssdtune.studyfile import MaskSection, TrainSection
 from ssdtune.task import Task
 
@@ -25,7 +27,17 @@ def varnet_task(folder, write):
         forget=open_slices(forget, MaskSection(), "varnet"),
         quality=image_measures,
         floor=0.0,
+        distance=image_distance,
+        noise=image_noise,
+        without_model=zero_filled,
     )
+
+
+@pytest.fixture(scope="session", params=["varnet", "vision", "plain"])
+def any_task(request, tmp_path_factory, fastmri_file):
+    if request.param == "varnet":
+        return varnet_task(tmp_path_factory.mktemp("any"), fastmri_file)
+    return {"vision": vision_task, "plain": plain_task}[request.param]()
 
 
 @pytest.fixture(scope="session", params=["classifier", "varnet"])
