@@ -4,7 +4,9 @@ that is used again."""
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -96,3 +98,70 @@ def trim_heap() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError, TypeError):
         return
+
+
+THREAD_SLACK = 1.05
+"""Fewer threads are taken where they need at most this much longer: they leave more to others."""
+
+_BLOCK, _ROUNDS = 0.03, 15  # seconds that a short work is repeated for; rounds at most
+_HOPELESS = 3  # times as long as the best
+
+
+def thread_choices() -> list[int]:
+    """1, half and all of the cores that this process may use, rising."""
+    may = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return sorted({1, max(len(may) // 2, 1), len(may)})
+
+
+def set_threads(number: int) -> None:
+    """Threads of torch, and of the linear algebra behind NumPy, in this process from now on.
+
+    For programs such as the command line; nothing in the library calls it.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(number)
+    threadpool_limits(number, user_api="blas")
+
+
+def time_threads(
+    work: Callable[[], object], seconds: float = 2.0, clock: Callable[[], float] = time.perf_counter
+) -> dict[int, float]:
+    """Median seconds that ``work`` takes with each of ``thread_choices``, rising; the threads are then as before.
+
+    The choices take turns, so that what else the machine does meets all of them alike, until about ``seconds`` have
+    passed; the first turn does not count where there are more. A choice that is hopeless in it gets no second one.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    times: dict[int, list[float]] = {number: [] for number in thread_choices()}
+    try:
+        started = clock()
+        for _ in range(_ROUNDS + 1):
+            for number, found in times.items():
+                if not found or found[0] <= _HOPELESS * min(each[0] for each in times.values() if each):
+                    torch.set_num_threads(number)
+                    found.append(_seconds_of(work, clock))
+            if clock() - started > seconds:
+                break
+    finally:
+        torch.set_num_threads(before)
+    counted = {number: sorted(found[1:] or found) for number, found in times.items()}
+    return {number: found[len(found) // 2] for number, found in counted.items()}
+
+
+def fewest_good_threads(times: Mapping[int, float]) -> int:
+    """The fewest threads that take at most ``THREAD_SLACK`` times as long as the best."""
+    best = min(times.values())
+    return min(number for number, taken in times.items() if taken <= THREAD_SLACK * best)
+
+
+def _seconds_of(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds a call, of as many calls as it takes to fill a block."""
+    started, calls = clock(), 0
+    while not calls or clock() - started < _BLOCK:
+        work()
+        calls += 1
+    return (clock() - started) / calls

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from ssdtune.device import find_device, full_precision
+from ssdtune.device import fewest_good_threads, find_device, full_precision, set_threads, time_threads
 from ssdtune.errors import ConfigError
 
 
@@ -74,3 +74,50 @@ def test_freed_memory_comes_again_without_page_faults():
         for how in ("as it is", "kept")
     ]
     assert faults[1] * 10 < faults[0]
+
+
+class Work:
+    """Work that takes as long as it is said to with each number of threads, on a clock of its own."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now = seconds, 0.0
+
+    def __call__(self):
+        self.now += self.seconds[torch.get_num_threads()]
+
+    def clock(self):
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        ({1: 0.001, 2: 0.015, 4: 0.02}, 1),  # a small model on a busy machine
+        ({1: 6.0, 2: 4.5, 4: 2.4}, 4),
+        ({1: 8.0, 2: 4.1, 4: 4.0}, 2),  # twice the threads for nothing
+    ],
+)
+def test_as_many_threads_as_the_work_needs(monkeypatch, seconds, best):
+    monkeypatch.setattr("ssdtune.device.thread_choices", lambda: [1, 2, 4])
+    before, work = torch.get_num_threads(), Work(seconds)
+    times = time_threads(work, clock=work.clock)
+    assert times == pytest.approx(seconds)
+    assert fewest_good_threads(times) == best
+    assert torch.get_num_threads() == before
+    assert work.now < 40
+
+
+def test_threads_are_as_before_where_the_work_fails():
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError):
+        time_threads(lambda: 1 / 0)
+    assert torch.get_num_threads() == before
+
+
+def test_set_threads():
+    before = torch.get_num_threads()
+    try:
+        set_threads(before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        set_threads(before)

@@ -11,12 +11,12 @@ import numpy as np
 import optuna
 import torch
 from fastmri import evaluate as fastmri_evaluate
+from optuna.distributions import FloatDistribution
 
 from benchmarks.trial_cost.tasks import Case
 from ssdtune.mri.quality import center_crop
 from ssdtune.samplers.outputs import REMEMBERED, RETAINED
 from ssdtune.samplers.table import SamplerFactory
-from ssdtune.study.ask import distributions
 from ssdtune.study.record import CONSTRAINT, StudyRecord
 from ssdtune.unlearning.method import Setting
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA
@@ -42,7 +42,8 @@ def plain_study(case: Case, record: StudyRecord, sampler: SamplerFactory, trials
     for number in range(trials):
         started = time.perf_counter()
         study.sampler = sampler.make(number)
-        trial = study.ask(distributions(record.knobs))
+        knobs = {knob.name: FloatDistribution(knob.low, knob.high, log=knob.scale == "log") for knob in record.knobs}
+        trial = study.ask(knobs)
         qualities = plain_qualities(case, plain_dampened(case, trial.params))
         score = record.rule(qualities["retain"].mean(), qualities["forget"].mean())
         trial.set_user_attr(RETAINED, score.retained)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, study_file_argument, track
 from ssdtune.cli.storage import device_option
 from ssdtune.cli.study_inputs import print_warnings, read_study_file
@@ -55,7 +56,6 @@ def spectrum(
     from ssdtune.fisher.analysis import FisherWarning
     from ssdtune.fisher.cache import cached_analysis
     from ssdtune.fisher.metric import spectral_metric
-    from ssdtune.mri.task import load_task
     from ssdtune.report.page import write_page
     from ssdtune.report.spectrum import view_spectrum
     from ssdtune.report.spectrum_page import spectrum_page
@@ -64,7 +64,7 @@ def spectrum(
     study, _ = read_study_file(study_file)
     html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
     check_writable(out, html, png)
-    task = load_task(study, device, track=track)
+    task = open_task(study, device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
         analysis = cached_analysis(task, study.fisher, track=track, groups=groups)

@@ -15,7 +15,34 @@ from ssdtune.errors import StorageError
 if TYPE_CHECKING:
     import optuna
 
-device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps, or auto.")
+
+THREADS = "ssdtune.threads"
+"""Where a command's context keeps ``--threads``."""
+
+
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--device`` and ``--threads`` of a command that computes."""
+    for option in (
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            expose_value=False,
+            callback=_remember,
+            help="CPU threads.  [default: OMP_NUMTHREADS, else what a short measurement finds best]",
+        ),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="cpu, cuda, cuda:N, mps, or auto: a GPU if there is one.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    context.meta[THREADS] = value
 
 
 def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:

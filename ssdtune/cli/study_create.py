@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import json_option, print_json, print_table, study_file_argument, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import read_study_file
@@ -63,12 +64,11 @@ def create(
     # imported once file and name are known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper
     from ssdtune.fisher.memory import plan_memory
-    from ssdtune.mri.task import load_task
     from ssdtune.report.dashboard import attach
     from ssdtune.study.create import measure_record, write_study
 
     check_mapper(search)
-    task = load_task(resolved, device, track=track)
+    task = open_task(resolved, device)
     parameters = sum(value.numel() for value in task.params.values())
     plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to
     record = measure_record(task, study_file=resolved, track=track)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import track
 from ssdtune.errors import ConfigError
 
@@ -53,12 +54,11 @@ def load_inputs(name: str, record: StudyRecord, device: str) -> tuple[Task, Unle
     if record.study_file is None:
         todo = "run it from Python with ssdtune.study.run.run_study"
         raise ConfigError("made from Python, without a study file", f"study '{name}'", todo)
-    from ssdtune.mri.task import load_task
     from ssdtune.study.run import check_inputs
     from ssdtune.studyfile import StudyFile
 
     chosen = record.chosen
-    task = load_task(StudyFile.model_validate(record.study_file), device, track=track)
+    task = open_task(StudyFile.model_validate(record.study_file), device)
     check_inputs(record, task)
     return task, prepare(task, chosen, record.fisher)
 

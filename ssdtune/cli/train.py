@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssdtune.cli.computing import settle_threads, work_of
 from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.storage import device_option
 from ssdtune.cli.study_inputs import read_study_file
 from ssdtune.errors import ConfigError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ssdtune.mri.networks.stock import Reconstructor
     from ssdtune.objective.evaluation import Measures
     from ssdtune.studyfile import StudyFile
+    from ssdtune.task import Task
 
 # which sets of the study a model is trained on; the corrupted samples that are not known were in the training set too
 SEEN = ("retain", "forget", "unknown")
@@ -29,7 +32,7 @@ SEEN_BY_ORACLE = ("retain",)
 @click.option("--out", required=True, metavar="CKPT", type=click.Path(dir_okay=False, path_type=Path), help="Result.")
 @click.option("--oracle", is_flag=True, help="Leave the forget and unknown sets out of the training.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the study file's train.epochs.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, mps, or auto.")
+@device_option
 @click.option("--overwrite", is_flag=True, help="Replace CKPT, and the resume file of other settings.")
 @json_option
 def train(
@@ -56,6 +59,7 @@ def train(
     sets = open_sets(study, section.architecture, track=track)
     seen = [name for name in (SEEN_BY_ORACLE if oracle else SEEN) if name in sets]
     model = build_model(section)
+    settle_threads(place, lambda: work_of(_task(model, sets, place)))
     try:
         losses = fit(
             model,
@@ -86,13 +90,17 @@ def train(
 
 
 def _measure(model: Reconstructor, sets: dict[str, KspaceSlices], device: torch.device) -> Measures:
-    from ssdtune.mri.quality import image_measures, training_loss
     from ssdtune.objective.evaluation import evaluate
+
+    return evaluate(_task(model, sets, device), track=track)
+
+
+def _task(model: Reconstructor, sets: dict[str, KspaceSlices], device: torch.device) -> Task:
+    from ssdtune.mri.quality import image_measures, training_loss
     from ssdtune.task import Task
 
     others = {name: sets[name] for name in sets if name not in ("retain", "forget")}
-    task = Task(model, training_loss, sets["retain"], sets["forget"], image_measures, others, device=device)
-    return evaluate(task, track=track)
+    return Task(model, training_loss, sets["retain"], sets["forget"], image_measures, others, device=device)
 
 
 def _print_quality(measures: Measures, seen: list[str]) -> None:

@@ -1,0 +1,32 @@
+"""True to fastMRI, and ready for real size.
+
+`threads.worst_ratio`: time with the threads that the command line chooses over that with the best choice, the worst of
+models from 10,000 to 30 million parameters, of a trial and of gradients, on an idle machine and with a busy neighbour.
+`--only PART...` for parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from benchmarks.fidelity.threads import threads
+from benchmarks.harness import Metrics, main
+
+# one function a part, which gives its metrics under their full names
+PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {"threads": threads}
+
+
+def measure(options: argparse.Namespace) -> Metrics:
+    metrics: Metrics = {}
+    for name in options.only or PARTS:
+        metrics |= PARTS[name](options)
+    return metrics
+
+
+def extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=PARTS)
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure, extend)

@@ -1,0 +1,67 @@
+"""Commands that compute choose device and threads once, say so, and heed what the user says."""
+
+import click
+import pytest
+import torch
+from small_task import make_task
+
+from ssdtune.cli.computing import settle_threads, work_of
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("ssdtune.device.thread_choices", lambda: [1, 2])
+    monkeypatch.setattr("ssdtune.device.time_threads", lambda work: {1: 2.0, 2: 1.0})
+
+
+def test_the_option_overrides_everything(run, study, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    done = run("create", study, "--threads", 2)
+    assert done.code == 0
+    assert "2 threads (--threads)" in done.out
+    assert torch.get_num_threads() == 2
+
+
+def test_what_the_user_has_set_is_left_alone(run, study, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    done = run("create", study)
+    assert [line for line in done.out.splitlines() if line.startswith("device:")] == [
+        "device: cpu, 1 thread (OMP_NUM_THREADS)"
+    ]
+
+
+def test_else_they_are_measured(run, study, measured):
+    torch.set_num_threads(1)
+    done = run("create", study, "--device", "cpu")
+    assert "device: cpu, 2 threads (of 1 in 2 s, 2 in 1 s)" in done.out
+    assert torch.get_num_threads() == 2
+
+
+def test_a_number_of_threads_is_positive(run, study):
+    done = run("create", study, "--threads", 0)
+    assert done.code == 2
+
+
+def test_outside_a_command(measured, capsys):
+    assert click.get_current_context(silent=True) is None
+    settle_threads("cpu", lambda: lambda: None)
+    assert "2 threads" in capsys.readouterr().out
+
+
+def test_the_work_that_is_timed_changes_nothing():
+    task = make_task()
+    before = {name: value.clone() for name, value in task.params.items()}
+    work_of(task)()
+    for name, value in task.params.items():
+        assert torch.equal(value, before[name])
+        assert not value.requires_grad
+        assert value.grad is None
