@@ -40,9 +40,11 @@ def dampening_factors(f: Tensor, o: Tensor, alpha: float, lam: float, exponent: 
 
     f, o : same shape, non-negative. A parameter is selected if r > alpha, so one with f = 0 never is, and one with
     o = 0 < f always (its factor is then 0). At exponent 1 the factor is below 1 exactly where r > max(alpha, lam).
-    Returns f's shape and dtype.
+    Returns f's shape and dtype. Raises ConfigError unless alpha, lam and exponent are above 0.
     """
-    check_hyperparameters(alpha, lam, exponent)
+    for name, value in (("alpha", alpha), ("lambda", lam), ("exponent", exponent)):
+        if not value > 0:
+            raise ConfigError(f"{name} must be positive, got {value}", todo="choose a value above 0")
     r = ratio(f, o)
     threshold, constant = rounded_down(torch.tensor([alpha, lam], dtype=torch.float64), r.dtype)
     shrink = (constant / r).clamp(max=1.0)  # of two tensors: a number over a tensor would be number * (1 / tensor)
@@ -78,10 +80,3 @@ def dampen_flat(theta: Tensor, f: Tensor, o: Tensor, alpha: float, lam: float, e
         factors = dampening_factors(f[part], o[part], alpha, lam, exponent)
         torch.mul(theta[part], factors.to(theta.dtype), out=dampened[part])
     return dampened
-
-
-def check_hyperparameters(alpha: float, lam: float, exponent: float = 1.0) -> None:
-    """Raise ConfigError unless alpha > 0, lam > 0 and exponent > 0."""
-    for name, value in (("alpha", alpha), ("lambda", lam), ("exponent", exponent)):
-        if not value > 0:
-            raise ConfigError(f"{name} must be positive, got {value}", todo="choose a value above 0")

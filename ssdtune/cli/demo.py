@@ -118,7 +118,7 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
     """Before/after pictures of every scored set, and ``summary.json``."""
     from ssdtune.cli.study_inputs import load_inputs
     from ssdtune.report.pictures import write_hero, write_pictures
-    from ssdtune.report.summary import write_summary
+    from ssdtune.report.summary import summary_of
     from ssdtune.report.view import read_view
     from ssdtune.study.run import setting_seed
     from ssdtune.study.storage import load_study, open_storage
@@ -139,7 +139,7 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
         "before_after": hero,
         **{f"pictures.{name}": path for name, path in pictures.items()},
     }
-    write_summary(view, out / MARKER, files)
+    (out / MARKER).write_text(json.dumps(summary_of(view, files), indent=2, allow_nan=False) + "\n")
 
 
 def tell(out: Path, storage: str, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -34,10 +35,12 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     The study's note and figures in the dashboard are brought up to date with it. Without the model or the data the
     page has no pictures and no Fisher figures, and says why.
     """
-    from ssdtune.report.dashboard import artifact_folder
+    from ssdtune.report.dashboard import artifact_folder, attach
+    from ssdtune.report.html import study_page
+    from ssdtune.report.page import write_page
+    from ssdtune.report.pictures import has_images, write_pictures
     from ssdtune.report.summary import summary_of
     from ssdtune.report.view import read_view
-    from ssdtune.report.write import write_report
     from ssdtune.study.storage import storage_url
 
     study = open_study(name, storage)
@@ -63,15 +66,13 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
         except SsdtuneError as reason:
             missing.append(f"No pictures and no Fisher figures: {reason}.")
             click.echo(missing[-1], err=True)
-    page = write_report(
-        study,
-        out,
-        task=task,
-        params=params,
-        figures=figures,
-        artifacts=artifact_folder(storage_url(storage)),
-        missing=missing,
-    )
+    pictures = {}
+    with TemporaryDirectory() as scratch:
+        if view.best is not None and task is not None and params is not None and has_images(task):
+            title = f"{name}: {view.best.setting_in_words()} (trial {view.best.number})"
+            pictures = write_pictures(task, params, scratch, title=title)
+        page = write_page(study_page(view, spectrum=figures, pictures=pictures, missing=missing), out)
+        attach(study, figures=figures, pictures=pictures, artifacts=artifact_folder(storage_url(storage)))
     if as_json:
         print_json(summary_of(view, {"report": page}))
         return

@@ -6,6 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -111,13 +112,7 @@ def analyse(
     analysed = {
         name: SetAnalysis(
             ids=sample_ids(sets[name].samples),
-            kept=part.kept,
-            diagonal=part.diagonal,
-            mean=part.mean,
-            trace=part.trace,
-            losses=part.losses,
-            squared_norms=part.squared_norms,
-            embeddings=part.embeddings,
+            **{item.name: getattr(part, item.name) for item in fields(part) if item.name != "rows"},
             gram=grams[name],
             spectrum=spectrum_of_gram(grams[name]),
             groups=spectra_of_groups[name],

@@ -24,11 +24,6 @@ from ssdtune.studyfile import FisherSection
 from ssdtune.task import Task
 
 
-def default_folder() -> Path:
-    """``fisher`` in ssdtune's cache folder."""
-    return cache_folder() / "fisher"
-
-
 def cache_key(task: Task, section: FisherSection, groups: Literal["layer", "block"] | None = None) -> str:
     """Content hash of everything that an analysis depends on; the memory budget is no part of it."""
     parts = [f"{name}={value}" for name, value in sorted(fisher_identity(task).items())]
@@ -58,11 +53,11 @@ def cached_analysis(
 ) -> FisherAnalysis:
     """The analysis of a task as a study file's ``[fisher]`` asks for it: read if it was made before, else computed.
 
-    folder : where analyses are kept; default ``default_folder()``. groups : see ``analyse``.
+    folder : where analyses are kept; default ``fisher`` in ssdtune's cache folder. groups : see ``analyse``.
 
     Raises DataError: the folder cannot be written; and what ``analyse`` raises.
     """
-    folder = folder or default_folder()
+    folder = folder or cache_folder() / "fisher"
     path = folder / f"{cache_key(task, section, groups)}.h5"
     try:
         folder.mkdir(parents=True, exist_ok=True)

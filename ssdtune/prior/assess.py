@@ -34,8 +34,8 @@ class TaskAssessment:
     key: str
     family: str
     log_likelihood: float
-    rmse: tuple[float, float]
-    covered: tuple[tuple[float, ...], tuple[float, ...]]
+    rmse: Sequence[float]
+    covered: Sequence[Sequence[float]]
     regret: dict[str, float]
 
 
@@ -70,11 +70,7 @@ class Assessment:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Assessment:
         """Inverse of ``to_json``."""
-        tasks = [
-            {**task, "rmse": tuple(task["rmse"]), "covered": tuple(map(tuple, task["covered"]))}
-            for task in raw["tasks"]
-        ]
-        return cls([TaskAssessment(**task) for task in tasks])
+        return cls([TaskAssessment(**task) for task in raw["tasks"]])
 
 
 def assess(predicted: Sequence[tuple[Points, HeldOut]], calibration: Calibration) -> Assessment:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssdtune.files import atomic_path
 from ssdtune.objective.outcome import as_means
 from ssdtune.report.ssd_plane import ssd_notes
 from ssdtune.report.view import StudyView
@@ -54,13 +52,6 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
         "created": record.created,
         "files": {role: str(path) for role, path in (files or {}).items()},
     }
-
-
-def write_summary(view: StudyView, path: Path | str, files: Mapping[str, Path | str] | None = None) -> Path:
-    """Write ``summary_of`` whole or not at all. Raises DataError: ``path`` cannot be written."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(summary_of(view, files), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return Path(path)
 
 
 def _measures(view: StudyView, label: str) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ import torch
 
 from ssdtune.errors import DataError
 from ssdtune.fisher import cache
-from ssdtune.fisher.cache import cache_key, cached_analysis, default_folder
+from ssdtune.fisher.cache import cache_key, cached_analysis
 from ssdtune.studyfile import FisherSection
 
 pytestmark = pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
@@ -124,11 +124,10 @@ def test_the_key_is_of_everything_that_matters_and_nothing_else(make, monkeypatc
     assert cache_key(task, FisherSection()) != base
 
 
-def test_the_folder_is_the_users_or_the_environments(monkeypatch, tmp_path):
-    monkeypatch.delenv("SSDTUNE_CACHE", raising=False)
-    assert default_folder().parts[-2:] == ("ssdtune", "fisher")
+def test_the_folder_is_the_environments(make, monkeypatch, tmp_path):
     monkeypatch.setenv("SSDTUNE_CACHE", str(tmp_path))
-    assert default_folder() == tmp_path / "fisher"
+    cached_analysis(make.perceptron(), FisherSection())
+    assert len(list((tmp_path / "fisher").glob("*.h5"))) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(make, tmp_path):
