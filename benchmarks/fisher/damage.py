@@ -51,7 +51,7 @@ def make_part(rng: np.random.Generator, n: int, parameters: int) -> Part:
 def plane_of(theta: NDArray[np.float32], forget: Part, retain: Part) -> DamageTerms:
     """The whole plane, from nothing but the gradients and their moments."""
     ratios = SortedRatios.of(forget.diagonal, retain.diagonal)
-    sums = DiagonalSums.of(
+    sums = DiagonalSums(
         ratios,
         theta,
         forget=forget.diagonal,

@@ -198,7 +198,7 @@ class FisherAnalysis:
 
     @cached_property
     def _surfaces(self) -> DamageSurfaces:
-        sums = DiagonalSums.of(
+        sums = DiagonalSums(
             self.ratios,
             self.theta,
             forget=self.forget.diagonal,

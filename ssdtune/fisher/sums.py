@@ -36,6 +36,9 @@ class DiagonalSums:
 
     Kept are the sums up to every block of the order (``SortedRatios.blocks``); a query adds the rest itself, so memory
     beyond the given arrays is below half a byte a parameter, and the answer is exact (float64) at every alpha.
+
+    theta, forget, retain, forget_mean, retain_mean : (P,), any float type: parameters, Fisher diagonals and mean
+    gradients of both sets. Raises DataError: an array of another length than the ratios.
     """
 
     ratios: SortedRatios
@@ -44,7 +47,12 @@ class DiagonalSums:
     retain: NDArray[np.floating]
     forget_mean: NDArray[np.floating]
     retain_mean: NDArray[np.floating]
-    blocks: Array  # (sums, blocks + 1), of the parameters before each block
+
+    def __post_init__(self) -> None:
+        for array in (self.theta, self.forget, self.retain, self.forget_mean, self.retain_mean):
+            if array.shape != (self.ratios.size,):
+                what = f"shape {array.shape} for {self.ratios.size} parameters"
+                raise DataError(what, "damage", "give flat arrays")
 
     @cached_property
     def theta_norm(self) -> float:
@@ -52,34 +60,18 @@ class DiagonalSums:
         parts = (self.theta[at : at + _CHUNK].astype(np.float64) for at in range(0, len(self.theta), _CHUNK))
         return math.sqrt(sum(float(part @ part) for part in parts))
 
-    @classmethod
-    def of(
-        cls,
-        ratios: SortedRatios,
-        theta: NDArray[np.floating],
-        *,
-        forget: NDArray[np.floating],
-        retain: NDArray[np.floating],
-        forget_mean: NDArray[np.floating],
-        retain_mean: NDArray[np.floating],
-    ) -> DiagonalSums:
-        """All arrays (P,), any float type: parameters, Fisher diagonals and mean gradients of both sets.
-
-        Raises DataError: an array of another length than the ratios.
-        """
-        for array in (theta, forget, retain, forget_mean, retain_mean):
-            if array.shape != (ratios.size,):
-                raise DataError(f"shape {array.shape} for {ratios.size} parameters", "damage", "give flat arrays")
-        count = ratios.block_count
-        sums = cls(ratios, theta, forget, retain, forget_mean, retain_mean, np.zeros((len(_SUMS), count + 1)))
+    @cached_property
+    def blocks(self) -> Array:
+        """(sums, blocks + 1), of the parameters before each block."""
+        count = self.ratios.block_count
+        sums = np.zeros((len(_SUMS), count + 1))
         step = max(_CHUNK, count)  # not more blocks than parameters at a time
-        for start in range(0, ratios.size, step):
+        for start in range(0, self.ratios.size, step):
             numbers = slice(start, start + step)
-            blocks = ratios.blocks[numbers].astype(np.intp)
-            for row, terms in zip(sums.blocks, sums._terms(numbers), strict=True):
+            blocks = self.ratios.blocks[numbers].astype(np.intp)
+            for row, terms in zip(sums, self._terms(numbers), strict=True):
                 row[1:] += np.bincount(blocks, terms, count + 1)[:count]
-        np.cumsum(sums.blocks, axis=1, out=sums.blocks)
-        return sums
+        return np.cumsum(sums, axis=1, out=sums)
 
     def at(self, counts: NDArray[np.int64]) -> dict[tuple[str, int], Array]:
         """Every sum over the first ``counts`` (n,) parameters, by (weight, power of q), each (n,) float64."""

@@ -31,13 +31,6 @@ class LocalInput(NamedTuple):
     compute: Callable[[Mapping[str, Array], Array, Mapping[str, float]], Array]
 
 
-class GlobalInput(NamedTuple):
-    """``compute(features, floor_ratio)``."""
-
-    group: str
-    compute: Callable[[Mapping[str, float], float], float]
-
-
 def _log10(value: Array | float, least: float) -> Array:
     return np.asarray(np.log10(np.maximum(value, least)))
 
@@ -76,41 +69,34 @@ LOCAL: dict[str, LocalInput] = {
 """Inputs that differ from setting to setting."""
 
 
-def _plain(name: str) -> Callable[[Mapping[str, float], float], float]:
-    return lambda features, _: features[name]
-
-
-def _logged(name: str, least: float = 1e-4) -> Callable[[Mapping[str, float], float], float]:
-    return lambda features, _: float(_log10(features[name], least))
-
-
-GLOBAL: dict[str, GlobalInput] = {
-    "floor_ratio": GlobalInput("globals", lambda _, floor_ratio: floor_ratio),
-    "log10_forget_loss": GlobalInput("globals", _logged("forget_loss")),
-    "log10_retain_loss": GlobalInput("globals", _logged("retain_loss")),
-    "log10_phi": GlobalInput("globals", _logged("phi")),
-    "known_share": GlobalInput("globals", _plain("known_share")),
-    "log10_entanglement": GlobalInput("globals", _plain("log10_entanglement")),
-    "log10_ratio_q0.5": GlobalInput("globals", _plain("log10_ratio_q0.5")),
-    "log10_ratio_q0.99": GlobalInput("globals", _plain("log10_ratio_q0.99")),
-    "tail_index": GlobalInput("globals", _plain("tail_index")),
-    "depth_sensitivity": GlobalInput("globals", _plain("depth_sensitivity")),
-    "forget_top_share": GlobalInput("eigenvalues", _plain("forget_top_share")),
-    "log10_forget_effective_rank": GlobalInput("eigenvalues", _logged("forget_effective_rank")),
-    "log10_retain_effective_rank": GlobalInput("eigenvalues", _logged("retain_effective_rank")),
-    "forget_mean_share": GlobalInput("eigenvalues", _plain("forget_mean_share")),
-    "retain_mean_share": GlobalInput("eigenvalues", _plain("retain_mean_share")),
-    "mean_alignment": GlobalInput("eigenvalues", _plain("mean_alignment")),
-    "subspace_overlap": GlobalInput("eigenvalues", _plain("subspace_overlap")),
-    "forget_energy_in_retain": GlobalInput("eigenvalues", _plain("forget_energy_in_retain")),
+GLOBAL: dict[str, str] = {
+    "floor_ratio": "globals",
+    "log10_forget_loss": "globals",
+    "log10_retain_loss": "globals",
+    "log10_phi": "globals",
+    "known_share": "globals",
+    "log10_entanglement": "globals",
+    "log10_ratio_q0.5": "globals",
+    "log10_ratio_q0.99": "globals",
+    "tail_index": "globals",
+    "depth_sensitivity": "globals",
+    "forget_top_share": "eigenvalues",
+    "log10_forget_effective_rank": "eigenvalues",
+    "log10_retain_effective_rank": "eigenvalues",
+    "forget_mean_share": "eigenvalues",
+    "retain_mean_share": "eigenvalues",
+    "mean_alignment": "eigenvalues",
+    "subspace_overlap": "eigenvalues",
+    "forget_energy_in_retain": "eigenvalues",
 }
-"""Inputs that are the same at every setting of a task."""
+"""Inputs that are the same at every setting of a task, with their groups: the floor ratio, features by name, and where
+none is called ``log10_NAME``, log10 of the feature NAME."""
 
 
 def names(without: Collection[str] = ()) -> tuple[list[str], list[str]]:
     """Names of the local and of the global inputs whose group is not left out."""
     local = [name for name, each in LOCAL.items() if each.group not in without]
-    return local, [name for name, each in GLOBAL.items() if each.group not in without]
+    return local, [name for name, group in GLOBAL.items() if group not in without]
 
 
 def local_inputs(
@@ -122,7 +108,10 @@ def local_inputs(
 
 def global_inputs(chosen: list[str], features: Mapping[str, float], floor_ratio: float) -> Array:
     """(inputs,)"""
-    return np.array([GLOBAL[name].compute(features, floor_ratio) for name in chosen], dtype=float)
+    known = {**features, "floor_ratio": floor_ratio}
+    return np.array(
+        [known[name] if name in known else _log10(known[name.removeprefix("log10_")], 1e-4) for name in chosen], float
+    )
 
 
 def log_damage(terms: Mapping[str, Array], features: Mapping[str, float]) -> Array:

@@ -21,7 +21,7 @@ from ssdtune.fisher.tables import RowTables, _CudaBinner, _HostBinner, log_space
 def surfaces(theta, f, o, retain, forget_rows, retain_rows, counts=None, rank=None):
     """Everything from raw arrays, as the analysis does it."""
     ratios = SortedRatios.of(f, o)
-    sums = DiagonalSums.of(
+    sums = DiagonalSums(
         ratios,
         theta,
         forget=f,
