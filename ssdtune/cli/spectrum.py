@@ -127,7 +127,7 @@ def group_rows(analysis: FisherAnalysis) -> list[list[object]]:
 
 
 def _print(name: str, analysis: FisherAnalysis) -> None:
-    from ssdtune.report.spectrum import percent_range
+    from ssdtune.report.spectrum import PERCENT
     from ssdtune.report.spectrum_page import alpha_range, feature_rows
 
     forget, retain = len(analysis.forget.ids), len(analysis.retain.ids)
@@ -139,5 +139,5 @@ def _print(name: str, analysis: FisherAnalysis) -> None:
     if analysis.forget.groups:
         print_table(GROUP_COLUMNS, group_rows(analysis), title="each group of parameters alone")
     low, high = alpha_range(analysis)
-    click.echo(f"alpha between {low:.4g} and {high:.4g} selects {percent_range()} of them")
+    click.echo(f"alpha between {low:.4g} and {high:.4g} selects {PERCENT} of them")
     print_warnings(analysis)

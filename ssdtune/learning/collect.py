@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ def collect(
     left = [group for group in groups if any(not _part(parts, recipe).exists() for recipe in group)]
     work = partial(collect_group, parts=parts, images=dict(images or {}))
     run_in_processes(work, left, workers, track=track, description="collecting")
-    records = list(_records(parts, groups))
+    records = [record for group in groups for recipe in group for record in load_collection(_part(parts, recipe))]
     save_collection(path, records)
     rejected = sum(isinstance(record, Rejected) for record in records)
     return len(records) - rejected, rejected
@@ -94,7 +94,9 @@ def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experien
     if not gap >= MIN_GAP:
         return Rejected(recipe.key, recipe.family, recorded, f"gap {gap:.4f} below {MIN_GAP}")
     started = time.perf_counter()
-    analysis = _analyse(task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FisherWarning)  # few samples are the point of many recipes
+        analysis = analyse(task)
     analysed = time.perf_counter()
     rule = ScoreRule(before.quality("retain"), before.quality("forget"), oracle.quality("forget"))
     rho, alpha, lam, rows = _measure_design(analysis, Evaluator(task), rule, recipe.key)
@@ -162,17 +164,5 @@ def damage_tables(analysis: FisherAnalysis, alpha: Array, lam: Array) -> dict[st
     }
 
 
-def _analyse(task: Task) -> FisherAnalysis:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FisherWarning)  # few samples are the point of many recipes
-        return analyse(task)
-
-
 def _part(parts: Path, recipe: Recipe) -> Path:
     return parts / f"{recipe.key}.h5"
-
-
-def _records(parts: Path, groups: Sequence[Sequence[Recipe]]) -> Iterator[Experience | Rejected]:
-    for group in groups:
-        for recipe in group:
-            yield from load_collection(_part(parts, recipe))

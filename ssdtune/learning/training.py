@@ -78,7 +78,8 @@ class _Network(nn.Module):
 def _train_one(examples: Sequence[Example], recipe: Recipe, seed: int) -> tuple[dict[str, Array], Array]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _fit(_Network(*_sizes(examples), recipe.hidden), examples, recipe)
+        sizes = examples[0].local.shape[1], examples[0].global_.size, len(examples)
+        return _fit(_Network(*sizes, recipe.hidden), examples, recipe)
 
 
 def _fit(net: _Network, examples: Sequence[Example], recipe: Recipe) -> tuple[dict[str, Array], Array]:
@@ -127,10 +128,6 @@ def _weights(y: Tensor, recipe: Recipe) -> Tensor:
     """Errors of retained count more near 1, where min_retained lies; mean 1 for each output."""
     near = 1 / (recipe.near_untouched + (1 - y[:, 0]).abs().clamp(max=1))
     return torch.stack([near / near.mean(), torch.ones_like(near)], dim=1)
-
-
-def _sizes(examples: Sequence[Example]) -> tuple[int, int, int]:
-    return examples[0].local.shape[1], examples[0].global_.size, len(examples)
 
 
 def _joined(arrays: Sequence[Array]) -> Tensor:

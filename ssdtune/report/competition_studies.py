@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssdtune.errors import ConfigError
-from ssdtune.report.competition import TARGET, Competition, competition_page
+from ssdtune.report.competition import Competition, competition_page
 from ssdtune.report.knobs import Points, points_of
 from ssdtune.report.page import write_page
 from ssdtune.report.regret import incumbent_regret
@@ -16,7 +16,7 @@ from ssdtune.report.ssd_plane import prior_section
 from ssdtune.report.view import StudyView
 
 
-def competition_of(views: Mapping[str, Sequence[StudyView]], *, target: float = TARGET) -> Competition:
+def competition_of(views: Mapping[str, Sequence[StudyView]]) -> Competition:
     """The competition of ``views[sampler]`` (one study a seed), all on one task and under one score rule.
 
     The best known s is the best feasible one of all these trials. Every study counts as far as the shortest one goes.
@@ -38,7 +38,7 @@ def competition_of(views: Mapping[str, Sequence[StudyView]], *, target: float = 
         return incumbent_regret(points.score[:budget], points.feasible[:budget], best_known=best_known, start=start)
 
     runs = {name: np.stack([regret(view) for view in studies])[None] for name, studies in views.items()}
-    return Competition(runs, [everything[0].record.task], target=target)
+    return Competition(runs, [everything[0].record.task])
 
 
 def write_competition(

@@ -22,6 +22,7 @@ from ssdtune.report.style import FORGET, GREEN, MUTED, PURPLE, QUIET, RETAIN, SE
 
 SELECTING = (0.001, 0.5)
 """Selected fractions between which the ratio histogram is shaded: where SSD has a choice."""
+PERCENT = f"{100 * SELECTING[1]:g} % to {100 * SELECTING[0]:g} %"
 PUBLISHED_ALPHA = 10.0  # the published code's default
 DECADES = 5  # of damage that the colours span
 
@@ -107,7 +108,7 @@ def ratio_figure(ratios: SortedRatios) -> go.Figure:
     low, high = (float(ratios.alpha_at(share)) for share in reversed(SELECTING))
     shade = {"fill": "toself", "line": line(GREEN, 0), "fillcolor": translucent(GREEN, 0.16)}
     drawn = {"mode": "lines", "hoverinfo": "skip"}
-    name = f"alpha in [{low:.3g}, {high:.3g}] selects {percent_range()}"
+    name = f"alpha in [{low:.3g}, {high:.3g}] selects {PERCENT}"
     figure.add_scatter(x=[low, low, high, high], y=[0, top, top, 0], name=name, **shade, **drawn)
     figure.add_scatter(
         x=edges,
@@ -123,12 +124,6 @@ def ratio_figure(ratios: SortedRatios) -> go.Figure:
     name = f"published default alpha = {PUBLISHED_ALPHA:g}"
     figure.add_scatter(x=[PUBLISHED_ALPHA] * 2, y=[0, top], name=name, line=line(PURPLE, 2, "dash"), **drawn)
     return figure
-
-
-def percent_range() -> str:
-    """The selected fractions of the shaded alpha range, in words."""
-    many, few = SELECTING[1], SELECTING[0]
-    return f"{100 * many:g} % to {100 * few:g} %"
 
 
 def log_axis(values: ArrayLike) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from ssdtune.fisher.response import SampleSpace
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.report.page import Block, Page, Plot, Section, Table, Text, Tile
 from ssdtune.report.spectral_plane import SPECTRAL_TEXT, spectral_figure
-from ssdtune.report.spectrum import SELECTING, SpectrumView, percent_range, spectrum_figures
+from ssdtune.report.spectrum import PERCENT, SELECTING, SpectrumView, spectrum_figures
 
 _SECTIONS = {
     "spectrum-eigenvalues": (
@@ -47,7 +47,7 @@ def spectrum_page(analysis: FisherAnalysis, view: SpectrumView, name: str, space
     return Page(
         kind="Fisher spectrum",
         title=name,
-        lead=f"An alpha between {low:.3g} and {high:.3g} selects {percent_range()} of the "
+        lead=f"An alpha between {low:.3g} and {high:.3g} selects {PERCENT} of the "
         f"{analysis.layout.parameters:,} parameters.",
         sections=sections,
         tiles=[

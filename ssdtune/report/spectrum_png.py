@@ -9,12 +9,12 @@ import numpy as np
 
 from ssdtune.files import atomic_path
 from ssdtune.report.spectrum import (
+    PERCENT,
     PUBLISHED_ALPHA,
     SELECTING,
     SpectrumView,
     colour_range,
     damage_map,
-    percent_range,
     ratio_histogram,
 )
 from ssdtune.report.style import FORGET, GREEN, MUTED, PURPLE, QUIET, RETAIN, matplotlib_settings
@@ -76,7 +76,7 @@ def _number(axis: Axis) -> None:
 def _ratios(axes: Axes, view: SpectrumView) -> None:
     edges, percent = ratio_histogram(view.ratios)
     low, high = (float(view.ratios.alpha_at(share)) for share in reversed(SELECTING))
-    axes.axvspan(low, high, color=GREEN, alpha=0.16, lw=0, label=f"selects {percent_range()}")
+    axes.axvspan(low, high, color=GREEN, alpha=0.16, lw=0, label=f"selects {PERCENT}")
     axes.stairs(percent, edges, fill=True, color=QUIET, alpha=0.45)
     axes.stairs(percent, edges, color=QUIET)
     axes.axvline(PUBLISHED_ALPHA, color=PURPLE, ls="--", lw=1.6, label=f"default alpha = {PUBLISHED_ALPHA:g}")

@@ -38,12 +38,9 @@ def study_experiences(storage: optuna.storages.BaseStorage) -> list[Experience]:
     Studies with too few settings that are known well enough, with an exponent other than 1, or made when views were
     not kept or were on another grid teach nothing and are left out.
     """
-    found = []
-    for name in sorted(optuna.get_all_study_names(storage)):
-        found_here = experience_of(optuna.load_study(study_name=name, storage=storage))
-        if found_here is not None:
-            found.append(found_here)
-    return found
+    names = sorted(optuna.get_all_study_names(storage))
+    found = (experience_of(optuna.load_study(study_name=name, storage=storage)) for name in names)
+    return [each for each in found if each is not None]
 
 
 def _teaches(values: Mapping[str, Any]) -> bool:
