@@ -59,26 +59,10 @@ def print_rows(rows: Sequence[Mapping[str, object]], title: str | None = None) -
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Progress bar with an ETA on standard error (a ``ssdtune.progress.Track``); silent where that is no terminal."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import track as drawn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-    )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield from progress.track(items, total=total, description=description)
+    yield from drawn(items, description, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _cell(value: object) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,6 @@ class Report:
         self.ran = 0
 
     def __call__(self, entry: Entry, study: optuna.Study) -> None:
-        from ssdtune.cli.study_run import duration
         from ssdtune.report.dashboard import attach
         from ssdtune.study.trials import best_of, scored_trials
 
@@ -124,13 +124,14 @@ class Report:
         self.ran += self.left.pop(entry)
         best = best_of(scored_trials(study))
         attach(study)
-        eta = (time.monotonic() - self.start) / max(self.ran, 1) * sum(self.left.values())
+        left = (time.monotonic() - self.start) / max(self.ran, 1) * sum(self.left.values())
+        eta = timedelta(seconds=round(left))
         found = "no trial"
         if best is not None:
             found = f"best {best.score.value:.4f} (trial {best.number})" + (
                 "" if best.score.feasible else " infeasible"
             )
-        line = f"{self.done}/{self.total}  {entry.sampler} seed {entry.seed}: {found}  eta {duration(eta)}"
+        line = f"{self.done}/{self.total}  {entry.sampler} seed {entry.seed}: {found}  eta {eta}"
         print(line, file=sys.stderr, flush=True)
 
 

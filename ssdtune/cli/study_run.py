@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -181,6 +182,7 @@ class Report:
         this = next(item for item in scored if item.number == trial.number)
         best = best_of(scored)
         left = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
+        eta = timedelta(seconds=round(left))
         words = [
             f"{done}/{self.total}",
             f"score {this.score.value:.4f}",
@@ -193,7 +195,10 @@ class Report:
                 + _remark(read_trial(best.trial), best.score.feasible)
             )
         # not click.echo, which writes past the progress bar that holds the terminal's last line
-        words += [f"eta {duration(left)}", *(f"{name} {value:.4g}" for name, value in this.setting.items())]
+        words += [
+            f"eta {eta}",
+            *(f"{name} {value:.4g}" for name, value in this.setting.items()),
+        ]
         print("  ".join(words), file=sys.stderr, flush=True)
 
 
@@ -206,12 +211,3 @@ def _remark(values: Mapping[str, Any], feasible: bool) -> str:
 
 def _say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -61,12 +61,11 @@ def cached_analysis(
     path = folder / f"{cache_key(task, section, groups)}.h5"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock"))
-        lock.acquire()
+        lock = FileLock(path.with_suffix(".lock")).acquire()
     except OSError as reason:
         what = f"cannot write the cache ({reason.strerror or reason})"
         raise DataError(what, folder, "set SSDTUNE_CACHE to a folder that you can write") from reason
-    try:
+    with lock:
         if path.exists():
             try:
                 return FisherAnalysis.load(path, device=str(task.device))
@@ -83,5 +82,3 @@ def cached_analysis(
         )
         analysis.save(path)
         return analysis
-    finally:
-        lock.release()
