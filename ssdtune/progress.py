@@ -27,3 +27,13 @@ Say = Callable[[str], None]
 
 def unsaid(line: str) -> None:
     """The default ``say``: keeps it to itself."""
+
+
+def in_parts(parts: Iterable[T], size: Callable[[T], int], description: str, total: int, track: Track) -> Iterator[T]:
+    """``parts`` with a bar that counts the items in each, ``total`` in all."""
+    ticks = iter(track(range(total), description, total))
+    for part in parts:
+        yield part
+        for _ in range(size(part)):
+            next(ticks, None)
+    next(ticks, None)  # lets the bar finish

@@ -26,12 +26,11 @@ from ssdtune.fisher.layout import Layout
 from ssdtune.fisher.memory import plan_memory
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.result import Denominator, FisherAnalysis, SetAnalysis
-from ssdtune.fisher.rows import tracked
 from ssdtune.fisher.spectrum import spectrum_of_gram
 from ssdtune.fisher.statistics import SetStatistics
 from ssdtune.fisher.tables import RowTables
 from ssdtune.fisher.units import Definition, Units
-from ssdtune.progress import Track, silent
+from ssdtune.progress import Track, in_parts, silent
 from ssdtune.task import Task, fingerprint, model_hash, sample_ids
 
 MAX_GRAM_SAMPLES = 512
@@ -116,7 +115,7 @@ def analyse(
             gram=grams[name],
             spectrum=spectrum_of_gram(grams[name]),
             groups=spectra_of_groups[name],
-            table=RowTables.of(ratios, theta, tracked(part.rows, f"damage of the {name} set", track), part.n),
+            table=_table(ratios, theta, part, f"damage of the {name} set", track),
         )
         for name, part in found.items()
     }
@@ -185,6 +184,11 @@ def _unreached(layout: Layout, forget: GradientSet) -> list[str]:
     if not idle:
         return []
     return [f"forget gradients vanish in {len(idle)} of {len(layers)} layers ({idle[0]}, ...): they stay as they are"]
+
+
+def _table(ratios: SortedRatios, theta: Array, part: GradientSet, description: str, track: Track) -> RowTables:
+    blocks = in_parts(part.rows.blocks(), lambda block: len(block[1]), description, part.n, track)
+    return RowTables.of(ratios, theta, blocks, part.n)
 
 
 def _grams(

@@ -19,7 +19,7 @@ from ssdtune.fisher.gradients import GradientBlock, GradientEngine
 from ssdtune.fisher.memory import MemoryPlan
 from ssdtune.fisher.rows import MemoryRows, SpilledRows
 from ssdtune.fisher.units import Units
-from ssdtune.progress import Track
+from ssdtune.progress import Track, in_parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ def gather(
     losses, norms = np.empty(total), np.empty(total)
     embeddings: NDArray[np.float32] | None = None
     rows = MemoryRows(len(kept), parameters, engine.home) if keep else _spilled(len(kept), engine, plan)
-    ticks = iter(track(range(total), f"gradients of the {name} set", total))
-    for block in engine.stream(units):
+    blocks = engine.stream(units)
+    for block in in_parts(blocks, lambda block: len(block.numbers), f"gradients of the {name} set", total, track):
         numbers = np.array(block.numbers)
         losses[numbers], norms[numbers] = block.losses, moments.add(block.rows).numpy()
         if not np.isfinite(losses[numbers] + norms[numbers]).all():
@@ -77,9 +77,6 @@ def gather(
             embeddings[numbers] = block.embeddings
         wanted = np.isin(numbers, kept)
         rows.append(block.rows if wanted.all() else block.rows[np.flatnonzero(wanted)])
-        for _ in numbers:
-            next(ticks, None)
-    next(ticks, None)  # lets the bar finish
     engine.release()
     result = moments.finish()
     if not result.diagonal.any():

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,31 +83,26 @@ class GradientEngine:
 
         Raises ModelError: the loss is not one number.
         """
-        waiting: list[Unit] = []
         with self.bottleneck.watched() if self.bottleneck else nullcontext():
-            for unit in units:
-                if waiting and (unit.shapes is None or unit.shapes != waiting[0].shapes):
-                    yield from self._take(waiting, everything=True)
-                waiting.append(unit)
-                yield from self._take(waiting, everything=False)
-            yield from self._take(waiting, everything=True)
+            for _, alike in groupby(units, lambda unit: unit.shapes):
+                yield from self._blocks_of(alike)
 
-    def release(self) -> None:
-        """Give the memory of the last block back."""
-        self._rows = torch.empty(0)
-        trim_heap()
-
-    def _take(self, waiting: list[Unit], everything: bool) -> Iterator[GradientBlock]:
-        """Work off ``waiting``, in full chunks unless ``everything``."""
-        while waiting:
+    def _blocks_of(self, alike: Iterator[Unit]) -> Iterator[GradientBlock]:
+        """Blocks of units of equal shapes, in full chunks as far as they go."""
+        waiting: list[Unit] = []
+        while waiting := waiting or list(islice(alike, 1)):
             size = self._chunk(waiting[0])
-            if len(waiting) < size and not everything:
-                return
+            waiting += islice(alike, max(size - len(waiting), 0))
             with full_precision():
                 block = self._try_vectorised(waiting[:size]) if size > 1 else self._looped(waiting[0])
             if block is not None:
                 del waiting[:size]
                 yield block
+
+    def release(self) -> None:
+        """Give the memory of the last block back."""
+        self._rows = torch.empty(0)
+        trim_heap()
 
     def _chunk(self, unit: Unit) -> int:
         """How many units like this one go together; the first of its shapes goes alone, which shows its bytes."""

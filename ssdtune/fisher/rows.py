@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssdtune.progress import Track
-
 _BLOCK = 16  # rows in memory to hand over at a time
 
 
@@ -132,13 +130,3 @@ class SpilledRows:
         # after every row: the system maps large pages around what is read, far more than asked for
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
-
-
-def tracked(rows: Rows, description: str, track: Track) -> Iterator[tuple[slice, Tensor]]:
-    """``rows.blocks()`` with a progress bar that counts rows."""
-    ticks = iter(track(range(len(rows)), description, len(rows)))
-    for place, block in rows.blocks():
-        yield place, block
-        for _ in range(len(block)):
-            next(ticks, None)
-    next(ticks, None)  # lets the bar finish
