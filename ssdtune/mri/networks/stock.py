@@ -70,35 +70,25 @@ class VarNetReconstructor(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, masked_kspace: Tensor, mask: Tensor, acs: Tensor, sens_maps: Tensor | None = None) -> Tensor:
+    def forward(self, masked_kspace: Tensor, mask: Tensor, acs: Tensor) -> Tensor:
         """Reconstructed magnitude images, float32 (B, H, W).
 
         masked_kspace : float32 (B, C, H, W, 2).
         mask, acs : bool (B, 1, 1, W, 1), the sampled lines and the fully sampled centre lines.
-        sens_maps : what ``sensitivity_maps`` gave, when it is at hand; then ``acs`` is not looked at.
         """
-        if sens_maps is None:
-            sens_maps = self.sensitivity_maps(masked_kspace, acs)
-        return self.from_maps(masked_kspace, mask, sens_maps)
-
-    def quick(self, dtype: torch.dtype = torch.float32) -> QuickVarNet:
-        """The same network for many evaluations of the same slices; its networks compute in ``dtype``."""
-        return QuickVarNet(self, dtype)
-
-    def sensitivity_maps(self, masked_kspace: Tensor, acs: Tensor) -> Tensor:
-        """Coil sensitivity maps, float32 (B, C, H, W, 2), from the centre lines; reads ``net.sens_net`` only."""
         sens_net = self.net.sens_net
         centre = torch.where(acs, masked_kspace, 0.0) if sens_net.mask_center else masked_kspace
         images, batch = sens_net.chans_to_batch_dim(fastmri.ifft2c(centre))
         maps = sens_net.batch_chans_to_chan_dim(sens_net.norm_unet(images), batch)
-        return sens_net.divide_root_sum_of_squares(maps)
-
-    def from_maps(self, masked_kspace: Tensor, mask: Tensor, sens_maps: Tensor) -> Tensor:
-        """Reconstructed magnitude images (B, H, W) with given sensitivity maps; reads ``net.cascades`` only."""
+        maps = sens_net.divide_root_sum_of_squares(maps)
         kspace = masked_kspace
         for cascade in self.net.cascades:
-            kspace = cascade(kspace, masked_kspace, mask, sens_maps)
+            kspace = cascade(kspace, masked_kspace, mask, maps)
         return fastmri.rss(fastmri.complex_abs(fastmri.ifft2c(kspace)), dim=1)
+
+    def quick(self, dtype: torch.dtype = torch.float32) -> QuickVarNet:
+        """The same network for many evaluations of the same slices; its networks compute in ``dtype``."""
+        return QuickVarNet(self, dtype)
 
 
 class UnetReconstructor(nn.Module):

@@ -85,17 +85,6 @@ def test_varnet_finds_the_same_centre_as_stock_does_from_the_mask():
     assert [int(acs[i, 0, 0, :, 0].nonzero()[0]) for i in range(3)] == pad.tolist()
 
 
-def test_split_forward_equals_the_whole():
-    model = VarNetReconstructor(stock_varnet())
-    kspace, mask, acs, _ = slices(32, 32)
-    maps = model.sensitivity_maps(kspace, acs)
-    whole = model(kspace, mask, acs)
-    close = {"rtol": 1e-4, "atol": 1e-5 * float(whole.max())}  # what a convolution rounds to depends on the CPU
-    torch.testing.assert_close(model.from_maps(kspace, mask, maps), whole, **close)
-    inputs = (kspace, mask, acs, maps)
-    torch.testing.assert_close(functional_call(model, dict(model.named_parameters()), inputs), whole, **close)
-
-
 def test_forward_leaves_its_inputs_alone():
     inputs = slices(32, 32)[:3]
     kept = [value.clone() for value in inputs]
