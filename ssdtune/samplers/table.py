@@ -15,8 +15,8 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, Ra
 
 from ssdtune.errors import ConfigError
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.samplers.completed import CompletedSampler
 from ssdtune.samplers.spectrum import SpectrumSampler
+from ssdtune.samplers.view import Trials, ViewSampler, estimates_as_values
 from ssdtune.surrogate.improvement import Goal
 
 
@@ -32,14 +32,16 @@ class Inputs:
 
 @dataclass(frozen=True)
 class SamplerChoice:
-    """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior, and
-    whether it learns from trials that were stopped early (for others no trial is)."""
+    """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior,
+    whether it learns from trials that were stopped early (for others no trial is), and whether it keeps something of
+    its own in the storage."""
 
     make: Callable[[Inputs], BaseSampler]
     settings: str
     sees_constraint: bool
     uses_prior: bool = False
     sees_stopped: bool = True
+    keeps_state: bool = False
 
 
 def _spectrum(given: Inputs) -> BaseSampler:
@@ -59,7 +61,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         uses_prior=True,
     ),
     "tpe": SamplerChoice(
-        lambda given: CompletedSampler(TPESampler(seed=given.trial_seed)),
+        lambda given: ViewSampler(TPESampler(seed=given.trial_seed), estimates_as_values),
         "TPESampler, Optuna 5 defaults: multivariate, constant_liar, 10 start-up trials, 24 candidates",
         sees_constraint=True,
     ),
@@ -81,6 +83,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         "its seed adds the trial number, so an interrupted trial shifts its draws",
         sees_constraint=False,
         sees_stopped=False,
+        keeps_state=True,
     ),
     "qmc": SamplerChoice(
         lambda given: QMCSampler(
@@ -91,6 +94,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         ),
         "QMCSampler, scrambled Sobol, first trial random; an interrupted trial's point is skipped",
         sees_constraint=False,
+        keeps_state=True,
     ),
     "random": SamplerChoice(
         lambda given: RandomSampler(seed=given.trial_seed),
@@ -122,12 +126,14 @@ class SamplerFactory:
     goal: Goal
     prior: Callable[[], HyperparameterPrior | None] = lambda: None
 
-    def make(self, seed_number: int) -> BaseSampler:
-        """The sampler of the trial with this seed number."""
+    def make(self, seed_number: int, others: Trials | None = None) -> BaseSampler:
+        """The sampler of the trial with this seed number. ``others`` : the study's other trials, where they have been
+        read already, so that it need not read them itself."""
         trial_seed = seed_of(self.seed, self.study_name, f"trial {seed_number}")
         study_seed = seed_of(self.seed, self.study_name, "study")
         prior = self.prior() if self.choice.uses_prior else None
-        return self.choice.make(Inputs(trial_seed, study_seed, self.goal, prior))
+        made = self.choice.make(Inputs(trial_seed, study_seed, self.goal, prior))
+        return made if others is None or self.choice.keeps_state else ViewSampler(made, lambda study: others)
 
 
 def seed_of(seed: int, study_name: str, what: str) -> int:

@@ -48,7 +48,7 @@ def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budge
         return ask(study, record, sampler, budget)
     seed = seed_number(trial.number, others)
     trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
-    study.sampler = sampler.make(seed)
+    study.sampler = sampler.make(seed, others)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so

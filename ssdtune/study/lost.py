@@ -43,20 +43,23 @@ def release_lost_trials(study: optuna.Study) -> None:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def sign_of_life(study: optuna.Study, trial: optuna.Trial) -> float | None:
-    """Record one of a running trial, where the storage keeps them; returns the seconds to the next, None for never."""
-    storage = storage_of(study)
-    interval: float | None = getattr(storage, "get_heartbeat_interval", lambda: None)()
-    if interval is not None:
-        with suppress(optuna.exceptions.StorageInternalError):  # left out: the next one may be stored
-            storage.record_heartbeat(trial_id_of(trial))  # type: ignore[attr-defined]
+def heartbeat_interval(study: optuna.Study) -> float | None:
+    """Seconds between the signs of life of a trial, None where the storage keeps none."""
+    interval: float | None = getattr(storage_of(study), "get_heartbeat_interval", lambda: None)()
     return interval
+
+
+def sign_of_life(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Record one of a running trial, where the storage keeps them."""
+    if heartbeat_interval(study) is not None:
+        with suppress(optuna.exceptions.StorageInternalError):  # left out: the next one may be stored
+            storage_of(study).record_heartbeat(trial_id_of(trial))  # type: ignore[attr-defined]
 
 
 @contextmanager
 def signs_of_life(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
-    """Record signs of life of a running trial from a thread; Optuna's own run only under ``Study.optimize``."""
-    interval = sign_of_life(study, trial)
+    """Record more signs of life of a running trial, from a thread: Optuna's own run only under ``Study.optimize``."""
+    interval = heartbeat_interval(study)
     if interval is None:
         yield
         return

@@ -168,13 +168,11 @@ class _Runner:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; its settings say so
                 if outcome.stopped is None:
-                    self.study.tell(number, score.value, skip_if_finished=True)
-                else:
-                    trial.report(score.value, outcome.seen)
-                    self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+                    return self.study.tell(number, score.value, skip_if_finished=True)
+                trial.report(score.value, outcome.seen)
+                return self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
         except optuna.exceptions.UpdateFinishedTrialError:
             return None  # taken for lost by another process, after long suspension
-        return self.study.get_trials(deepcopy=False)[number]
 
     def _fail(self, asked: Asked, reason: Exception) -> None:
         what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__

@@ -1,66 +1,55 @@
 """To TPE stopped trials are complete ones with their estimates, and it proposes what a study of those would make it."""
 
-import copy
 import math
 
 import optuna
 import pytest
 from optuna.samplers import TPESampler
-from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState, create_trial
 from small_task import ssd
 
-from ssdtune.samplers.completed import CompletedSampler
+from ssdtune.samplers.table import SAMPLERS, SamplerFactory, choose_sampler
+from ssdtune.samplers.view import ViewSampler, estimates_as_values
+from ssdtune.study.large import storage_of
 from ssdtune.study.run import run_study
-
-
-class View(InMemoryStorage):
-    """A study whose trials are those given; what is told to it is not kept."""
-
-    def __init__(self, study):
-        super().__init__()
-        self.name, self.shown = study.study_name, [self.completed(trial) for trial in study.get_trials()]
-        self.create_new_study(study.directions, study.study_name)
-
-    @staticmethod
-    def completed(trial):
-        if trial.state != TrialState.PRUNED or trial.value is None:
-            return trial
-        complete = create_trial(
-            value=trial.value,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=trial.user_attrs,
-            constraints=trial.constraints,
-        )
-        complete.number = trial.number
-        return complete
-
-    def get_all_trials(self, study_id, deepcopy=True, states=None):
-        chosen = [trial for trial in self.shown if states is None or trial.state in states]
-        return copy.deepcopy(chosen) if deepcopy else chosen
-
-    def set_trial_system_attr(self, trial_id, key, value):
-        pass
+from ssdtune.surrogate.improvement import Goal
+from ssdtune.unlearning.ssd import SSD, SSDOptions
 
 
 class Literal(optuna.samplers.BaseSampler):
-    """``inner`` asked about the trial itself, in a view of the study that differs in its stopped trials alone."""
+    """``inner`` asked about the trial itself in a study of copies, of which those of stopped trials are complete."""
 
     def __init__(self, inner):
         self.inner = inner
 
     def before_trial(self, study, trial):
-        self.seen = optuna.load_study(study_name=study.study_name, storage=View(study))
+        self.seen = optuna.create_study(direction="maximize")
+        self.seen.add_trials([self.copied(other) for other in study.get_trials() if other.number != trial.number])
+        self.seen.add_trial(create_trial(state=TrialState.RUNNING))
+
+    @staticmethod
+    def copied(trial):
+        stopped = trial.state == TrialState.PRUNED and trial.value is not None
+        return create_trial(
+            state=TrialState.COMPLETE if stopped else trial.state,
+            value=trial.value,
+            params=trial.params,
+            distributions=trial.distributions,
+            constraints=trial.constraints,
+        )
 
     def infer_relative_search_space(self, study, trial):
         return self.inner.infer_relative_search_space(self.seen, trial)
 
     def sample_relative(self, study, trial, search_space):
-        return self.inner.sample_relative(self.seen, trial, search_space)
+        return self.inner.sample_relative(self.seen, self.seen.trials[-1], search_space)
 
     def sample_independent(self, study, trial, name, distribution):
         return self.inner.sample_independent(self.seen, trial, name, distribution)
+
+
+def with_estimates(inner):
+    return ViewSampler(inner, estimates_as_values)
 
 
 def run(wrap, trials, seed=0, fixed=False):
@@ -86,8 +75,8 @@ def run(wrap, trials, seed=0, fixed=False):
 
 
 @pytest.mark.parametrize(("seed", "fixed"), [(0, False), (1, False), (0, True)])
-def test_it_proposes_what_a_view_of_the_study_would(seed, fixed):
-    found, literal = run(CompletedSampler, 24, seed, fixed), run(Literal, 24, seed, fixed)
+def test_it_proposes_what_a_study_of_complete_trials_would(seed, fixed):
+    found, literal = run(with_estimates, 24, seed, fixed), run(Literal, 24, seed, fixed)
     states = [trial.state for trial in found.trials]
     assert states.count(TrialState.PRUNED) > 12 and states.count(TrialState.RUNNING) == 2
     assert [trial.params for trial in found.trials] == [trial.params for trial in literal.trials]
@@ -96,7 +85,7 @@ def test_it_proposes_what_a_view_of_the_study_would(seed, fixed):
 
 
 def test_it_proposes_without_a_word_and_changes_nothing(capfd):
-    study = run(CompletedSampler, 12)
+    study = run(with_estimates, 12)
     before, trials = optuna.logging.get_verbosity(), study.get_trials()
     capfd.readouterr()
     optuna.logging.set_verbosity(optuna.logging.INFO)
@@ -119,3 +108,20 @@ def test_tpe_proposes_with_early_stopping_what_it_would_without(task, analysis, 
         stopped = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
         assert bool(stopped) == stop_early
     assert settings[0] == settings[1]
+
+
+@pytest.mark.parametrize("name", [name for name, choice in SAMPLERS.items() if not choice.keeps_state])
+def test_trials_that_were_read_already_are_not_read_again(name, monkeypatch):
+    study = run(lambda inner: inner, 12)
+    factory = SamplerFactory(choose_sampler(name), 0, "s", Goal())
+    others, knobs = study.get_trials(), SSD().knobs(SSDOptions())
+    proposals = []
+    for given in (None, others):
+        study.sampler = factory.make(12, given)
+        trial = study.ask()
+        with monkeypatch.context() as patched:
+            if given is not None:
+                patched.setattr(storage_of(study), "get_all_trials", None)
+            proposals.append([trial.suggest_float(knob.name, knob.low, knob.high, log=True) for knob in knobs])
+        study.tell(trial, state=TrialState.FAIL)
+    assert proposals[0] == proposals[1]
