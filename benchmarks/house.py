@@ -4,7 +4,8 @@
 import each other, in functions too; imports for type checking alone do not count. `upward_imports`: of modules from a
 room above theirs. `files_naming_alpha`: files outside the SSD method, its prior and its report (`SSD`) with an
 identifier `alpha` or `lam`. `overhead_ms_100_trials`: what a trial of a study on an SQLite file takes besides its
-evaluation, median of trials 90 to 100, with the sampler that a study has if none is named.
+evaluation, median of trials 90 to 100, with the sampler that a study has if none is named; `overhead_ms_spectrum` is
+that of SSD's, and `overhead_ms_read_back` the first without ``study.own``, which spares reading a trial back.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import ast
 import statistics
 import tempfile
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from benchmarks.harness import ROOT, Metrics, main
 
@@ -119,10 +121,18 @@ def measure(options: argparse.Namespace) -> Metrics:
         "largest_file": max(lines.values()),
         **{what.replace(" ", "_"): len(places) for what, places in found.items()},
         "overhead_ms_100_trials": overhead_ms(100, options.seed),
+        "overhead_ms_spectrum": overhead_ms(100, options.seed, {"name": "ssd"}),
+        "overhead_ms_read_back": read_back(lambda: overhead_ms(100, options.seed)),
     }
 
 
-def overhead_ms(trials: int, seed: int) -> float:
+def read_back(run: Callable[[], float]) -> float:
+    """``run`` where a study reads its own trials from the database."""
+    with patch("ssdtune.study.run.own_view", lambda study: study):
+        return run()
+
+
+def overhead_ms(trials: int, seed: int, method: Mapping[str, Any] | None = None) -> float:
     """Milliseconds a trial beside its evaluation, the median of the last tenth of a study on SQLite."""
     from ssdtune.study.create import create_study
     from ssdtune.study.record import read_record, read_trial
@@ -135,7 +145,7 @@ def overhead_ms(trials: int, seed: int) -> float:
     task, ends = small_task(seed), [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         storage = open_storage(f"sqlite:///{folder}/studies.db", create=True)
-        study = create_study(task, storage, search=SearchSection(trials=trials, seed=seed))
+        study = create_study(task, storage, method=method, search=SearchSection(trials=trials, seed=seed))
         with quick_commits(storage):  # as `ssdtune study run` does
             unlearner = prepare(read_record(study), task)
             run_study(study, task, unlearner, on_trial=lambda *_: ends.append(time.perf_counter()))

@@ -41,18 +41,18 @@ def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budge
         warnings.filterwarnings("ignore", "Heartbeat of storage")  # ``lost.signs_of_life`` records them
         trial = study.ask()
     sign_of_life(study, trial)  # should this process end before the trial is signed, others find it by that
-    trials = study.get_trials(deepcopy=False)
-    others = [other for other in trials if other.number != trial.number]
+    others = trials
+    if trial.number != len(trials):  # another process has asked too
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
     if sum(other.number < trial.number and other.state in counted for other in others) >= budget:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return ask(study, record, sampler, budget)
     seed = seed_number(trial.number, others)
     trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
-    study.sampler = sampler.make(seed, others)
+    study.sampler = sampler.make(seed, others)  # none of them has anything to do before a trial
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so
-        study.sampler.before_trial(study, trials[trial.number])
         setting = {knob.name: _suggest(trial, knob) for knob in record.knobs}
     return Asked(trial, setting, others)
 

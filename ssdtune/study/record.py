@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.errors import StorageError
 from ssdtune.objective.outcome import Columns, Outcome
@@ -222,11 +222,10 @@ def write_outcome(study: optuna.Study, trial: optuna.Trial, record: StudyRecord,
         **values,
     }
     trial.set_user_attr(MEASURES, attributes)
-    system = create_trial(value=score.value, constraints={CONSTRAINT: score.violation}).system_attrs
     if outcome.columns:
-        system[_SLICES] = {name: pack(column) for name, column in outcome.columns.items()}
-    for name, value in system.items():  # ``Trial.set_constraint`` would read the whole trial first
-        storage_of(study).set_trial_system_attr(trial_id_of(trial), name, value)
+        packed = {name: pack(column) for name, column in outcome.columns.items()}
+        storage_of(study).set_trial_system_attr(trial_id_of(trial), _SLICES, packed)
+    trial.set_constraint(CONSTRAINT, score.violation)
     return score
 
 

@@ -23,6 +23,7 @@ from ssdtune.study.ask import Asked, ask
 from ssdtune.study.experience import keep_view
 from ssdtune.study.interrupts import Interrupts
 from ssdtune.study.lost import release_lost_trials, signs_of_life
+from ssdtune.study.own import own_view
 from ssdtune.study.prior import study_sampler
 from ssdtune.study.record import ERROR, EVALUATION, StudyRecord, read_baseline, read_record, write_outcome
 from ssdtune.study.storage import storage_errors
@@ -123,12 +124,13 @@ class _Runner:
 
     def __post_init__(self) -> None:
         self.interrupts = Interrupts()
+        self.own = own_view(self.study)
         self.stopped: Known = {}
 
     def trials(self) -> Iterator[FrozenTrial | None]:
         """Run trials, each yielded when it is finished (None: another process took it for lost), until none is left."""
         idle_since = time.perf_counter()
-        while (asked := ask(self.study, self.record, self.sampler, self.budget)) is not None:
+        while (asked := ask(self.own, self.record, self.sampler, self.budget)) is not None:
             with self._ended_on_interrupt(asked), signs_of_life(self.study, asked.trial):
                 incumbent = incumbent_of(asked.others, self.record)
                 searching = time.perf_counter() - idle_since
@@ -164,13 +166,13 @@ class _Runner:
     def _tell(self, asked: Asked, outcome: Outcome) -> FrozenTrial | None:
         trial, number = asked.trial, asked.trial.number
         try:
-            score = write_outcome(self.study, trial, self.record, outcome)
+            score = write_outcome(self.own, trial, self.record, outcome)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; its settings say so
                 if outcome.stopped is None:
-                    return self.study.tell(number, score.value, skip_if_finished=True)
+                    return self.own.tell(number, score.value, skip_if_finished=True)
                 trial.report(score.value, outcome.seen)
-                return self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+                return self.own.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
         except optuna.exceptions.UpdateFinishedTrialError:
             return None  # taken for lost by another process, after long suspension
 
