@@ -23,7 +23,7 @@ from torch.utils.data import default_collate
 from ssdtune.errors import DataError
 from ssdtune.files import content_hash
 from ssdtune.modules import kept_copy
-from ssdtune.nests import move as move
+from ssdtune.nests import move
 
 Loss = Callable[[Any, Any], Tensor]
 """``loss(output, target)``: mean over the batch, a scalar."""
@@ -219,6 +219,11 @@ class Chosen:
 
     def __getitem__(self, index: int, /) -> Any:
         return self.samples[self.order[index]]
+
+    @property
+    def ids(self) -> list[str]:
+        ids = sample_ids(self.samples)
+        return [ids[place] for place in self.order]
 
 
 def as_sample(item: Any) -> tuple[tuple[Any, ...], Any]:

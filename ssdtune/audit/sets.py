@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ssdtune.objective.order import stratified_order
-from ssdtune.task import Samples, Task, sample_ids
+from ssdtune.task import Chosen, Samples, Task, sample_ids
 
 UA, BTA, KTA, RA = "UA", "BTA", "KTA", "RA"
 UNSEEN, UNKNOWN = "unseen", "unknown"
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some samples of a set."""
-
-    samples: Samples
-    order: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, index: int, /) -> Any:
-        return self.samples[self.order[index]]
-
-    @property
-    def ids(self) -> list[str]:
-        ids = sample_ids(self.samples)
-        return [ids[number] for number in self.order]
+class Part(Chosen):
+    """Some samples of a set, with their volumes."""
 
     @property
     def volumes(self) -> list[str]:

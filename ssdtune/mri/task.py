@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.data import Subset
 
 from ssdtune.device import find_device
 from ssdtune.errors import DataError, ModelError
@@ -20,7 +19,7 @@ from ssdtune.mri.networks.models import LoadedModel, load_model
 from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image_noise, training_loss
 from ssdtune.progress import Track, silent
 from ssdtune.studyfile import StudyFile, load_study_file
-from ssdtune.task import Task, batches
+from ssdtune.task import Chosen, Task, batches
 
 if TYPE_CHECKING:
     from ssdtune.mri.networks.models import Architecture
@@ -135,7 +134,7 @@ def _refuse_overlap(sets: Mapping[str, KspaceSlices]) -> None:
 def _try_model(task: Task, slices: KspaceSlices, checkpoint: Path) -> None:
     """Reconstruct one slice of each size: the model must take it and give a finite image that covers the target."""
     chosen = slices.one_of_each_size
-    for batch in batches(Subset(slices, chosen), 1, task.device):  # type: ignore[arg-type]  # map-style is enough
+    for batch in batches(Chosen(slices, chosen), 1, task.device):
         where = f"{checkpoint} on {slices.ids[chosen[batch.indices[0]]]}"
         try:
             output = task.predict(None, batch.inputs)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ssdtune.files import content_hash
-from ssdtune.nests import as_tuples, change
-from ssdtune.task import Samples, as_sample, move, shapes_of
+from ssdtune.nests import as_tuples, change, move
+from ssdtune.task import Samples, as_sample, shapes_of
 
 
 class Batch(NamedTuple):

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from ssdtune.nests import move
 from ssdtune.plane.settings import Box
 from ssdtune.progress import Track
 from ssdtune.studyfile import Positive, Range
-from ssdtune.task import Task, move
+from ssdtune.task import Task
 from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, Params, PriorRequest, Setting, Stage
 
 if TYPE_CHECKING:
