@@ -67,7 +67,7 @@ def gather(
     embeddings: NDArray[np.float32] | None = None
     rows = MemoryRows(len(kept), parameters, engine.home) if keep else _spilled(len(kept), engine, plan)
     blocks = engine.stream(units)
-    for block in in_parts(blocks, lambda block: len(block.numbers), f"gradients of the {name} set", total, track):
+    for block in in_parts(blocks, lambda each: len(each.numbers), f"gradients of the {name} set", total, track):
         numbers = np.array(block.numbers)
         losses[numbers], norms[numbers] = block.losses, moments.add(block.rows).numpy()
         if not np.isfinite(losses[numbers] + norms[numbers]).all():
