@@ -10,17 +10,17 @@ import click
 import ssdtune
 from ssdtune.errors import SsdtuneError
 
-# command -> (module under ssdtune.cli, one-line help); the module holds a click command of the same name
-COMMANDS: dict[str, tuple[str, str]] = {
-    "data": ("data", "Simulate, poison and check HDF5 k-space."),
-    "train": ("train", "Train a reconstruction model from a study file."),
-    "spectrum": ("spectrum", "Fisher spectrum and features of the forget set."),
-    "study": ("study", "Create, run, compare and apply studies."),
-    "worker": ("worker", "Run what is left of all studies of a storage."),
-    "prior": ("prior", "Collect the experience that the learned prior comes from."),
-    "dashboard": ("dashboard", "Open the Optuna dashboard on the storage."),
-    "report": ("report", "Write a study's report as one HTML page."),
-    "demo": ("demo", "The main job on an embedded default, no data needed."),
+# command -> one-line help; it lies in a module of its name
+COMMANDS: dict[str, str] = {
+    "data": "Simulate, poison and check HDF5 k-space.",
+    "train": "Train a reconstruction model from a study file.",
+    "spectrum": "Fisher spectrum and features of the forget set.",
+    "study": "Create, run, compare and apply studies.",
+    "worker": "Run what is left of all studies of a storage.",
+    "prior": "Collect the experience that the learned prior comes from.",
+    "dashboard": "Open the Optuna dashboard on the storage.",
+    "report": "Write a study's report as one HTML page.",
+    "demo": "The main job on an embedded default, no data needed.",
 }
 
 
@@ -33,13 +33,12 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"ssdtune.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(import_module(f"ssdtune.cli.{cmd_name}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -69,10 +69,7 @@ class ScoreRule:
         if not (math.isfinite(q_retain) and math.isfinite(q_forget)):
             return Score(value=0.0, retained=0.0, remembered=1.0, violation=1.0)
         retained = _clip(q_retain / self.q_retain)
-        if self.q_forget > self.floor:
-            remembered = _clip((q_forget - self.floor) / (self.q_forget - self.floor))
-        else:
-            remembered = 0.0
+        remembered = _clip(self.unclipped(q_retain, q_forget).get("remembered", 0.0))
         kept, left = (q_retain, q_forget) if self.kind == "raw" else (retained, remembered)
         w = self.retain_weight
         return Score(w * kept + (1 - w) * (1 - left), retained, remembered, self.min_retained - retained)
