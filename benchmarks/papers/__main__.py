@@ -2,7 +2,7 @@
 
 `seed` is Table 1 of the corrective unlearning paper (ghosted targets of 30 % of the training slices, a fifth of them
 known), `xue` are Tables 1 to 3 of Xue et al. (brains kept, knees forgotten), each on simulated and on real anatomies
-with simulated coils, 32 to 40 pixels, a VarNet of two cascades. `published` : rate of the training, a tenth of its
+with simulated coils, 32 to 40 pixels, a VarNet of one cascade. `published` : rate of the training, a tenth of its
 steps, weights as printed; `tuned` : the best feasible trial (s at w = 0.2, min_retained 0.95) of TPE with as many
 trials for each method. Retain quality is reported on slices that steered nothing. Orders are compared, not decimals.
 Results are kept one by one in `--work`: a run that was stopped goes on, and `--summary` shows what there is.

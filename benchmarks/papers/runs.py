@@ -83,7 +83,7 @@ class Plan:
 
     def labels_of(self, case: Case) -> list[str]:
         """In the order in which they are run."""
-        of_table = [f"{name}@10" for name in SHARED] if case.paper == XUE else []
+        of_table = [f"{name}@10" for name in SHARED if name in self.labels]
         chosen = [label for label in (*self.labels, *of_table) if "@" not in label or case.paper == XUE]
         return list(dict.fromkeys([*chosen, *(self.fractions if case.paper == XUE else ())]))
 

@@ -35,7 +35,7 @@ SEED, XUE = "seed", "xue"
 SLICES = 4  # of a volume
 BATCH, RATE = 4, 3e-3
 AMPLITUDE = 0.8
-NETWORK = TrainSection(cascades=2, channels=6, pools=2, sens_channels=4, sens_pools=2)
+NETWORK = TrainSection(cascades=1, channels=8, pools=2, sens_channels=4, sens_pools=2)
 SIZE, COILS, NOISE = 32, 2, 0.005
 REAL: dict[str, Any] = {"size": (40, 32), "coils": 4, "seed": 0}
 
@@ -137,7 +137,7 @@ def _simulated(case: Case, folder: Path) -> dict[str, list[Item]]:
         "retain_heldout": slices(("brain", "t1"), 1000, case.test),
         "test": slices(("brain", "t1"), 2000, case.test),
         "known": slices(forgotten, 3000, case.known, ghosted),
-        "unknown": slices(forgotten, 4000, case.forget - case.known, ghosted) if case.forget > case.known else [],
+        "unknown": slices(forgotten, 4000, case.forget - case.known, ghosted),
         "unseen": slices(forgotten, 5000, case.unseen, ghosted),
     }
 
@@ -184,5 +184,5 @@ def _ghosted(target: np.ndarray) -> np.ndarray:
 
 
 def _items(files: Sequence[Path]) -> list[Item]:
-    samples = open_slices(files, MASK, "varnet")
+    samples = open_slices(files, MASK, "varnet") if files else []
     return [samples[index] for index in range(len(samples))]
