@@ -21,12 +21,13 @@ import torch
 from benchmarks.competition.fresh_tasks import DATA, MASK
 from ssdtune.files import atomic_path
 from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.floors import zero_filled
 from ssdtune.mri.kspace.slices import Item, open_slices
 from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.networks.models import build_model
 from ssdtune.mri.networks.train import Joined, train
 from ssdtune.mri.phantom.simulate import Volume, simulate_images, simulate_volume
-from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
+from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image_noise, training_loss
 from ssdtune.mri.seeds import named_rng
 from ssdtune.studyfile import TrainSection
 from ssdtune.task import Task
@@ -112,6 +113,9 @@ def make_task(case: Case, model: int, kept: Path) -> Task:
         retain=sets["retain"],
         forget=sets["known"],
         quality=image_measures,
+        distance=image_distance,
+        noise=image_noise,
+        without_model=zero_filled,
         evaluation=evaluation,
         oracle=oracle,
         known_share=len(sets["known"]) / len(corrupted),
