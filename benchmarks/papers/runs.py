@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +149,14 @@ def estimate(plan: Plan, case: Case, model: int) -> float:
 
 
 def run_all(plan: Plan, cases: Sequence[Case], models: int, workers: int) -> None:
-    """Run what is missing, one model of each task before others."""
-    jobs = [(plan, case, model) for model in range(models) for case in cases if plan.missing(case, model)]
+    """Run what is missing: one model of each task before others, first tables before other shares of the retain data."""
+    jobs = [
+        (part, case, model)
+        for model in range(models)
+        for part in (replace(plan, fractions=()), replace(plan, labels=()))
+        for case in cases
+        if part.missing(case, model)
+    ]
     run_in_processes(run_model, jobs, workers, track=silent, description="papers")
 
 
@@ -160,6 +166,8 @@ def run_model(job: tuple[Plan, Case, int]) -> None:
     torch.set_num_threads(1)
     quiet_optuna()
     folder = plan.folder(case, model)
+    if not plan.missing(case, model):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     made = Made(make_task(case, model, folder / "models.pt"), case.key, model)

@@ -176,3 +176,14 @@ def test_a_setting_is_measured_as_published_on_a_real_network(mri_task):
     assert {"retain_ssim", "forget_psnr", "unknown_clean_ssim"} <= run.keys()
     fifths = runs.published(case, Made(task, "", 0), "full-ft")["runs"]
     assert [run["setting"]["steps"] for run in fifths] == [1, 2, 3, 4, 5]
+
+
+def test_first_tables_and_other_shares_are_all_that_is_missing(tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(runs, "run_in_processes", lambda work, items, workers, **_: jobs.extend(items))
+    where = plan_of([], 4, 0, tmp_path, quick=False)
+    runs.run_all(where, CASES, 2, 1)
+    for model in range(2):
+        parts = [part.missing(case, of) for part, case, of in jobs if case == CASE and of == model]
+        assert {item for part in parts for item in part} == set(where.missing(CASE, model))
+    assert [of for _, _, of in jobs] == sorted(of for _, _, of in jobs)
