@@ -149,7 +149,7 @@ def estimate(plan: Plan, case: Case, model: int) -> float:
 
 
 def run_all(plan: Plan, cases: Sequence[Case], models: int, workers: int) -> None:
-    """Run what is missing: one model of each task before others, first tables before other shares of the retain data."""
+    """Run what is missing: one model of each task before others, first tables before other shares."""
     jobs = [
         (part, case, model)
         for model in range(models)
