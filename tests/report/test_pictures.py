@@ -66,7 +66,7 @@ def test_non_finite_reconstruction_is_drawn(image_task, tmp_path):
 
 def test_targets_that_are_no_images_are_refused(halved):
     samples = [(torch.zeros(3), torch.tensor(0))]
-    task = Task(torch.nn.Identity(), lambda o, t: o.mean(), samples, samples, lambda o, t: o.mean(1))
+    task = Task(torch.nn.Linear(3, 3), lambda o, t: o.mean(), samples, samples, lambda o, t: o.mean(1))
     with pytest.raises(ConfigError, match="targets are not images"):
         slice_pictures(task, {}, "retain")
 
