@@ -244,6 +244,11 @@ def sample_ids(samples: Samples) -> list[str]:
     return [str(name) for name in ids] if ids is not None else [str(index) for index in range(len(samples))]
 
 
+def sample_volumes(samples: Samples) -> list[str]:
+    """The volume of each sample: the set's ``volumes``, else what stands before the last ``:`` of each id."""
+    return list(getattr(samples, "volumes", None) or (text.rpartition(":")[0] for text in sample_ids(samples)))
+
+
 def fingerprint(samples: Samples) -> str:
     """Content hash of a sample set: its own ``fingerprint()``, else every sample's tensors in order."""
     own = getattr(samples, "fingerprint", None)

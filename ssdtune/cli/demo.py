@@ -120,6 +120,7 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
     from ssdtune.report.pictures import write_hero, write_pictures
     from ssdtune.report.summary import summary_of
     from ssdtune.report.view import read_view
+    from ssdtune.report.volumes import notable_slices
     from ssdtune.study.run import setting_seed
     from ssdtune.study.storage import load_study, open_storage
     from ssdtune.unlearning.method import run
@@ -128,8 +129,9 @@ def picture_and_sum_up(out: Path, storage: str, device: str) -> None:
     assert view.best is not None
     task, unlearner = load_inputs(STUDY, view.record, device)
     params = run(unlearner, view.best.setting, setting_seed(view.record, view.best.setting)).params
-    pictures = write_pictures(task, params, out / "pictures")
-    hero = write_hero(task, params, out / "before_after.png", "Before and after unlearning")
+    notable = notable_slices(view)
+    pictures = write_pictures(task, params, out / "pictures", notable=notable)
+    hero = write_hero(task, params, out / "before_after.png", "Before and after unlearning", notable)
     files = {
         "checkpoint": out / "unlearned.pt",
         "storage": out / "study.db",

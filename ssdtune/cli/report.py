@@ -41,6 +41,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     from ssdtune.report.pictures import has_images, write_pictures
     from ssdtune.report.summary import summary_of
     from ssdtune.report.view import read_view
+    from ssdtune.report.volumes import notable_slices
     from ssdtune.study.storage import storage_url
 
     study = open_study(name, storage)
@@ -70,7 +71,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     with TemporaryDirectory() as scratch:
         if view.best is not None and task is not None and params is not None and has_images(task):
             title = f"{name}: {view.best.setting_in_words()} (trial {view.best.number})"
-            pictures = write_pictures(task, params, scratch, title=title)
+            pictures = write_pictures(task, params, scratch, title=title, notable=notable_slices(view))
         page = write_page(study_page(view, spectrum=figures, pictures=pictures, missing=missing), out)
         attach(study, figures=figures, pictures=pictures, artifacts=artifact_folder(storage_url(storage)))
     if as_json:

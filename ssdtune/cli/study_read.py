@@ -14,6 +14,7 @@ from ssdtune.errors import ConfigError
 if TYPE_CHECKING:
     import optuna
 
+    from ssdtune.report.volumes import Interval
     from ssdtune.study.record import StudyRecord
     from ssdtune.study.trials import ScoredTrial
 
@@ -166,7 +167,9 @@ def best_document(study: optuna.Study) -> dict[str, Any]:
     from ssdtune.study.trials import scored_trials
 
     found = _leading(scored_trials(study), study.study_name)
-    return {"study": study.study_name, **_document(found, read_record(study))}
+    interval = _interval(study, found)
+    document = {"study": study.study_name, **_document(found, read_record(study))}
+    return document | {"retained_interval": interval and interval.document()}
 
 
 def print_best(study: optuna.Study) -> None:
@@ -195,6 +198,17 @@ def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
         row: list[object] = [name, before, after[name], after[name] - before]
         rows.append(row + ([as_number(record.oracle.get(name))] if record.oracle else []))
     print_table(["measure", "before", "after", "change"] + (["oracle"] if record.oracle else []), rows)
+    if (interval := _interval(study, item)) is not None:
+        click.echo(f"retained: {interval.in_words()}")
+
+
+def _interval(study: optuna.Study, item: ScoredTrial) -> Interval | None:
+    """How sure ``retained`` is, of the study's best trial."""
+    from ssdtune.report.view import read_view
+    from ssdtune.report.volumes import retained_interval
+
+    view = read_view(study)
+    return retained_interval(view) if view.best is not None and view.best.number == item.number else None
 
 
 def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:

@@ -10,10 +10,13 @@ A target is a dict of ``image`` (batch, h, w) and ``max`` (batch,) and, where th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from ssdtune.arrays import Array
 
 # Wang et al., IEEE TIP 2004, eq. 13, with scikit-image's uniform window and unbiased covariance (the fastMRI metric)
 WINDOW, K1, K2 = 7, 0.01, 0.03
@@ -54,6 +57,32 @@ class ImageMeasures:
                     f"{image}_energy": _energy(target[image]),
                 }
         return {**target, **known}
+
+    def by_volume(self, columns: Mapping[str, Array], volumes: Sequence[str]) -> dict[str, Array]:
+        """The measures of whole volumes, each (v,), from those of their slices, (n,) each; volumes in order of sight.
+
+        What ``fastmri.evaluate`` gives for a volume whose maximum is ``max``: SSIM is the mean over slices; PSNR and
+        NMSE are of all pixels together. ``volumes`` (n,) names each slice's.
+        """
+        names = list(dict.fromkeys(volumes))
+        place = {name: number for number, name in enumerate(names)}
+        group = np.array([place[name] for name in volumes])
+        found: dict[str, Array] = {}
+        for prefix in ("", "clean_"):
+            if f"{prefix}psnr" not in columns:
+                continue
+            slices = np.bincount(group)
+            # squared error of a slice in units of its peak; it over NMSE is the slice's energy in the same units
+            error, nmse = 10 ** (-columns[f"{prefix}psnr"] / 10), columns[f"{prefix}nmse"]
+            total = np.bincount(group, error)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                energy = np.bincount(group, np.where(nmse > 0, error / nmse, 0.0) + 0 * nmse)
+                found |= {
+                    f"{prefix}ssim": np.bincount(group, columns[f"{prefix}ssim"]) / slices,
+                    f"{prefix}psnr": -10 * np.log10(total / slices),
+                    f"{prefix}nmse": np.where(energy > 0, total / energy, 0 * energy),
+                }
+        return found
 
 
 image_measures = ImageMeasures()

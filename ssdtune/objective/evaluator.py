@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ssdtune.device import trim_heap
 from ssdtune.objective.account import Account
-from ssdtune.objective.evaluation import Measures, finite_rows
+from ssdtune.objective.evaluation import Measures, finite_rows, volume_means
 from ssdtune.objective.order import stratified_order
 from ssdtune.objective.prepared import Params, PreparedBatch, PreparedSet, Reconstruction, free_memory
 from ssdtune.progress import Track, silent
@@ -221,9 +221,10 @@ class Measured:
     def measures(self) -> Measures:
         """All measures in each set's own order; all slices must be measured."""
         places = {name: np.argsort(self._evaluator.prepared(name).order) for name in self.columns}
-        return Measures(
-            {name: {key: each[places[name]] for key, each in columns.items()} for name, columns in self.columns.items()}
-        )
+        values = {
+            name: {key: each[places[name]] for key, each in columns.items()} for name, columns in self.columns.items()
+        }
+        return Measures(values, volume_means(self._evaluator.task, values))
 
     def _measure(self, name: str, data: PreparedSet, batch: PreparedBatch) -> None:
         evaluator, network = self._evaluator, self._evaluator.network

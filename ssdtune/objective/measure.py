@@ -84,9 +84,9 @@ class Objective:
             self.evaluator.recall(self._known)
         self._shift = {}
         if short:  # what the untouched model differs by is made good in every trial
-            columns = self.evaluator.untouched().columns
-            means = {f"{name}_{m}": mean(column) for name, each in columns.items() for m, column in each.items()}
-            self._shift = {name: known - means[name] for name, known in self._baseline.items() if known is not None}
+            means = self.evaluator.untouched().measures().summary()
+            known = {name: value for name, value in self._baseline.items() if value is not None}
+            self._shift = {name: known[name] - value for name, value in means.items() if name in known}
         return {"plain_slice": plain_slice_seconds(self.evaluator.task)}
 
     def _controls(self, name: str, incumbent: Incumbent) -> np.ndarray:
@@ -121,6 +121,8 @@ class Objective:
                     estimate = estimate_mean(column[:seen], controls, slice(0, seen))
                     estimates.setdefault(name, replace(estimate, se=estimate.se * STOPPED_SE))
                     means[key] = estimate.mean + moved
+        if stopped is None and not found.broken:
+            means |= {key: value + (self._shift or {}).get(key, 0.0) for key, value in found.measures().volumes.items()}
         outcome = Outcome(as_means(means), {name: found.quality(name) for name in found.columns}, broken=found.broken)
         if stopped is None:
             return outcome

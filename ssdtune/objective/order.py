@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssdtune.files import content_hash
-from ssdtune.task import Samples, sample_ids
+from ssdtune.task import Samples, sample_ids, sample_volumes
 
 
 def stratified_order(samples: Samples, name: str = "", seed: int = 0) -> np.ndarray:
@@ -23,7 +23,7 @@ def stratified_order(samples: Samples, name: str = "", seed: int = 0) -> np.ndar
     its ``anatomies``, else one for all.
     """
     ids = sample_ids(samples)
-    volumes = list(getattr(samples, "volumes", None) or (text.rpartition(":")[0] for text in ids))
+    volumes = sample_volumes(samples)
     anatomies = list(getattr(samples, "anatomies", None) or [""] * len(ids))
     rng = np.random.default_rng(int(content_hash(["order", name, str(seed), *ids])[:15], 16))
     of_volume = dict(zip(volumes, anatomies, strict=True))

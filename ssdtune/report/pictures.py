@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class SlicePicture:
 
     target, original, unlearned : (h, w) float32 on the target's grid. clean : the clean target where it is known.
     before, after : measures of the original and of the unlearned reconstruction by name (``Task.quality``).
+    remark : why it is shown.
     """
 
     set_name: str
@@ -54,6 +55,7 @@ class SlicePicture:
     before: Mapping[str, float]
     after: Mapping[str, float]
     clean: np.ndarray | None = None
+    remark: str = ""
 
     def error(self, which: str, reference: str = "target") -> np.ndarray:
         """|reconstruction - reference|, (h, w); ``which`` is "original" or "unlearned", ``reference`` or "clean"."""
@@ -66,10 +68,16 @@ def has_images(task: Task) -> bool:
     return isinstance(target, Mapping) and "image" in target
 
 
-def slice_pictures(task: Task, params: Mapping[str, Tensor], set_name: str, count: int = 2) -> list[SlicePicture]:
-    """Reconstruct ``count`` slices of a scored set with the untouched model and with ``params``.
+Notable = Mapping[str, Mapping[str, int]]
+"""Slices to show, by set: index by why it is shown (``report.volumes.notable_slices``)."""
 
-    The slices are spread evenly over the set, so they are the same in every run.
+
+def slice_pictures(
+    task: Task, params: Mapping[str, Tensor], set_name: str, count: int = 2, notable: Notable | None = None
+) -> list[SlicePicture]:
+    """Reconstruct at most ``count`` slices of a scored set with the untouched model and with ``params``.
+
+    Those that are ``notable``, the first ones first; where none is known they are spread evenly over the set.
 
     Raises
     ------
@@ -81,11 +89,21 @@ def slice_pictures(task: Task, params: Mapping[str, Tensor], set_name: str, coun
         raise ConfigError("its targets are not images", task.name, "pictures need a reconstruction task")
     samples = task.scored_sets[set_name]
     ids = sample_ids(samples)
-    return [_picture(task, params, set_name, samples, index, ids[index]) for index in _spread(len(samples), count)]
+    shown = list((notable or {}).get(set_name, {}).items())[:count]
+    shown = shown or [("", index) for index in _spread(len(samples), count)]
+    return [
+        replace(_picture(task, params, set_name, samples, index, ids[index]), remark=remark) for remark, index in shown
+    ]
 
 
 def write_pictures(
-    task: Task, params: Mapping[str, Tensor], folder: Path | str, *, count: int = 2, title: str = ""
+    task: Task,
+    params: Mapping[str, Tensor],
+    folder: Path | str,
+    *,
+    count: int = 2,
+    title: str = "",
+    notable: Notable | None = None,
 ) -> dict[str, Path]:
     """Write ``before_after_{set}.png`` for every scored set; returns set name -> path.
 
@@ -96,13 +114,15 @@ def write_pictures(
     """
     paths = {name: Path(folder) / f"before_after_{name}.png" for name in task.scored_sets}
     for name, path in paths.items():
-        draw_pictures(slice_pictures(task, params, name, count), path, title or f"{task.name}: {name} set")
+        draw_pictures(slice_pictures(task, params, name, count, notable), path, title or f"{task.name}: {name} set")
     return paths
 
 
-def write_hero(task: Task, params: Mapping[str, Tensor], path: Path | str, title: str) -> Path:
+def write_hero(
+    task: Task, params: Mapping[str, Tensor], path: Path | str, title: str, notable: Notable | None = None
+) -> Path:
     """One retain and one forget slice on one PNG (README, front of a report)."""
-    pictures = [slice_pictures(task, params, name, 1)[0] for name in ("retain", "forget")]
+    pictures = [slice_pictures(task, params, name, 1, notable)[0] for name in ("retain", "forget")]
     return draw_pictures(pictures, path, title)
 
 
@@ -176,7 +196,8 @@ def _draw_row(row: Sequence[Axes], picture: SlicePicture) -> None:
     top = max(float(np.percentile(reference, 99.8)) for reference in references) or 1.0
     _draw(row[0], picture.target, top)
     look: dict[str, Any] = {"color": _QUIET, "fontsize": 7, "rotation": 90, "ha": "right", "va": "center"}
-    row[0].text(-0.04, 0.5, f"{picture.set_name}\n{picture.sample_id}", transform=row[0].transAxes, **look)
+    label = "\n".join(filter(None, (picture.set_name, picture.sample_id, picture.remark)))
+    row[0].text(-0.04, 0.5, label, transform=row[0].transAxes, **look)
     _draw(row[1], picture.original, top, _caption(picture.before, "ssim", "psnr"))
     _draw(row[2], picture.unlearned, top, _caption(picture.after, "ssim", "psnr"))
     _draw(row[3], picture.error("original") * ERROR_GAIN, top, colours="inferno")

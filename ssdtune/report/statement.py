@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssdtune.report.view import StudyView
+from ssdtune.report.volumes import retained_interval
 from ssdtune.unlearning.method import Knob
 
 _FLOORS = {
@@ -65,6 +66,7 @@ def fact_rows(view: StudyView) -> list[tuple[str, str]]:
         ("samples scored", _sets(record.counts, record.identity, "")),
         ("score", weights),
         ("feasible", f"retained at least {rule.min_retained:g}" if rule.min_retained > 0 else "always"),
+        *([("best trial's retained", interval.in_words())] if (interval := retained_interval(view)) else []),
         ("quality q", record.quality),
         ("untouched model", f"q_retain {rule.q_retain:.4f}, q_forget {rule.q_forget:.4f}"),
         ("floor of q_forget", f"{rule.floor:.4f} ({source}: {_FLOORS.get(source, source)})"),

@@ -9,6 +9,7 @@ from typing import Any
 from ssdtune.objective.outcome import as_means
 from ssdtune.report.ssd_plane import ssd_notes
 from ssdtune.report.view import StudyView
+from ssdtune.report.volumes import retained_interval
 from ssdtune.study.record import read_trial
 from ssdtune.study.trials import ScoredTrial
 
@@ -44,7 +45,7 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
             "untouched": view.untouched.value,
             "oracle": None if view.oracle is None else view.oracle.value,
         },
-        "best": None if view.best is None else _trial(view.best),
+        "best": None if view.best is None else _trial(view.best) | {"retained_interval": _interval(view)},
         "measures": {label: _measures(view, label) for label in ("original", "best", "oracle")},
         "samples": dict(record.counts),
         "inputs": dict(record.identity),
@@ -56,6 +57,11 @@ def summary_of(view: StudyView, files: Mapping[str, Path | str] | None = None) -
 
 def _measures(view: StudyView, label: str) -> dict[str, float | None]:
     return as_means({name: row[label] for name, row in view.measure_table().items() if label in row})
+
+
+def _interval(view: StudyView) -> dict[str, Any] | None:
+    found = retained_interval(view)
+    return None if found is None else found.document()
 
 
 def _trial(item: ScoredTrial) -> dict[str, Any]:

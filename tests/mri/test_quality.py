@@ -108,3 +108,36 @@ def test_per_sample_gradients_by_vmap_average_to_the_batch_gradient():
         - loss(output[0], {"image": image[0], "max": top[0]})
     ) / 1e-2
     assert numeric.item() == pytest.approx(float(np.square(each[0].numpy()).sum()), rel=0.1, abs=1e-4)
+
+
+def test_measures_of_volumes_equal_those_of_fastmri():
+    """From their slices alone; the data range is the volume's maximum, as ``fastmri.evaluate`` takes it."""
+    columns = {name: [] for name in ("ssim", "psnr", "nmse")}
+    names, expected = [], []
+    for volume, slices in (("b", 3), ("a", 5), ("one", 1)):
+        output, image, _ = images(batch=slices, seed=slices) if slices <= 3 else images_of(slices)
+        top = image.max()
+        for name, column in image_measures(output, {"image": image, "max": top.expand(slices)}).items():
+            columns[name] += column.tolist()
+        names += [volume] * slices
+        gt, pred = image.numpy(), output.numpy()
+        expected.append([float(np.squeeze(each(gt, pred))) for each in FASTMRI])
+    found = image_measures.by_volume({name: np.array(column) for name, column in columns.items()}, names)
+    assert list(found) == ["ssim", "psnr", "nmse"]
+    np.testing.assert_allclose(np.stack(list(found.values()), axis=1), expected, atol=1e-5, rtol=1e-6)
+
+
+FASTMRI = (fastmri.evaluate.ssim, fastmri.evaluate.psnr, fastmri.evaluate.nmse)
+
+
+def images_of(slices):
+    generator = torch.Generator().manual_seed(slices)
+    image = torch.rand(slices, 40, 36, generator=generator) * torch.linspace(0.1, 1, slices)[:, None, None]
+    return image + 0.05 * torch.randn(slices, 40, 36, generator=generator), image, None
+
+
+def test_a_perfect_volume_and_one_that_is_not_finite():
+    columns = {"ssim": np.ones(3), "psnr": np.array([200.0, 200.0, np.nan]), "nmse": np.array([0.0, 0.0, np.nan])}
+    found = image_measures.by_volume(columns, ["a", "a", "b"])
+    assert found["nmse"][0] == 0 and found["psnr"][0] == pytest.approx(200)
+    assert np.isnan([found["psnr"][1], found["nmse"][1]]).all()
