@@ -9,6 +9,7 @@ import click
 
 import ssdtune
 from ssdtune.errors import SsdtuneError
+from ssdtune.study.interrupts import end_on_sigterm, exit_code
 
 # command -> one-line help; it lies in a module of its name
 COMMANDS: dict[str, str] = {
@@ -16,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a reconstruction model from a study file.",
     "spectrum": "Fisher spectrum and features of the forget set.",
     "study": "Create, run, compare and apply studies.",
+    "storage": "Make a storage, or serve one to other machines.",
     "worker": "Run what is left of all studies of a storage.",
     "prior": "Collect the experience that the learned prior comes from.",
     "dashboard": "Open the Optuna dashboard on the storage.",
@@ -49,9 +51,10 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 usage or config, 3 data or model, 4 storage, 5 trial, 130 Ctrl-C."""
+    """Run the command line and exit: 0 done, 2 usage or config, 3 data or model, 4 storage, 5 trial, 128 + a signal."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    end_on_sigterm()
     try:
         cli.main(args=[word for word in arguments if word != "--debug"], prog_name="ssdtune", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -62,9 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {_in_one_line(error)}", err=True)
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("stopped", err=True)
-        sys.exit(130)
+        sys.exit(exit_code(error.__cause__ or error))
     except SsdtuneError as error:
         if debug:
             raise

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import click
 
@@ -14,42 +13,49 @@ from ssdtune.errors import ConfigError
 
 @click.command()
 @storage_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option(
-    "--artifact-dir",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the pictures.  [default: beside an SQLite storage]",
+    "--artifacts",
+    metavar="PLACE",
+    help="Folder or s3://BUCKET of the pictures.  [default: $SSDTUNE_ARTIFACTS, else beside an SQLite storage]",
 )
-def dashboard(storage: str | None, host: str, port: int, artifact_dir: Path | None) -> None:
-    """Open the Optuna dashboard on the storage, until Ctrl-C. A storage that is not there is refused, not made."""
-    from optuna.artifacts import FileSystemArtifactStore
-    from optuna_dashboard import wsgi
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Holds the token that every request must bring.  [default: $SSDTUNE_DASHBOARD_TOKEN, else none]",
+)
+@click.option("--read-only", is_flag=True, help="Refuse everything that would change or delete a study.")
+def dashboard(
+    storage: str | None, host: str, port: int, artifacts: str | None, token_file: Path | None, read_only: bool
+) -> None:
+    """Open the Optuna dashboard on the storage, until Ctrl-C. A storage that is not there is refused, not made.
 
-    from ssdtune.report.dashboard import artifact_folder
-    from ssdtune.report.dashboard_storage import DashboardStorage
-    from ssdtune.study.storage import open_storage, quiet_optuna, shown, storage_url
+    It can delete studies: on any address but this machine's own it wants a token, which a browser asks for as a
+    password (of any user).
+    """
+    from ssdtune.cli.health import listen
+    from ssdtune.report.dashboard_app import TOKEN, find_token, make_app
+    from ssdtune.study.storage import quiet_optuna, shown
 
     quiet_optuna()
-    opened = open_storage(storage, kind=DashboardStorage)
-    folder = artifact_dir or artifact_folder(storage_url(storage))
-    store = FileSystemArtifactStore(folder) if folder is not None else None
-    app = wsgi(opened, artifact_store=store)
+    token = find_token(token_file)
+    if token is None and not _is_this_machine(host):
+        todo = f"give --token-file or {TOKEN}, or leave --host out"
+        raise ConfigError("a dashboard that others can reach needs a token", f"--host {host}", todo)
+    app = make_app(storage, artifacts, token=token, read_only=read_only)
+    server = listen(app, host, port, threads=8)
+    ways = [word for word, said in (("with a token", token), ("read-only", read_only)) if said]
+    where = f"http://{host}:{server.effective_port}/"
+    click.echo(", ".join([f"dashboard of {shown(storage)}: {where}  (Ctrl-C ends it)", *ways]))
+    server.run()
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
     try:
-        server = make_server(host, port, app, server_class=_ThreadedServer, handler_class=_QuietHandler)
-    except OSError as reason:
-        where = f"http://{host}:{port}/"
-        raise ConfigError(f"cannot listen ({reason.strerror or reason})", where, "choose another --port") from reason
-    with server:
-        click.echo(f"dashboard of {shown(storage)}: http://{host}:{server.server_port}/  (Ctrl-C ends it)")
-        server.serve_forever()
-
-
-class _ThreadedServer(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """One line a request would bury the address."""
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssdtune.cli.console import file_option, json_option, print_json
-from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
+from ssdtune.cli.storage import default_file, device_option, next_line, open_study, storage_option
 from ssdtune.errors import SsdtuneError
 from ssdtune.files import check_writable
 
@@ -35,7 +35,8 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     The study's note and figures in the dashboard are brought up to date with it. Without the model or the data the
     page has no pictures and no Fisher figures, and says why.
     """
-    from ssdtune.report.dashboard import artifact_folder, attach
+    from ssdtune.report.artifacts import artifact_place, open_artifacts
+    from ssdtune.report.dashboard import attach
     from ssdtune.report.html import study_page
     from ssdtune.report.page import write_page
     from ssdtune.report.pictures import has_images, write_pictures
@@ -45,7 +46,8 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     from ssdtune.study.storage import storage_url
 
     study = open_study(name, storage)
-    out = out or Path(f"{name}.html")
+    out = out or default_file(name, ".html")
+    store = open_artifacts(artifact_place(storage=storage_url(storage)), create=True)
     check_writable(out)
     view = read_view(study)
     missing: list[str] = []
@@ -73,7 +75,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
             title = f"{name}: {view.best.setting_in_words()} (trial {view.best.number})"
             pictures = write_pictures(task, params, scratch, title=title, notable=notable_slices(view))
         page = write_page(study_page(view, spectrum=figures, pictures=pictures, missing=missing), out)
-        attach(study, figures=figures, pictures=pictures, artifacts=artifact_folder(storage_url(storage)))
+        attach(study, figures=figures, pictures=pictures, artifacts=store)
     if as_json:
         print_json(summary_of(view, {"report": page}))
         return

@@ -6,11 +6,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.errors import StorageError
+from ssdtune.errors import ConfigError, StorageError
+from ssdtune.studyfile import check_name
 
 if TYPE_CHECKING:
     import optuna
@@ -77,6 +79,17 @@ def open_study(name: str, storage: str | None) -> optuna.Study:
     return load_study(name, open_storage(storage), storage)
 
 
+def default_file(name: str, suffix: str) -> Path:
+    """``NAME.suffix`` in the working folder; raises ConfigError for a name that would lead elsewhere.
+
+    ssdtune makes no such study, but others that write to the storage may, and the dashboard renames.
+    """
+    try:
+        return Path(check_name(name) + suffix)
+    except ValueError as reason:
+        raise ConfigError("the study's name cannot be a file's", f"study {name!r}", "give --out") from reason
+
+
 def next_line(command: str, storage: str | None) -> str:
     """A command to type next, on the same storage; a password in its URL is not repeated."""
     if not storage:
@@ -84,3 +97,42 @@ def next_line(command: str, storage: str | None) -> str:
     from ssdtune.study.storage import shown
 
     return f"ssdtune {command} --storage {shlex.quote(shown(storage))}"
+
+
+@click.group(short_help="Make a storage, or serve one.")
+def storage() -> None:
+    """Storages as such; commands on studies open one that is there."""
+
+
+@storage.command(short_help="Make an empty storage, unless it is there.")
+@storage_option
+def create(storage: str | None) -> None:
+    """Make the database's tables, or the file, that workers and dashboards then find; one that is there is left."""
+    from ssdtune.study.patience import Patience, patiently
+    from ssdtune.study.storage import open_storage, quiet_optuna, shown
+
+    quiet_optuna()
+    patiently(lambda: open_storage(storage, create=True), Patience(60))
+    click.echo(f"storage {shown(storage)}")
+
+
+@storage.command(short_help="Serve it to workers as grpc://HOST:PORT.")
+@storage_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; it asks for no password.")
+@click.option("--port", type=click.IntRange(1, 65535), default=13000, show_default=True)
+def serve(storage: str | None, host: str, port: int) -> None:
+    """Serve the storage through Optuna's gRPC proxy, until Ctrl-C.
+
+    Whoever reaches the address can do anything to the storage: neither encrypted nor behind a password.
+    """
+    import warnings
+
+    import optuna
+
+    from ssdtune.study.storage import open_storage, quiet_optuna, shown
+
+    quiet_optuna()
+    opened = open_storage(storage, pre_ping=True)
+    click.echo(f"proxy of {shown(storage)}: grpc://{host}:{port}  (Ctrl-C ends it)")
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    optuna.storages.run_grpc_proxy_server(opened, host=host, port=port)

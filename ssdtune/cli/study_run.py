@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ssdtune.objective.precision import Precision
     from ssdtune.study.record import StudyRecord
+    from ssdtune.task import Task
     from ssdtune.unlearning.method import Unlearner
 
 
@@ -49,6 +50,8 @@ def run(
     Trials that are clearly not the best are stopped early and keep an estimate; the best is always evaluated in full.
     Ctrl-C keeps every finished trial. Inputs that changed since the study was made are refused.
     """
+    from ssdtune.study.interrupts import exit_code
+    from ssdtune.study.patience import Patience, waited_for
     from ssdtune.study.record import read_record
     from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna
     from ssdtune.study.trials import count_trials
@@ -57,16 +60,16 @@ def run(
         raise ConfigError("--exact computes in float32", "--precision bfloat16", "leave one of the two out")
     quiet_optuna()
     opened = open_storage(storage)
-    study = load_study(name, opened, storage)
+    study = load_study(name, waited_for(opened, Patience(on_change=_storage_changed)), storage)
     record = read_record(study)
     report = Report(record, trials or record.search.trials)
     again = next_line(f"study run {name}", storage)
     try:
         carry_out(study, opened, report, device, exact=exact, precision=precision)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as reason:
         finished = count_trials(study).finished
         click.echo(f"stopped: {finished} of {report.total} trials are finished and kept; go on with: {again}", err=True)
-        sys.exit(130)
+        sys.exit(exit_code(reason))
     from ssdtune.report.statement import next_commands
     from ssdtune.report.view import read_view
     from ssdtune.study.cost import cost_of
@@ -94,7 +97,7 @@ def run(
 
 def carry_out(
     study: optuna.Study,
-    storage: optuna.storages.RDBStorage,
+    storage: optuna.storages.BaseStorage,
     report: Report,
     device: str,
     *,
@@ -114,17 +117,20 @@ def carry_out(
     from ssdtune.device import keep_freed_memory
     from ssdtune.report.dashboard import attach
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
+    from ssdtune.study import interrupts
     from ssdtune.study.lost import release_lost_trials
     from ssdtune.study.prior import check_sampler
     from ssdtune.study.run import run_study
-    from ssdtune.study.storage import quick_commits, storage_errors
+    from ssdtune.study.sqlite import quick_commits
+    from ssdtune.study.storage import storage_errors
     from ssdtune.study.trials import count_trials
 
     with storage_errors():
         check_sampler(study, report.record)
         release_lost_trials(study)
     keep_freed_memory()
-    task, unlearner = load_inputs(study.study_name, report.record, device)
+    with interrupts.welcome():
+        task, unlearner = load_inputs(study.study_name, report.record, device)
     if unlearner.analysis is not None:
         attach(study, figures=spectrum_figures(view_spectrum(unlearner.analysis)))
     print_warnings(unlearner.analysis)
@@ -143,8 +149,34 @@ def carry_out(
                 say=_say,
                 track=track,
             )
-    finally:
+    except KeyboardInterrupt:  # an orchestrator gives it seconds
+        raise
+    except BaseException:
         attach(study)
+        raise
+    _show(study, report, task, unlearner)
+
+
+def _show(study: optuna.Study, report: Report, task: Task, unlearner: Unlearner) -> None:
+    """Bring note and figures in the dashboard up to date; of a finished study its pictures too, if workers share a
+    place of artifacts."""
+    from tempfile import TemporaryDirectory
+
+    from ssdtune.report.artifacts import artifact_place, open_artifacts
+    from ssdtune.report.dashboard import attach
+    from ssdtune.report.pictures import has_images, write_pictures
+    from ssdtune.report.view import read_view
+    from ssdtune.study.run import setting_seed
+    from ssdtune.unlearning.method import run
+
+    best, store = read_view(study).best, open_artifacts(artifact_place(), create=True)
+    if store is None or best is None or not has_images(task):
+        attach(study)
+        return
+    params = run(unlearner, best.setting, setting_seed(report.record, best.setting)).params
+    with TemporaryDirectory() as scratch:
+        title = f"{study.study_name}: {best.setting_in_words()} (trial {best.number})"
+        attach(study, pictures=write_pictures(task, params, scratch, title=title), artifacts=store)
 
 
 def _print_prior(study: optuna.Study, record: StudyRecord, unlearner: Unlearner) -> None:
@@ -159,13 +191,16 @@ def _print_prior(study: optuna.Study, record: StudyRecord, unlearner: Unlearner)
 
 
 class Report:
-    """One line on standard error for each trial: its score, the best so far, the time left.
+    """One line for each trial: its score, the best so far, the time left.
 
-    total : trials that the study is to have. started : those it had at the start. ran : those finished here.
+    total : trials that the study is to have. started : those it had at the start. tell : is given each line, and the
+    same as facts; None prints to standard error.
     """
 
-    def __init__(self, record: StudyRecord, total: int) -> None:
-        self.record, self.total, self.ran = record, total, 0
+    def __init__(
+        self, record: StudyRecord, total: int, tell: Callable[[str, dict[str, Any]], None] | None = None
+    ) -> None:
+        self.record, self.total, self.tell = record, total, tell or (lambda words, facts: _say(words))
         self.begin(0)
 
     def begin(self, started: int) -> None:
@@ -176,7 +211,6 @@ class Report:
         from ssdtune.study.record import read_trial
         from ssdtune.study.trials import best_of, scored_trials
 
-        self.ran += 1
         scored = scored_trials(study, record=self.record)
         done, values = len(scored), read_trial(trial)
         this = next(item for item in scored if item.number == trial.number)
@@ -194,12 +228,20 @@ class Report:
                 f"best {best.score.value:.4f} (trial {best.number})"
                 + _remark(read_trial(best.trial), best.score.feasible)
             )
-        # not click.echo, which writes past the progress bar that holds the terminal's last line
-        words += [
-            f"eta {eta}",
-            *(f"{name} {value:.4g}" for name, value in this.setting.items()),
-        ]
-        print("  ".join(words), file=sys.stderr, flush=True)
+        words += [f"eta {eta}", *(f"{name} {value:.4g}" for name, value in this.setting.items())]
+        facts = {
+            "study": study.study_name,
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            "score": this.score.value,
+            "retained": this.score.retained,
+            "remembered": this.score.remembered,
+            "feasible": this.score.feasible,
+            "finished": done,
+            "of": self.total,
+            "seconds": {key.removeprefix("seconds_"): spent for key, spent in values.items() if key[:8] == "seconds_"},
+        }
+        self.tell("  ".join(words), facts)
 
 
 def _remark(values: Mapping[str, Any], feasible: bool) -> str:
@@ -210,4 +252,9 @@ def _remark(values: Mapping[str, Any], feasible: bool) -> str:
 
 
 def _say(words: str) -> None:
+    # not click.echo, which writes past the progress bar that holds the terminal's last line
     print(words, file=sys.stderr, flush=True)
+
+
+def _storage_changed(lost: bool, why: str, waited: float) -> None:
+    _say("the storage does not answer, waiting" if lost else f"the storage answers again, after {waited:.0f} s")

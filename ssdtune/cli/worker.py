@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssdtune.cli.console import json_option, print_json, print_table
-from ssdtune.cli.storage import device_option, next_line, storage_option
-from ssdtune.cli.study_read import list_row
-from ssdtune.cli.study_run import Report, carry_out
-from ssdtune.errors import SsdtuneError, StorageError
+from ssdtune.cli.storage import THREADS, device_option, next_line, storage_option
+from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
-    import optuna
+    from ssdtune.cli.work import Work
 
 
 @click.command(short_help="Run what is left of all studies of a storage.")
@@ -24,100 +21,117 @@ if TYPE_CHECKING:
 @click.option(
     "--watch",
     type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Look for new studies so often, until Ctrl-C.  [default: stop when nothing is left]",
+    is_flag=False,
+    flag_value=10.0,
+    metavar="[SECONDS]",
+    help="Look for new studies so often (10), until Ctrl-C or SIGTERM.  [default: stop when nothing is left]",
 )
+@click.option("--patience", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SECONDS",
+              help="How long a database that does not answer is waited for.")  # fmt: skip
+@click.option("--failures", type=click.IntRange(min=1), default=3, show_default=True,
+              help="Failures in a row after which a study is set aside for an hour.")  # fmt: skip
+@click.option("--log-json", is_flag=True, help="One JSON line an event on standard error, without names of files.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of --port.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Serve /healthz and /metrics here; 0 takes a free one.")
 @storage_option
 @device_option
 @json_option
-def worker(names: tuple[str, ...], watch: float | None, storage: str | None, device: str, as_json: bool) -> None:
+def worker(
+    names: tuple[str, ...],
+    watch: float | None,
+    patience: float,
+    failures: int,
+    log_json: bool,
+    host: str,
+    port: int | None,
+    storage: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
     """Run every study of the storage, or those named, until its trials are used up, the oldest first.
 
-    Several workers may share a storage. A study that fails, or whose inputs are missing or changed, is skipped with a
-    line that says why and not tried again; the exit code is that of the first. Ctrl-C keeps every finished trial.
+    Several workers may share a storage. A study whose trial fails is tried again, at growing intervals, and in the end
+    set aside with a line that says why; so is one whose inputs are missing or changed. The exit code is that of the
+    first. Ctrl-C and SIGTERM keep every finished trial and give back the one under way. --device cuda:0,cuda:1 runs a
+    worker on each.
     """
+    from ssdtune.cli.events import Events
+    from ssdtune.cli.work import Work
     from ssdtune.device import find_device
     from ssdtune.study.record import read_record
     from ssdtune.study.storage import load_study, open_storage, quiet_optuna, shown
 
     quiet_optuna()
-    opened = open_storage(storage)
+    devices = [word for word in device.split(",") if word]
+    for each in devices:
+        find_device(each)
+    if len(devices) > 1:
+        _run_each(devices, storage, as_json)
+    events, watched = Events(log_json), watch is not None
+    work = Work(
+        lambda: open_storage(storage), names, device, events, patience=patience, failures=failures, watched=watched
+    )
     for name in names:
-        read_record(load_study(name, opened, storage))
-    find_device(device)
-    work = Work(opened, names, device)
-    stopped = False
-    try:
-        while work.run_round() or watch is not None:
-            time.sleep(watch or 0)
-    except KeyboardInterrupt:
-        stopped = True
-    rows = work.rows()
+        read_record(load_study(name, work.view(), storage))
+    if port is not None:
+        from ssdtune.cli.health import serve
+
+        found = serve(work.health.app, host, port)
+        work.events("listening", f"http://{host}:{found}/healthz and /metrics", port=found)
+    stopped: KeyboardInterrupt | None = None
+    with work.events.alone():
+        try:
+            _go_on(work, watch)
+        except KeyboardInterrupt as reason:
+            stopped = reason
+        rows = work.rows()
     if as_json:
         print_json({"storage": shown(storage), "studies": rows, "skipped": work.skipped})
     elif rows:
         print_table(list(rows[0]), [list(row.values()) for row in rows])
-    elif not stopped and not work.skipped:
+    elif stopped is None and not work.skipped:
         click.echo(f"nothing left to run in {shown(storage)}")
-    if stopped:
+    if stopped is not None:
+        from ssdtune.study.interrupts import exit_code
+
         again = next_line(" ".join(["worker", *names]), storage)
-        click.echo(f"stopped: all finished trials are kept; go on with: {again}", err=True)
-        sys.exit(130)
+        work.events("stopped", f"stopped: all finished trials are kept; go on with: {again}")
+        sys.exit(exit_code(stopped))
     if work.skipped:
         sys.exit(work.skipped[0]["exit_code"])
 
 
-class Work:
-    """What a worker has to do and has done: ``reports`` of what it ran, by study, and the studies ``skipped``."""
+def _go_on(work: Work, watch: float | None) -> None:
+    """Rounds until nothing is left, or until a signal if new studies are watched for."""
+    while True:
+        again = work.run_round()
+        if watch is None and again is None:
+            return
+        time.sleep(min(again if again is not None else watch or 0, watch or 600))
 
-    def __init__(self, storage: optuna.storages.RDBStorage, names: tuple[str, ...], device: str) -> None:
-        self.storage, self.names, self.device = storage, names, device
-        self.reports: dict[str, list[Report]] = {}
-        self.skipped: list[dict[str, Any]] = []
 
-    def run_round(self) -> bool:
-        """Run all studies that have trials left, one after the other; whether there was one."""
-        found = False
-        for study in self._waiting():
-            if study.study_name not in [each["study"] for each in self.skipped]:
-                found = True
-                self._run(study)
-        return found
+def _run_each(devices: list[str], storage: str | None, as_json: bool) -> None:
+    """The same command once a device; the URL, which may have a password, goes by the environment."""
+    from ssdtune.cli.worker_processes import run_processes
+    from ssdtune.study.storage_url import VARIABLE, storage_url
 
-    def rows(self) -> list[dict[str, Any]]:
-        """A row for each study that trials were run of here, and is still there."""
-        from ssdtune.study.storage import load_study, study_names
-
-        ran = {name: sum(report.ran for report in reports) for name, reports in self.reports.items()}
-        here = [name for name in study_names(self.storage) if ran.get(name)]
-        return [{**list_row(load_study(name, self.storage)), "ran": ran[name]} for name in here]
-
-    def _waiting(self) -> Iterator[optuna.Study]:
-        """Studies to run; a Ctrl-C is heard when one is found, as within SQLAlchemy Python may lose it."""
-        from ssdtune.study.interrupts import Interrupts
-        from ssdtune.study.worker import waiting_studies
-
-        studies, interrupts = waiting_studies(self.storage, self.names), Interrupts()
-        while True:
-            with interrupts.taken():
-                study = next(studies, None)
-            interrupts.check()
-            if study is None:
-                return
-            yield study
-
-    def _run(self, study: optuna.Study) -> None:
-        from ssdtune.study.record import read_record
-
-        name, record = study.study_name, read_record(study)
-        report = Report(record, record.search.trials)
-        self.reports.setdefault(name, []).append(report)
-        click.echo(f"study {name}", err=True)
-        try:
-            carry_out(study, self.storage, report, self.device)
-        except StorageError:
-            raise
-        except SsdtuneError as reason:
-            why = " ".join(str(reason).split())
-            self.skipped.append({"study": name, "error": why, "exit_code": reason.exit_code})
-            click.echo(f"skipped study {name}: {why}", err=True)
+    if as_json:
+        raise ConfigError("one document cannot hold what several workers print", "--json", "give one --device")
+    context = click.get_current_context()
+    options: dict[str, Any] = {
+        name: value for name, value in context.params.items() if name not in ("device", "storage")
+    }
+    names = options.pop("names")
+    commands = []
+    for place, device in enumerate(devices):
+        words = ["worker", *names, "--device", device]
+        if context.meta.get(THREADS) is not None:
+            words += ["--threads", str(context.meta[THREADS])]
+        for name, value in options.items():
+            option = "--" + {"as_json": "json"}.get(name, name).replace("_", "-")
+            if value is True:
+                words.append(option)
+            elif value is not None and value is not False:
+                words += [option, str(value + place if name == "port" and value else value)]
+        commands.append(words)
+    sys.exit(run_processes(commands, {VARIABLE: storage_url(storage)}))

@@ -5,17 +5,18 @@ Everything has a fixed id, so attaching again updates in place. What a user writ
 
 from __future__ import annotations
 
+import html
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 import plotly.graph_objects as go
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
-from sqlalchemy.engine import make_url
 
-from ssdtune.errors import StorageError
+from ssdtune.report.artifacts import ArtifactStore, artifact_errors
 from ssdtune.report.history import history_figures
 from ssdtune.report.html import measures_table
 from ssdtune.report.page import Table
@@ -32,14 +33,14 @@ def attach(
     *,
     figures: Mapping[str, go.Figure] | None = None,
     pictures: Mapping[str, Path] | None = None,
-    artifacts: Path | None = None,
+    artifacts: ArtifactStore | None = None,
 ) -> None:
     """Write or update the study's note, figures and pictures in its storage.
 
     figures : further figures (the Fisher spectrum) by id, beside the history figures. pictures : PNG by set.
-    artifacts : folder of the dashboard's artifact store; pictures are left out without one.
+    artifacts : where the dashboard's pictures are kept; they are left out without one.
 
-    Raises StorageError: the study was not made by ssdtune, or the storage or the artifact folder cannot be written.
+    Raises StorageError: the study was not made by ssdtune, or the storage or the artifacts cannot be written.
     """
     view = read_view(study)
     with storage_errors():
@@ -54,10 +55,10 @@ def attach(
 
 def note_text(view: StudyView) -> str:
     """The note, in Markdown."""
-    commands = "\n".join(next_commands(view))
+    commands = "\n".join(next_commands(view)).replace("```", "")
     return "\n\n".join(
         [
-            f"## {view.name}",
+            f"## {escape(view.name)}",
             finding(view),
             f"```sh\n{commands}\n```",
             "### Before and after",
@@ -67,15 +68,6 @@ def note_text(view: StudyView) -> str:
             LAST_LINE,
         ]
     )
-
-
-def artifact_folder(url: str) -> Path | None:
-    """Where the pictures of an SQLite storage's studies are kept: beside its file; None for other databases."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    path = Path(str(parsed.database))
-    return path.with_name(f"{path.stem}_artifacts")
 
 
 def _save_note(study: optuna.Study, body: str) -> None:
@@ -95,11 +87,9 @@ def _name_objective(study: optuna.Study) -> None:
         study.set_metric_names([METRIC])
 
 
-def _save_picture(study: optuna.Study, path: Path, folder: Path) -> None:
+def _save_picture(study: optuna.Study, path: Path, store: ArtifactStore) -> None:
     """Upload a picture, or overwrite the artifact that has its name."""
-    store = FileSystemArtifactStore(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with artifact_errors():
         with storage_errors():
             known = [meta.artifact_id for meta in get_all_artifact_meta(study) if meta.filename == path.name]
         if not known:
@@ -107,12 +97,18 @@ def _save_picture(study: optuna.Study, path: Path, folder: Path) -> None:
             return
         with path.open("rb") as content:
             store.write(known[0], content)
-    except OSError as reason:
-        what = f"cannot write an artifact ({reason.strerror or reason})"
-        raise StorageError(what, folder, "choose a folder that can be written") from reason
 
 
 def _markdown_table(table: Table) -> str:
     rule = ["---:" if place in table.right else "---" for place in range(len(table.columns))]
-    lines = [table.columns, rule, *table.cells]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    lines = [[escape(cell) for cell in table.columns], rule, *([escape(cell) for cell in line] for line in table.cells)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Text that stays text in Markdown: names of files, of patients or of measures may hold anything.
+
+    The dashboard renders HTML in notes too, and may fetch what an image names.
+    """
+    flat = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|!~#]|:(?=//)|(?<=www)\.)", r"\\\1", flat)

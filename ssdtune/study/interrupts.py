@@ -1,7 +1,8 @@
-"""Ctrl-C at the right moment: within an evaluation at once, within the bookkeeping around it only when that is done.
+"""Ctrl-C and SIGTERM at the right moment: within an evaluation at once, within the bookkeeping around it only when that
+is done.
 
 The storage runs transactions, and a KeyboardInterrupt in the middle of one may leave a trial half written, so outside
-an evaluation the signal is kept until the trial is written.
+an evaluation the signal is kept until the trial is written. Signals belong to the process, and so does what is kept.
 """
 
 from __future__ import annotations
@@ -11,45 +12,99 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+_ALARM = getattr(signal, "SIGALRM", None)  # Windows has none
+_AGAIN = 1.0
+"""Seconds after which an interrupt within an evaluation is raised again: Python drops one that is raised in a callback
+of the garbage collector."""
+
+_kept: KeyboardInterrupt | None = None
+_welcome = False
+_raised: type[KeyboardInterrupt] = KeyboardInterrupt
 
 
-class Interrupts:
-    """Takes over SIGINT while ``taken`` is entered; elsewhere than in the main thread it does nothing."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a process as Ctrl-C does, but for its exit code."""
 
-    def __init__(self) -> None:
-        self._welcome = False
-        self._pending = False
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Keep Ctrl-C for ``welcome`` and ``check``; a second one is raised at once."""
-        before = signal.getsignal(signal.SIGINT)
-        mine = threading.current_thread() is threading.main_thread() and before is signal.default_int_handler
-        if mine:
-            signal.signal(signal.SIGINT, self._handle)
-        try:
-            yield
-        finally:
-            if mine:
-                signal.signal(signal.SIGINT, before)
+def exit_code(reason: BaseException | None) -> int:
+    """As a shell has it: 128 and the signal's number."""
+    return 128 + int(signal.SIGTERM if isinstance(reason, Terminated) else signal.SIGINT)
 
-    @contextmanager
-    def welcome(self) -> Iterator[None]:
-        """Where KeyboardInterrupt may be raised at any point, also one that was kept."""
-        self._welcome = True
-        try:
-            self.check()
-            yield
-        finally:
-            self._welcome = False
 
-    def check(self) -> None:
-        """Raise a Ctrl-C that was kept."""
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGTERM where there is nothing to finish first."""
+    raise Terminated
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._welcome or self._pending:
-            raise KeyboardInterrupt
-        self._pending = True
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM end this process as Ctrl-C does, if nobody else handles it; for a command."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, raise_terminated)
+
+
+def stop_asked() -> bool:
+    """Whether a signal is kept, so that whatever waits should give up."""
+    return _kept is not None
+
+
+def check() -> None:
+    """Raise a signal that was kept."""
+    global _kept
+    if _kept is not None:
+        kept, _kept = _kept, None
+        raise kept
+
+
+@contextmanager
+def taken() -> Iterator[None]:
+    """Keep SIGINT and SIGTERM for ``welcome`` and ``check``; a second one is raised at once.
+
+    Within another ``taken``, elsewhere than in the main thread, or where somebody else handles them it does nothing.
+    """
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: raise_terminated}
+    if _ALARM is not None:
+        usual[_ALARM] = signal.SIG_DFL
+    main = threading.current_thread() is threading.main_thread()
+    mine = [number for number, before in usual.items() if main and signal.getsignal(number) is before]
+    for number in mine:
+        signal.signal(number, _again if number == _ALARM else _handle)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, usual[number])
+
+
+@contextmanager
+def welcome() -> Iterator[None]:
+    """Where KeyboardInterrupt may be raised at any point, also one that was kept."""
+    global _welcome
+    _welcome = True
+    try:
+        check()
+        yield
+    finally:
+        _welcome = False
+        _raise_every(0)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    global _kept, _raised
+    _raised = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    if _welcome:
+        _raise_every(_AGAIN)
+        raise _raised
+    check()
+    _kept = _raised()
+
+
+def _again(number: int, frame: FrameType | None) -> None:
+    if _welcome:
+        raise _raised
+
+
+def _raise_every(seconds: float) -> None:
+    if _ALARM is not None and signal.getsignal(_ALARM) is _again:
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)

@@ -19,9 +19,9 @@ from ssdtune.objective.precision import Precision
 from ssdtune.objective.stopping import Incumbent
 from ssdtune.progress import Track, silent
 from ssdtune.samplers.table import SamplerFactory, seed_of
+from ssdtune.study import interrupts
 from ssdtune.study.ask import Asked, ask
 from ssdtune.study.experience import keep_view
-from ssdtune.study.interrupts import Interrupts
 from ssdtune.study.lost import release_lost_trials, signs_of_life
 from ssdtune.study.own import own_view
 from ssdtune.study.prior import study_sampler
@@ -102,7 +102,7 @@ def run_study(
     runner = _Runner(
         study, record, unlearner, sampler, trials or record.search.trials, measure, None if exact else known
     )
-    with storage_errors(), runner.interrupts.taken():
+    with storage_errors(), interrupts.taken():
         left = max(runner.budget - count_trials(study).finished, 0)
         for done in track(runner.trials(), "trials", left):
             if on_trial is not None and done is not None:
@@ -123,7 +123,6 @@ class _Runner:
     known: Known | None
 
     def __post_init__(self) -> None:
-        self.interrupts = Interrupts()
         self.own = own_view(self.study)
         self.stopped: Known = {}
 
@@ -139,7 +138,7 @@ class _Runner:
                 outcome = replace(outcome, seconds={**outcome.seconds, "search": searching})
                 done = self._tell(asked, outcome)
             yield done
-            self.interrupts.check()
+            interrupts.check()
 
     def _outcome(self, asked: Asked, incumbent: Incumbent) -> Outcome:
         """What the setting comes to, from what is known where that does the same."""
@@ -152,7 +151,7 @@ class _Runner:
                 if key in known:
                     return replace(known[key], notes=dict(notes))
         try:
-            with self.interrupts.welcome():
+            with interrupts.welcome():
                 found = self.measure(asked.setting, incumbent, setting_seed(self.record, asked.setting))
         except Exception as reason:
             self._fail(asked, reason)

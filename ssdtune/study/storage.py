@@ -1,147 +1,92 @@
-"""Where studies live: any SQLAlchemy URL through Optuna's RDBStorage; every failure is one line."""
+"""Where studies live: Optuna's storages by URL; every failure is one line."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 import sqlalchemy
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ssdtune.errors import StorageError
+from ssdtune.study.sqlite import is_local, quick_commits, whole_or_none
+from ssdtune.study.storage_url import GRPC, JOURNAL, SQLITE, database_file, parse, shown, shown_url, storage_url
 
-DEFAULT_URL = "sqlite:///ssdtune.db"
-VARIABLE = "SSDTUNE_STORAGE"
+__all__ = ["is_local", "quick_commits", "shown", "storage_url"]
 
 SQLITE_TIMEOUT = 120
 """Seconds that a writer waits for another process's lock on one SQLite file."""
 
-_SECRET = re.compile(r"pass|pwd|secret|token|odbc_connect", re.IGNORECASE)  # names of what drivers take in a query
-
-_LOCAL_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
+CONNECT_TIMEOUT = 10
+"""Seconds that a server has to accept a connection."""
 
 HEARTBEAT, GRACE = 30, 180
 """Seconds between the signs of life of a running trial, and without one before it counts as lost."""
 
 
-def storage_url(url: str | None = None) -> str:
-    """The given URL, else ``SSDTUNE_STORAGE``, else ``sqlite:///ssdtune.db`` in the working folder."""
-    return url or os.environ.get(VARIABLE) or DEFAULT_URL
-
-
-def shown(url: str | None = None) -> str:
-    """The URL as it may be printed: without a password."""
-    try:
-        return _shown(make_url(storage_url(url)))
-    except (ArgumentError, ValueError):
-        before_query = storage_url(url).partition("?")[0]
-        return re.sub(r"//.*@", "//***@", before_query)
-
-
-def _shown(parsed: URL) -> str:
-    hidden = {name: "hidden" for name in parsed.query if _SECRET.search(name)}
-    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
-
-
 def open_storage(
-    url: str | None = None, *, create: bool = False, kind: type[optuna.storages.RDBStorage] = optuna.storages.RDBStorage
-) -> optuna.storages.RDBStorage:
-    """Open a storage as a ``kind``; only ``create`` may make a new database, whole or not at all, or tables in one.
+    url: str | None = None, *, create: bool = False, kind: type[RDBStorage] = RDBStorage, pre_ping: bool = False
+) -> BaseStorage:
+    """Open a storage, a database as a ``kind``; only ``create`` may make a new one, whole or not at all.
+
+    pre_ping : ask a server first, each time, whether a connection is still good; for what lives long and does not wait
+    as ``patience`` does.
 
     Raises
     ------
     StorageError : bad URL, missing driver, nothing there, no permission, no Optuna storage, or one of another version.
     """
-    parsed = _parse(url)
+    parsed = parse(url)
     if not create:
         _check_present(parsed)
-    connect_args = {"timeout": SQLITE_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
-    with storage_errors(shown(url)), _whole_or_none(parsed), warnings.catch_warnings():
-        # The heartbeat is marked experimental; it is what finds the lost trials of another machine.
+    file = database_file(parsed)
+    with storage_errors(shown(url)), whole_or_none(file), warnings.catch_warnings():
+        # Heartbeat, journal and proxy are marked experimental; the first finds the lost trials of another machine.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if parsed.drivername == GRPC:
+            proxy = GrpcStorageProxy(host=str(parsed.host), port=int(parsed.port or 0))
+            proxy.wait_server_ready(timeout=CONNECT_TIMEOUT)
+            return proxy
+        if parsed.drivername == JOURNAL:
+            return JournalStorage(JournalFileBackend(str(file)))
         try:
             return kind(
-                storage_url(url),
-                engine_kwargs={"connect_args": connect_args},
+                parsed.render_as_string(hide_password=False),
+                engine_kwargs=_engine_options(parsed, pre_ping),
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
                 skip_table_creation=not create,
             )
         except RuntimeError as reason:  # tables of another Optuna version
-            raise StorageError(f"cannot open storage ({_why(reason)})", shown(url), _todo(reason)) from reason
+            raise _of_another_version(reason, shown(url)) from reason
 
 
-@contextmanager
-def _whole_or_none(parsed: URL) -> Iterator[None]:
-    """Remove a new SQLite file that could not be finished."""
-    new = parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed)
-    try:
-        yield
-    except BaseException:
-        if new and _sqlite_file_exists(parsed):
-            Path(str(parsed.database)).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def quick_commits(storage: optuna.storages.RDBStorage) -> Iterator[None]:
-    """Let an SQLite file on a local disk keep a write-ahead log meanwhile, so that a commit need not wait for the disk.
-
-    A crash of the machine then loses the last commits at most, and never more than a trial. Afterwards the file is as
-    any other again, unless another process still has it open. Nothing changes for other databases, or where the file
-    lies on a network, whose file systems a write-ahead log does not work on.
-    """
-    engine = storage.engine
-    database = engine.url.database
-    if engine.url.get_backend_name() != "sqlite" or not database or not is_local(Path(database)):
-        yield
-        return
-
-    def relax(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    _set_journal(engine, "WAL")
-    sqlalchemy.event.listen(engine, "connect", relax)
-    try:
-        yield
-    finally:
-        sqlalchemy.event.remove(engine, "connect", relax)
-        _set_journal(engine, "DELETE")
-
-
-def _set_journal(engine: sqlalchemy.Engine, mode: str) -> None:
-    """Change an SQLite file's journal if no other process is using it; its connections are made anew."""
-    engine.dispose()
-    with suppress(SQLAlchemyError), engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA busy_timeout=0")
-        connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
-    engine.dispose()
-
-
-def is_local(path: Path) -> bool:
-    """Whether a file lies on a local disk, as far as the system tells (Linux does); False where it does not."""
-    try:
-        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return False
-    above = {str(folder) for folder in (path.absolute(), *path.absolute().parents)}
-    kinds = [kind for place, kind in mounts if place in above and place == max(above & {p for p, _ in mounts}, key=len)]
-    return bool(kinds) and kinds[-1] in _LOCAL_DISKS
+def _engine_options(parsed: URL, pre_ping: bool = False) -> dict[str, Any]:
+    if parsed.get_backend_name() == SQLITE:
+        return {"connect_args": {"timeout": SQLITE_TIMEOUT}}
+    known = parsed.get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
+    return {"pool_pre_ping": pre_ping, "connect_args": {"connect_timeout": CONNECT_TIMEOUT} if known else {}}
 
 
 def storage_exists(url: str | None = None) -> bool:
     """Whether there is a storage at the URL; a URL that cannot be opened at all raises StorageError."""
-    parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
-        return False
+    parsed = parse(url)
+    if parsed.drivername == GRPC:
+        return True
+    file = database_file(parsed)
+    if parsed.drivername == JOURNAL or parsed.get_backend_name() == SQLITE:
+        there = file is not None and file.is_file()
+        return there and (parsed.drivername == JOURNAL or _has_studies(parsed))
     return _has_studies(parsed)
 
 
@@ -153,7 +98,7 @@ def check_new_name(name: str, url: str | None = None) -> None:
     StorageError : the name is taken, or the storage could not be written.
     """
     if not storage_exists(url):
-        _check_writable(_parse(url))
+        _check_writable(parse(url))
     elif name in study_names(open_storage(url)):
         raise duplicate(name, shown(url))
 
@@ -163,13 +108,13 @@ def duplicate(name: str, where: str = "") -> StorageError:
     return StorageError(f"study '{name}' exists already", where, todo)
 
 
-def study_names(storage: optuna.storages.BaseStorage) -> list[str]:
+def study_names(storage: BaseStorage) -> list[str]:
     """Names of all studies, in order of creation."""
     with storage_errors():
         return optuna.study.get_all_study_names(storage)
 
 
-def load_study(name: str, storage: optuna.storages.BaseStorage, url: str | None = None) -> optuna.Study:
+def load_study(name: str, storage: BaseStorage, url: str | None = None) -> optuna.Study:
     """One study by name; ``url`` is where the storage was opened.
 
     Raises
@@ -190,7 +135,7 @@ def load_study(name: str, storage: optuna.storages.BaseStorage, url: str | None 
 
 @contextmanager
 def storage_errors(where: str = "") -> Iterator[None]:
-    """Turn what SQLAlchemy raises about the storage, through Optuna or not, into a StorageError.
+    """Turn what a storage raises about itself, through Optuna or not, into a StorageError.
 
     ``where`` is the storage as it may be printed, if it is known here.
     """
@@ -203,6 +148,14 @@ def storage_errors(where: str = "") -> Iterator[None]:
             raise
         first = reason.__context__
         raise StorageError(f"storage failed ({_why(first)})", where, _todo(first)) from first
+    except ConnectionError as reason:
+        raise StorageError("no proxy answers", where, "start one, or give another --storage") from reason
+    except Exception as reason:
+        grpc: Any = sys.modules.get("grpc")
+        if grpc is None or not isinstance(reason, grpc.RpcError):
+            raise
+        why = " ".join(str(reason.details()).split())
+        raise StorageError(f"the proxy failed ({why})", where, "see its own output") from reason
 
 
 def _why(reason: BaseException) -> str:
@@ -216,61 +169,61 @@ def _why(reason: BaseException) -> str:
 
 
 def _todo(reason: BaseException) -> str:
-    text = _why(reason).lower()
-    if "compatible" in text:
-        return "upgrade it with: optuna storage upgrade --storage URL"
-    if "not a database" in text:
+    if "not a database" in _why(reason).lower():
         return "give the URL of an Optuna database"
     return "check the URL and its permissions"
 
 
-def _parse(url: str | None) -> URL:
-    try:
-        parsed = make_url(storage_url(url))
-        dialect = parsed.get_dialect()
-    except (SQLAlchemyError, ValueError) as reason:  # the second for a port that is no number
-        todo = f"give an SQLAlchemy URL such as {DEFAULT_URL}"
-        raise StorageError("not a storage URL", shown(url), todo) from reason
-    try:
-        dialect.import_dbapi()
-    except ImportError as reason:
-        raise StorageError(
-            f"the database's driver is missing ({reason})", shown(url), "install it with pip"
-        ) from reason
-    return parsed
+def _of_another_version(reason: RuntimeError, where: str) -> StorageError:
+    made = re.search(r"set up by optuna ([^)]+)", str(reason))
+    what = f"made by Optuna {made[1] if made else 'of another version'}, this is Optuna {optuna.__version__}"
+    older = "storage upgrade" in str(reason)
+    todo = f"upgrade it (after a backup): optuna storage upgrade --storage {where}"
+    return StorageError(what, where, todo if older else "install that Optuna: pip install -U optuna")
 
 
 def _check_present(parsed: URL) -> None:
-    text = _shown(parsed)
-    if parsed.get_backend_name() == "sqlite" and not _sqlite_file_exists(parsed):
+    text, file = shown_url(parsed), database_file(parsed)
+    on_file = parsed.drivername == JOURNAL or parsed.get_backend_name() == SQLITE
+    if on_file and (file is None or not file.is_file()):
         raise StorageError("no storage there", text, "create a study first, or give --storage")
-    if not _has_studies(parsed):
+    if parsed.drivername == JOURNAL:
+        _check_journal(parsed)
+    elif parsed.drivername != GRPC and not _has_studies(parsed):
         raise StorageError("no studies table in this database", text, "create a study first, or give --storage")
+
+
+def _check_journal(parsed: URL) -> None:
+    """Refuse a file that is none of Optuna's journals."""
+    file = database_file(parsed)
+    try:
+        with open(str(file), "rb") as journal:
+            first = journal.readline(2**16)
+    except OSError as reason:
+        raise StorageError(f"cannot read ({reason.strerror})", shown_url(parsed), "check its permissions") from reason
+    if first and not first.startswith(b'{"op_code"'):
+        raise StorageError("not an Optuna journal", shown_url(parsed), "give another --storage")
 
 
 def _has_studies(parsed: URL) -> bool:
     """Whether the database has Optuna's tables; never makes any."""
-    with storage_errors(_shown(parsed)):
-        engine = sqlalchemy.create_engine(parsed)
+    with storage_errors(shown_url(parsed)):
+        engine = sqlalchemy.create_engine(parsed, **_engine_options(parsed))
         try:
             return sqlalchemy.inspect(engine).has_table("studies")
         finally:
             engine.dispose()
 
 
-def _sqlite_file_exists(parsed: URL) -> bool:
-    in_memory = parsed.database in (None, "", ":memory:")
-    return not in_memory and Path(str(parsed.database)).is_file()
-
-
 def _check_writable(parsed: URL) -> None:
-    """Refuse an SQLite file that could not be made or would not be kept, without making it."""
-    if parsed.get_backend_name() != "sqlite":
+    """Refuse a file that could not be made or would not be kept, without making it."""
+    if parsed.drivername != JOURNAL and parsed.get_backend_name() != SQLITE:
         return
-    if parsed.database in (None, "", ":memory:"):
-        where = _shown(parsed)
+    file = database_file(parsed)
+    if file is None:
+        where = shown_url(parsed)
         raise StorageError("in memory, so that the study would be lost at once", where, "give another --storage")
-    file = Path(str(parsed.database)).absolute()
+    file = file.absolute()
     if file.is_dir():
         raise StorageError("is a folder, not a database", file, "give another --storage")
     folder = file.parent

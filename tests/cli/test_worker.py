@@ -1,6 +1,7 @@
 """``ssdtune worker``: whatever is left in a storage, the oldest study first, and what it skips."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +12,10 @@ from contextlib import suppress
 import optuna
 import pytest
 
-from ssdtune.cli.worker import Work
+from ssdtune.cli.events import Events
+from ssdtune.cli.work import Work
+from ssdtune.objective.measure import Objective
+from ssdtune.study import worker
 from ssdtune.study.storage import load_study, open_storage
 
 
@@ -85,12 +89,70 @@ def test_a_study_whose_inputs_changed_is_skipped_in_one_line(study, run, work, f
 
 def test_a_study_that_takes_the_number_of_a_deleted_one_is_run(study, run, tmp_path):
     run("create", study, "--name", "first", "--trials", 2)
-    work = Work(open_storage(f"sqlite:///{tmp_path}/studies.db"), (), "cpu")
-    assert work.run_round()
+    work = Work(
+        lambda: open_storage(f"sqlite:///{tmp_path}/studies.db"), (), "cpu", Events(False), patience=1, failures=3
+    )
+    assert work.run_round() == 0
     run("delete", "first", "--yes")
     run("create", study, "--name", "second", "--trials", 3)
-    assert work.run_round()
+    assert work.run_round() == 0
     assert [(row["name"], row["ran"]) for row in work.rows()] == [("second", 3)]
+
+
+def test_a_trial_that_fails_is_tried_again_and_its_study_set_aside(study, run, work, monkeypatch):
+    run("create", study, "--name", "failing", "--trials", 2)
+    run("create", study, "--name", "sound", "--trials", 1)
+    monkeypatch.setattr(worker, "FIRST_PAUSE", 0.05)
+    measure, failures = Objective.measure, []
+
+    def failing(self, *given):
+        if len(failures) < 3:
+            failures.append(1)
+            raise RuntimeError("no memory at /data/DOE_JOHN")
+        return measure(self, *given)
+
+    monkeypatch.setattr(Objective, "measure", failing)
+    done = work("--failures", 2, "--log-json", "--json")
+    assert done.code == 5
+    assert "DOE" not in done.err
+    events = [json.loads(line) for line in done.err.splitlines()]
+    told = [(each["event"], each.get("study")) for each in events if each["event"] in ("failed", "set_aside", "trial")]
+    assert told == [("failed", "failing"), ("failed", "sound"), ("set_aside", "failing"), ("trial", "sound")]
+    assert "DOE_JOHN" in json.loads(done.out)["skipped"][0]["error"]
+    assert work().code == 0  # a new worker tries again
+    assert trials(run) == {"failing": 2, "sound": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_each_device_has_a_worker_and_a_signal_ends_them_all(study, run, tmp_path, number):
+    run("create", study, "--name", "long", "--trials", 10_000)
+    url = f"sqlite:///{tmp_path}/studies.db"
+    start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
+    process = subprocess.Popen(
+        [*start, "--device", "cpu,cpu", "--failures", "2", "long"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "SSDTUNE_STORAGE": url},
+    )
+    seen, workers = [], set()
+    while len(workers) < 2:
+        line = process.stderr.readline()
+        assert line, seen
+        seen.append(line)
+        database = load_study("long", open_storage(url))
+        workers = {trial.user_attrs.get("origin", {}).get("worker") for trial in database.trials} - {None}
+    started = time.monotonic()
+    process.send_signal(number)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
+    assert time.monotonic() - started < 30  # seconds as a busy machine has them; 10 of one that is not
+    events = [json.loads(line) for line in [*seen, *rest.splitlines()]]
+    assert [each["event"] for each in events].count("stopped") == 2
+    states = [trial.state.name for trial in load_study("long", open_storage(url)).trials]
+    assert "RUNNING" not in states
+    finished = {each["trial"] for each in events if each["event"] == "trial"}
+    assert finished == {n for n, state in enumerate(states) if state in ("COMPLETE", "PRUNED")}
 
 
 def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path):

@@ -2,11 +2,13 @@
 
 import html
 import json
+import re
 import signal
 import subprocess
 import sys
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import optuna
 import pytest
@@ -14,7 +16,8 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 
 from ssdtune.errors import StorageError
-from ssdtune.report.dashboard import LAST_LINE, artifact_folder, attach, note_text
+from ssdtune.report.artifacts import artifact_place, open_artifacts
+from ssdtune.report.dashboard import LAST_LINE, attach, escape, note_text
 from ssdtune.report.history import history_figures
 from ssdtune.report.pictures import write_pictures
 from ssdtune.report.statement import fact_rows, finding
@@ -46,7 +49,7 @@ def test_the_note_holds_every_fact_and_measure(study):
     text = note_text(view)
     assert finding(view) in text
     for what, value in fact_rows(view):
-        assert f"| {what} | {value} |" in text
+        assert f"| {escape(what)} | {escape(value)} |" in text
     best = read_trial(view.best.trial)
     assert f"| forget (known) | ssim | 1.0000 | {best['forget_ssim']:.4f} |" in text
     assert f"ssdtune study apply {view.name} --out unlearned.pt" in text
@@ -56,7 +59,7 @@ def test_attaching_again_changes_nothing(stored, image_task, halved, tmp_path):
     study, url = stored
     pictures = write_pictures(image_task, halved, tmp_path / "pictures")
     for _ in range(2):
-        attach(study, pictures=pictures, artifacts=artifact_folder(url))
+        attach(study, pictures=pictures, artifacts=open_artifacts(artifact_place(storage=url), create=True))
     assert get_note(study) == note_text(read_view(study))
     names = sorted(meta.filename for meta in get_all_artifact_meta(study))
     assert names == ["before_after_forget.png", "before_after_retain.png"]
@@ -64,10 +67,10 @@ def test_attaching_again_changes_nothing(stored, image_task, halved, tmp_path):
 
 def test_a_new_picture_replaces_the_old_one(stored, image_task, halved, tmp_path):
     study, url = stored
-    folder = artifact_folder(url)
+    folder = Path(artifact_place(storage=url))
     for gain in (halved, image_task.params):
         pictures = write_pictures(image_task, gain, tmp_path / "pictures")
-        attach(study, pictures=pictures, artifacts=folder)
+        attach(study, pictures=pictures, artifacts=open_artifacts(str(folder), create=True))
     for meta in get_all_artifact_meta(study):
         assert (folder / meta.artifact_id).read_bytes() == (tmp_path / "pictures" / meta.filename).read_bytes()
     assert len(list(folder.iterdir())) == 2
@@ -102,7 +105,7 @@ def test_the_server_serves_note_figures_and_pictures(stored, image_task, halved,
     study, url = stored
     pictures = write_pictures(image_task, halved, tmp_path / "pictures")
     for _ in range(2):
-        attach(study, pictures=pictures, artifacts=artifact_folder(url))
+        attach(study, pictures=pictures, artifacts=open_artifacts(artifact_place(storage=url), create=True))
     view = read_view(study)
     with served(url) as address:
         assert [item["study_name"] for item in fetch(f"{address}api/studies")["study_summaries"]] == ["ghosts"]
@@ -137,20 +140,38 @@ def test_a_browser_draws_note_and_figures(stored, browser):
         assert figure.layout.title.text in page
 
 
-def test_artifacts_lie_beside_an_sqlite_file():
-    assert artifact_folder("sqlite:////data/studies.db").as_posix() == "/data/studies_artifacts"
-    assert artifact_folder("postgresql://user@host/studies") is None
-    assert artifact_folder("sqlite://") is None
-
-
 def test_an_artifact_folder_that_cannot_be_made_is_one_error(stored, image_task, halved, tmp_path):
     study, _ = stored
     pictures = write_pictures(image_task, halved, tmp_path / "pictures")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot write an artifact"):
-        attach(study, pictures=pictures, artifacts=tmp_path / "file" / "artifacts")
+        attach(study, pictures=pictures, artifacts=open_artifacts(str(tmp_path / "file" / "artifacts"), create=True))
 
 
 def test_a_foreign_study_is_refused():
     with pytest.raises(StorageError, match="not a study made by ssdtune"):
         attach(optuna.create_study(study_name="other"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x onerror=alert(1)>",
+        "![x](http://evil.example/p.png)",
+        "[click](javascript:alert(1))",
+        "a | b",
+        "# title",
+        "`code`",
+        "<script>alert(1)</script>",
+        "http://evil.example",
+        "two\n\n## lines",
+    ],
+)
+def test_whatever_a_file_or_patient_is_called_stays_text_in_a_note(name):
+    from markdown_it import MarkdownIt
+
+    shown = MarkdownIt("commonmark", {"linkify": False}).enable("table").render(f"| a |\n| - |\n| {escape(name)} |")
+    inside = shown.partition("<tbody>")[2].partition("</tbody>")[0]
+    assert html.unescape(inside).split("<td>")[1].split("</td>")[0] == " ".join(name.split())
+    tags = set(re.findall(r"<(\w+)", inside))
+    assert tags <= {"tr", "td"}

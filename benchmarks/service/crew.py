@@ -1,0 +1,140 @@
+"""Workers as they are run, `ssdtune worker --watch --log-json`, each forked from a process that has imported all.
+
+Their task is a small one made from Python, so that only what surrounds trials takes time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from benchmarks.house import small_task
+from benchmarks.service import sleeping
+from ssdtune.cli import work  # noqa: F401  what a worker imports, once, for all that are forked
+from ssdtune.report import dashboard, spectrum  # noqa: F401
+
+STUDY = "storm"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+task = cache(lambda: small_task(0))
+
+
+def make_study(url: str, trials: int, seconds: float, seed: int, sampler: str = "random") -> optuna.Study:
+    """A new study of the sleeping method; its storage is made where there is none."""
+    from ssdtune.study.create import create_study
+    from ssdtune.study.storage import open_storage, quiet_optuna
+    from ssdtune.studyfile import ScoreSection, SearchSection
+
+    quiet_optuna()
+    sleeping.install()
+    return create_study(
+        task(),
+        open_storage(url, create=True),
+        name=STUDY,
+        method={"name": sleeping.NAME, "seconds": seconds},
+        search=SearchSection(sampler=sampler, trials=trials, seed=seed),
+        score=ScoreSection(min_retained=0.0),
+    )
+
+
+class Crew:
+    """``size`` workers on a storage; ``keep_full`` starts those that are gone anew. Each writes events to a file."""
+
+    def __init__(self, url: str, size: int, folder: Path, options: Sequence[str] = ("--watch", "0.2")) -> None:
+        self.url, self.size, self.folder, self.options = url, size, folder, options
+        self.started = 0
+        self.members: list[multiprocessing.process.BaseProcess] = []
+        self.exits: list[int | None] = []
+
+    def keep_full(self) -> None:
+        for member in [member for member in self.members if not member.is_alive()]:
+            self.members.remove(member)
+            self.exits.append(member.exitcode)
+        while len(self.members) < self.size:
+            self.started += 1
+            log = self.folder / f"worker-{self.started}.log"
+            arguments = (["worker", "--storage", self.url, "--log-json", *self.options], log)
+            member = multiprocessing.get_context("fork").Process(target=_work, args=arguments)
+            member.start()
+            self.members.append(member)
+
+    def send(self, member: Any, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member.pid, number)
+
+    def stop(self, patience: float = 30) -> float:
+        """SIGTERM to all; seconds until the last is gone."""
+        started = time.monotonic()
+        for member in self.members:
+            self.send(member, signal.SIGTERM)
+        for member in self.members:
+            member.join(patience)
+            if member.is_alive():
+                member.kill()
+                member.join()
+            self.exits.append(member.exitcode)
+        self.members = []
+        return time.monotonic() - started
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What all workers have logged; a line that SIGKILL cut short is none."""
+        for log in sorted(self.folder.glob("worker-*.log")):
+            for line in log.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)
+
+
+def _work(arguments: list[str], log: Path) -> None:
+    """A worker in a process of its own; the study file that it would load is a task made here."""
+    import ssdtune.cli.study_run as study_run
+    from ssdtune.cli import main
+    from ssdtune.study.tune import prepare
+
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        signal.signal(number, handler)
+
+    def load_inputs(name: str, record: Any, device: str) -> Any:
+        return task(), prepare(record, task())
+
+    study_run.load_inputs = load_inputs
+    with open(os.devnull, "w") as nowhere, log.open("w") as events:
+        sys.stdout, sys.stderr = nowhere, events
+        main(arguments)
+
+
+class Progress:
+    """How many trials a storage has finished, asked without keeping a connection that a fork would share."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+
+    def finished(self) -> int | None:
+        """None while the database does not answer."""
+        query = "select count(*) from trials where state in ('COMPLETE', 'PRUNED')"
+        try:
+            with self.engine.connect() as connection:
+                return int(connection.exec_driver_sql(query).scalar() or 0)
+        except SQLAlchemyError:
+            return None
+
+
+def read_trials(url: str) -> tuple[optuna.Study, list[FrozenTrial]]:
+    from ssdtune.study.storage import load_study, open_storage
+
+    study = load_study(STUDY, open_storage(url), url)
+    return study, study.get_trials(deepcopy=False)

@@ -1,0 +1,155 @@
+"""A storage that is waited for: what a lost connection cuts short is done again until the database answers.
+
+Each method of an Optuna storage is one transaction, so doing it again is safe but where the first time may have been
+carried out unseen: a new trial is marked, so that it is found again, and an end that is there already is accepted.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, get_storage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+
+from ssdtune.errors import StorageError
+from ssdtune.study.interrupts import stop_asked
+
+T = TypeVar("T")
+
+PATIENCE = 300.0
+"""Seconds that a database which does not answer is waited for."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0  # seconds
+_FOR_GOOD = re.compile(
+    "authentication failed|no password|access denied|does not exist|unknown database|host name", re.I
+)
+_MARK = "ssdtune:asked"
+_ONCE = ("create_new_study", "delete_study")  # of these, the second time would fail where the first was carried out
+
+
+@dataclass
+class Patience:
+    """How long a storage is waited for, and how it fares. ``on_change`` is told (lost, why, seconds waited)."""
+
+    seconds: float = PATIENCE
+    on_change: Callable[[bool, str, float], None] = lambda lost, why, waited: None
+    answered: float = field(default_factory=time.monotonic)
+    lost_since: float | None = None
+    spent: float = 0.0
+    """Seconds in the storage, of all threads, without those waited."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def has_answered(self, seconds: float) -> None:
+        with self._lock:
+            self.answered, before, self.lost_since = time.monotonic(), self.lost_since, None
+            self.spent += seconds
+        if before is not None:
+            self.on_change(False, "", self.answered - before)
+
+    def has_failed(self, reason: Exception) -> None:
+        with self._lock:
+            first, now = self.lost_since is None, time.monotonic()
+            self.lost_since = now if first else self.lost_since
+        if first:
+            self.on_change(True, type(reason).__name__, 0.0)
+
+
+def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
+    """The storage, with Optuna's cache over it where it is a database, every method of which waits for it to answer.
+
+    To be made anew for each study that is visited: the cache goes by numbers, which a deleted study gives back.
+    A signal that ``interrupts`` keeps ends the wait. A wrong query, a full disk, or an SQLite file that is locked is no
+    lost connection.
+    """
+    waiting = get_storage(storage)
+    if hasattr(waiting, "patience"):  # a journal or a proxy, which Optuna puts no cache over
+        return waiting
+    waiting.patience = patience  # type: ignore[attr-defined]
+    create, find_all, read = waiting.create_new_trial, waiting.get_all_trials, waiting.get_trial
+
+    def create_marked(study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        mark = uuid.uuid4().hex
+        if template_trial is None:
+            template_trial = optuna.trial.create_trial(state=TrialState.RUNNING, system_attrs={_MARK: mark})
+        return int(_Call(create, patience, lambda: find_marked(study_id, mark))(study_id, template_trial))
+
+    def find_marked(study_id: int, mark: str) -> int | None:
+        marked = [trial for trial in find_all(study_id, deepcopy=False) if trial.system_attrs.get(_MARK) == mark]
+        return marked[0]._trial_id if marked else None
+
+    def end(trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        call = _Call(waiting_end, patience, lambda: True if read(trial_id).state == state else None)
+        return bool(call(trial_id, state, values))
+
+    waiting_end = waiting.set_trial_state_values
+    for name in dir(type(waiting)):
+        if (not name.startswith("_") or name == "_get_stale_trial_ids") and name not in _ONCE:
+            setattr(waiting, name, _Call(getattr(waiting, name), patience))
+    waiting.create_new_trial = create_marked  # type: ignore[method-assign]
+    waiting.set_trial_state_values = end  # type: ignore[method-assign]
+    return waiting
+
+
+def patiently(call: Callable[[], T], patience: Patience) -> T:
+    """What ``call`` gives once the storage that it needs answers; a call that may be made twice."""
+    result: T = _Call(call, patience)()
+    return result
+
+
+class _Call:
+    """A method that is called again after a lost connection, unless ``find`` then finds what it was to come to."""
+
+    def __init__(self, method: Callable[..., Any], patience: Patience, find: Callable[[], Any] | None = None) -> None:
+        self.method, self.patience, self.find = method, patience, find
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        first, pause, failed = time.monotonic(), _FIRST_PAUSE, False
+        while True:
+            began = time.monotonic()
+            try:
+                found = self.find() if failed and self.find is not None else None
+                result = self.method(*given, **named) if found is None else found
+            except Exception as reason:
+                over = time.monotonic() - first >= self.patience.seconds
+                if not is_lost(reason) or over or stop_asked():
+                    raise
+                self.patience.has_failed(reason)
+            else:
+                self.patience.has_answered(time.monotonic() - began)
+                return result
+            failed = True
+            _sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def is_lost(reason: BaseException) -> bool:
+    """Whether a storage failed because its server does not answer, or has no room for a moment."""
+    while isinstance(reason, StorageInternalError | StorageError) and reason.__cause__ is not None:
+        reason = reason.__cause__
+    if isinstance(reason, DBAPIError):
+        if isinstance(reason.orig, sqlite3.Error) or _FOR_GOOD.search(str(reason.orig)):
+            return False
+        return isinstance(reason, OperationalError | InterfaceError) or reason.connection_invalidated
+    if isinstance(reason, PendingRollbackError | ConnectionError):  # the first follows a lost connection
+        return True
+    grpc: Any = sys.modules.get("grpc")
+    return grpc is not None and isinstance(reason, grpc.RpcError) and reason.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def _sleep(seconds: float) -> None:
+    """In short pieces, as a signal is only kept, and to be heard."""
+    until = time.monotonic() + seconds * random.uniform(0.5, 1.0)  # not all workers at once
+    while not stop_asked() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.2))

@@ -1,0 +1,52 @@
+"""Where pictures are kept: a folder, or a bucket."""
+
+import optuna
+import pytest
+from optuna.artifacts import get_all_artifact_meta
+
+from ssdtune.errors import ConfigError, StorageError
+from ssdtune.report.artifacts import artifact_place, open_artifacts
+from ssdtune.report.dashboard import attach
+
+
+def test_a_place_is_given_or_named_by_the_environment_or_beside_the_database(monkeypatch):
+    monkeypatch.delenv("SSDTUNE_ARTIFACTS", raising=False)
+    assert artifact_place(storage="sqlite:///lab/studies.db") == "lab/studies_artifacts"
+    assert artifact_place(storage="postgresql://lab@host/studies") is None
+    assert artifact_place() is None and open_artifacts(None) is None
+    monkeypatch.setenv("SSDTUNE_ARTIFACTS", "s3://pictures")
+    assert artifact_place(storage="sqlite:///lab/studies.db") == "s3://pictures"
+    assert artifact_place("mine") == "mine"
+
+
+@pytest.mark.parametrize("place", ["ftp://x/y", "s3://", "s3://bucket/prefix"])
+def test_other_places_are_refused(place):
+    with pytest.raises(ConfigError, match="not a place of artifacts"):
+        open_artifacts(place)
+
+
+def test_a_key_in_the_url_is_refused_and_not_repeated():
+    with pytest.raises(ConfigError, match="a key in the URL") as caught:
+        open_artifacts("s3://AKIA:hunter2@bucket")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_pictures_go_to_a_bucket_and_replace_their_earlier_selves(new_study, storage, tmp_path, monkeypatch):
+    moto = pytest.importorskip("moto", reason="moto is not installed")
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    picture = tmp_path / "retain.png"
+    with moto.mock_aws():
+        boto3.client("s3").create_bucket(Bucket="pictures")
+        store = open_artifacts("s3://pictures")
+        study = new_study(storage=storage)
+        for content in (b"first", b"second"):
+            picture.write_bytes(content)
+            attach(study, pictures={"retain": picture}, artifacts=store)
+        (meta,) = get_all_artifact_meta(optuna.load_study(study_name="demo", storage=storage))
+        assert store.open_reader(meta.artifact_id).read() == b"second"
+        with pytest.raises(StorageError, match="cannot write an artifact"):
+            attach(study, pictures={"retain": picture}, artifacts=open_artifacts("s3://absent"))

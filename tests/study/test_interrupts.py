@@ -1,0 +1,55 @@
+"""Signals: kept in bookkeeping, raised in an evaluation, raised again where Python dropped one."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from ssdtune.study import interrupts
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_command():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupts.raise_terminated)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "code"),
+    [(signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, interrupts.Terminated, 143)],
+)
+def test_a_signal_is_kept_until_it_is_welcome(number, kind, code):
+    done = []
+    with interrupts.taken(), interrupts.taken():  # the inner one leaves everything to the outer
+        os.kill(os.getpid(), number)
+        done.append("bookkeeping")
+        assert interrupts.stop_asked()
+        with pytest.raises(kind) as caught, interrupts.welcome():
+            done.append("evaluation")
+    assert done == ["bookkeeping"]
+    assert interrupts.exit_code(caught.value) == code
+    assert not interrupts.stop_asked()
+
+
+def test_a_second_signal_is_raised_at_once():
+    with interrupts.taken():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert not interrupts.stop_asked()
+
+
+def test_one_that_python_dropped_is_raised_again(monkeypatch):
+    monkeypatch.setattr(interrupts, "_AGAIN", 0.05)
+    with interrupts.taken():
+        with pytest.raises(interrupts.Terminated), interrupts.welcome():
+            with pytest.raises(interrupts.Terminated):
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        time.sleep(0.15)  # none comes once it has been heard
+    assert signal.getsignal(signal.SIGTERM) is interrupts.raise_terminated
