@@ -30,7 +30,7 @@ from ssdtune.unlearning.method import Stage
 VERSION = 1
 UNTOUCHED, UNLEARNED, ORACLE = "untouched", "unlearned", "oracle"
 MODELS = UNTOUCHED, UNLEARNED, ORACLE
-MOST = 256  # retain slices that were trained on
+MOST, RELEARNED = 256, 64  # retain slices that were trained on, and forget slices that are learned again
 CLEAN, PSNR, LOSS_ATTACK = "clean_", "psnr", "MIA, loss attack"
 
 
@@ -191,7 +191,7 @@ def _distances(subject: _Subject, members: Sequence[Row]) -> Iterator[Row]:
 
 def _relearning(subject: _Subject) -> Iterator[Row]:
     task = subject.task
-    order = sorted(stratified_order(task.forget, "audit")[: subject.most].tolist())
+    order = sorted(stratified_order(task.forget, "audit")[:RELEARNED].tolist())
     forget = task.forget if len(order) == len(task.forget) else Part(task.forget, order)
     goal = (1 + TOLERANCE) * float(losses_of(task, forget, None).mean())
     found = {model: relearn_steps(task, forget, p, goal) for model, p in subject.models.items() if model != UNTOUCHED}

@@ -89,3 +89,21 @@ def test_a_pair_is_drawn_together():
     found = paired_attack(hard + 0.5, hard, [str(number) for number in np.repeat([0, 1, 2], 2)])
     low, high = found.interval
     assert 0.5 <= low <= found.auc <= high
+
+
+def test_lira_finds_nothing_where_unlearned_models_are_as_oracles():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=40)
+
+    def losses(models):
+        return np.exp(hard + 0.2 * rng.normal(size=(models, 40)))
+
+    found = [
+        paired_attack(*(likelihood_ratio(losses(1)[0], *of) for _ in range(2)), ["a", "b"] * 20)
+        for of in ((losses(3), losses(3)) for _ in range(40))
+    ]
+    assert np.mean([one.auc for one in found]) == pytest.approx(0.5, abs=0.05)
+    apart = np.exp(hard) / 3
+    unlearned = np.array([apart, 1.1 * apart])
+    scores = [likelihood_ratio(one, unlearned, losses(3)) for one in (apart, losses(1)[0])]
+    assert auc(*scores) == 1
