@@ -33,6 +33,7 @@ FLOORS = [
     ["arrays", "device", "files", "modules", "nests", "progress"],
     ["studyfile"],
     ["task"],
+    ["subset"],
     ["mri", "vision"],
     ["dampening"],
     ["fisher"],

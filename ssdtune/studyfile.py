@@ -64,6 +64,8 @@ class DataSection(_Section):
     unknown: Files | None = None
     unseen: Files | None = None
     clean: Located | None = Field(None, description="folder of clean targets under the same file names")
+    volume_sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    retain_slices: Annotated[int, Field(ge=1)] | None = None
 
 
 class MaskSection(_Section):
@@ -81,6 +83,7 @@ class FisherSection(_Section):
     batch_size: Annotated[int, Field(ge=1, description="mini-batch of definition 'batch'")] = 1
     denominator: Literal["retain", "full"] = "retain"
     forget_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    samples: Annotated[int, Field(ge=1)] | None = None
     memory_budget_gib: Positive = 4.0
 
 

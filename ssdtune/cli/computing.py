@@ -20,7 +20,7 @@ _LARGEST_WORK = 2**19  # numbers in the inputs of what is timed, as an evaluatio
 _SLOW = 0.5  # seconds of a forward pass from which on it is timed alone
 
 
-def open_task(study: StudyFile | Path, device: str) -> Task:
+def open_task(study: StudyFile | Path, device: str, *, headers_only: bool = False) -> Task:
     """The task of a study file, and as many threads as it needs; a line says what is computed on.
 
     Raises
@@ -29,7 +29,7 @@ def open_task(study: StudyFile | Path, device: str) -> Task:
     """
     from ssdtune.mri.task import load_task
 
-    task = load_task(study, device, track=track)
+    task = load_task(study, device, headers_only=headers_only, track=track)
     settle_threads(task.device, lambda: work_of(task))
     return task
 

@@ -16,6 +16,8 @@ from ssdtune.studyfile import check_name as check_study_name
 
 if TYPE_CHECKING:
     from ssdtune.study.record import StudyRecord
+    from ssdtune.studyfile import StudyFile
+    from ssdtune.unlearning.methods import Chosen
 
 
 def check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -33,6 +35,7 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
 @click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Instead of search.sampler.")
 @click.option("--trials", type=click.IntRange(min=1), help="Instead of search.trials.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of search.seed.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take, from headers and a few slices; write nothing.")
 @storage_option
 @device_option
 @json_option
@@ -43,6 +46,7 @@ def create(
     sampler: str | None,
     trials: int | None,
     seed: int | None,
+    dry_run: bool,
     storage: str | None,
     device: str,
     as_json: bool,
@@ -55,11 +59,14 @@ def create(
     from ssdtune.study.storage import check_new_name, open_storage, quiet_optuna, shown
 
     quiet_optuna()
-    resolved, _ = read_study_file(study_file, method)
+    resolved, chosen = read_study_file(study_file, method)
     asked = {"sampler": sampler, "trials": trials, "seed": seed}
     search = resolved.search.model_copy(update={key: value for key, value in asked.items() if value is not None})
     name = name or resolved.name
     resolved = resolved.model_copy(update={"name": name, "search": search})
+    if dry_run:
+        _foresee(resolved, chosen, device, as_json)
+        return
     check_new_name(name, storage)
     # imported once file and name are known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper
@@ -80,6 +87,19 @@ def create(
     click.echo(f"study {name} in {shown(storage)}")
     _print_record(record)
     click.echo(f"next: {next_line(f'study run {name}', storage)}")
+
+
+def _foresee(study: StudyFile, chosen: Chosen, device: str, as_json: bool) -> None:
+    """What the study would take."""
+    from ssdtune.study.foresight import foresee
+
+    task = open_task(study, device, headers_only=True)
+    analysed = getattr(chosen.method, "uses_analysis", False)
+    found = foresee(task, study.fisher, study.search.trials, analysed)
+    if as_json:
+        print_json({"name": study.name, **found.document()})
+    else:
+        print_table(["what", "it takes"], found.rows(), title=f"{study.name}, not made: from headers and three slices")
 
 
 @click.command(short_help="Delete a study with all its trials.")

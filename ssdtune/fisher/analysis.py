@@ -6,7 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,6 +31,7 @@ from ssdtune.fisher.statistics import SetStatistics
 from ssdtune.fisher.tables import RowTables
 from ssdtune.fisher.units import Definition, Units
 from ssdtune.progress import Track, in_parts, silent
+from ssdtune.subset import part_of
 from ssdtune.task import Task, fingerprint, model_hash, sample_ids
 
 MAX_GRAM_SAMPLES = 512
@@ -52,6 +53,7 @@ def analyse(
     memory_budget: float = 4 * 2**30,
     max_gram_samples: int = MAX_GRAM_SAMPLES,
     groups: Grouping | None = None,
+    samples: int | None = None,
     track: Track = silent,
 ) -> FisherAnalysis:
     """Compute all that the Fisher information says of a task: diagonals, spectra, features, damage tables.
@@ -67,6 +69,8 @@ def analyse(
         of the damage; losses, diagonals and mean gradients are of all units.
     groups : also the spectrum of every ``"layer"``, or every ``"block"`` (sensitivity net and cascades, or thirds of
         the depth).
+    samples : the most of each set that is used, spread over its volumes and their slices, the same in every run; None
+        for all. phi stays that of the whole sets.
     track : shows progress.
 
     Raises
@@ -86,7 +90,11 @@ def analyse(
         "denominator": (denominator, get_args(Denominator)),
         "groups": (groups or "layer", get_args(Grouping)),
     }
-    _check(task, choices, {"batch_size": batch_size, "max_gram_samples": max_gram_samples})
+    counts = {"batch_size": batch_size, "max_gram_samples": max_gram_samples}
+    _check(task, choices, counts if samples is None else counts | {"samples": samples})
+    if samples is not None:
+        kept_forget, kept_retain = (part_of(whole, samples, name) for name, whole in _sets(task).items())
+        task = replace(task, forget=kept_forget, retain=kept_retain, forget_share=task.phi)
     size = batch_size if definition == "batch" else 1
     layout = Layout.of(task.params)
     sets = {name: Units(samples, size, task.device) for name, samples in _sets(task).items()}

@@ -39,6 +39,7 @@ def cache_key(task: Task, section: FisherSection, groups: Literal["layer", "bloc
         f"features={FEATURE_VERSION}",
         f"format={FORMAT_VERSION}",
         *([f"groups={groups}"] if groups else []),
+        *([f"samples={section.samples}"] if section.samples else []),
     ]
     return content_hash(parts)
 
@@ -78,6 +79,7 @@ def cached_analysis(
             denominator=section.denominator,
             memory_budget=section.memory_budget_gib * 2**30,
             groups=groups,
+            samples=section.samples,
             track=track,
         )
         analysis.save(path)

@@ -15,10 +15,11 @@ from ssdtune.errors import DataError, ModelError
 from ssdtune.mri.floors import clean_similarity, zero_filled, zero_filled_similarity
 from ssdtune.mri.kspace.find import find_files
 from ssdtune.mri.kspace.slices import KspaceSlices, open_slices
+from ssdtune.mri.kspace.taken import Taken
 from ssdtune.mri.networks.models import LoadedModel, load_model
 from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image_noise, training_loss
 from ssdtune.progress import Track, silent
-from ssdtune.studyfile import StudyFile, load_study_file
+from ssdtune.studyfile import DataSection, StudyFile, load_study_file
 from ssdtune.task import Chosen, Task, batches
 
 if TYPE_CHECKING:
@@ -28,11 +29,18 @@ if TYPE_CHECKING:
 SETS = ("retain", "forget", "retain_heldout", "unknown", "unseen")
 
 
-def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu", *, track: Track = silent) -> Task:
+def load_task(
+    study: StudyFile | Path | str,
+    device: torch.device | str = "cpu",
+    *,
+    headers_only: bool = False,
+    track: Track = silent,
+) -> Task:
     """The task of a study file, with everything checked that would stop a study later.
 
     ``device`` is a device's name (``auto``: a GPU if there is one). ``track`` shows the files being read, which is done
-    once a file: what was found is kept in the user's cache folder.
+    once a file: what was found is kept in the user's cache folder. ``headers_only`` reads no content but one slice of
+    each size, so that such a task can be timed and not studied.
 
     Raises
     ------
@@ -45,7 +53,7 @@ def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu",
     device = find_device(str(device))
     loaded = load_model(study.model.checkpoint, study.model.architecture)
     oracle = _load_oracle(study.model.oracle, loaded) if study.model.oracle else None
-    sets = open_sets(study, loaded.architecture, track=track)
+    sets = open_sets(study, loaded.architecture, headers_only=headers_only, track=track)
     forget, unknown = sets["forget"], sets.get("unknown")
     task = Task(
         model=loaded.module,
@@ -60,7 +68,7 @@ def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu",
         },
         oracle=oracle,
         floor_sources=floor_sources(forget),
-        forget_share=study.fisher.forget_share,
+        forget_share=study.fisher.forget_share or _share(sets["retain"], forget),
         known_share=len(forget) / (len(forget) + len(unknown or ())),
         loss_name=LOSS_NAME,
         name=study.name,
@@ -74,7 +82,9 @@ def load_task(study: StudyFile | Path | str, device: torch.device | str = "cpu",
     return task
 
 
-def open_sets(study: StudyFile, architecture: Architecture, *, track: Track = silent) -> dict[str, KspaceSlices]:
+def open_sets(
+    study: StudyFile, architecture: Architecture, *, headers_only: bool = False, track: Track = silent
+) -> dict[str, KspaceSlices]:
     """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``, ``unseen``).
 
     Raises ConfigError, DataError: see ``open_slices``; also a set that names no file, and sets that share slices.
@@ -90,12 +100,33 @@ def open_sets(study: StudyFile, architecture: Architecture, *, track: Track = si
     corrupted = {"forget", "unknown", "unseen"}
     sets = {
         name: open_slices(
-            paths, study.mask, architecture, study.data.clean if name in corrupted else None, name=name, track=track
+            paths,
+            study.mask,
+            architecture,
+            study.data.clean if name in corrupted else None,
+            name=name,
+            taken=_taken(study.data, name),
+            headers_only=headers_only,
+            track=track,
         )
         for name, paths in files.items()
     }
-    _refuse_overlap(sets)
+    if not headers_only:
+        _refuse_overlap(sets)
     return sets
+
+
+def _taken(data: DataSection, name: str) -> Taken | None:
+    """The part of a set that is used; of retain sets alone, as forget sets are what it is about."""
+    whole = data.volume_sample_rate == 1 and data.retain_slices is None
+    if whole or name not in ("retain", "retain_heldout"):
+        return None
+    return Taken(data.volume_sample_rate, data.retain_slices, name)
+
+
+def _share(retain: KspaceSlices, forget: KspaceSlices) -> float | None:
+    """phi of the whole sets, where the retain set is a part of one; None leaves it to the task."""
+    return None if retain.total == len(retain) else forget.total / (forget.total + retain.total)
 
 
 def floor_sources(forget: KspaceSlices) -> dict[str, Callable[[float], float]]:

@@ -76,6 +76,7 @@ def prepare(
             batch_size=section.batch_size,
             denominator=section.denominator,
             memory_budget=section.memory_budget_gib * 2**30,
+            samples=section.samples,
             track=track,
         )
 

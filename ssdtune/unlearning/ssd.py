@@ -41,6 +41,7 @@ class SSD:
         "Selective Synaptic Dampening: no training, needs the Fisher information",
         "spectrum",
     )
+    uses_analysis = True
     Options = SSDOptions
 
     def needs(self, task: Task, options: SSDOptions) -> str | None:

@@ -54,6 +54,7 @@ class SSDRepair:
     """The method."""
 
     name, summary, sampler = "ssd-repair", "SSD, then a few training steps that repair the retain set", "tpe"
+    uses_analysis = True
     Options = SSDRepairOptions
 
     def needs(self, task: Task, options: SSDRepairOptions) -> str | None:

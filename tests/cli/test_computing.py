@@ -1,5 +1,7 @@
 """Commands that compute choose device and threads once, say so, and heed what the user says."""
 
+import json
+
 import click
 import pytest
 import torch
@@ -65,3 +67,19 @@ def test_the_work_that_is_timed_changes_nothing():
         assert torch.equal(value, before[name])
         assert not value.requires_grad
         assert value.grad is None
+
+
+def test_a_dry_run_reads_headers_and_writes_nothing(run, study, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDTUNE_CACHE", str(tmp_path / "cache"))
+    done = run("create", study, "--dry-run", "--json", "--method", "ssd")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["slices"] == 9
+    assert found["trial_seconds"] == pytest.approx(9 * found["slice_seconds"])
+    assert found["study_minutes"] == pytest.approx(found["analysis_minutes"] + 4 * found["trial_seconds"] / 60)
+    assert 0 < found["analysis_gib"] <= 4
+    assert not (tmp_path / "studies.db").exists()
+    reports = [path.read_text() for path in (tmp_path / "cache" / "files").iterdir()]
+    assert reports and not any('"kspace_ids":["' in text for text in reports)
+    assert run("create", study, "--dry-run", "--method", "ft").code == 0
+    assert run("create", study, "--dry-run", "--method", "none").code == 2

@@ -10,7 +10,7 @@ Other numeric types of HDF5, of either byte order, are converted when they are r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +19,7 @@ from ssdtune.errors import DataError
 from ssdtune.files import content_hash, hdf5_trouble
 from ssdtune.mri.kspace.attributes import number
 from ssdtune.mri.kspace.look import TARGET, TARGET_MAX, Look, by
-from ssdtune.mri.kspace.scan import Fault, scan_targets
+from ssdtune.mri.kspace.scan import UNREAD, Fault, scan_targets
 from ssdtune.progress import Track, silent
 
 
@@ -61,10 +61,11 @@ class FileReport(BaseModel):
     @property
     def sound_slices(self) -> tuple[int, ...]:
         """Numbers of the slices that can be used."""
-        if self.usable:
+        if self.usable and not self.kspace_ids:  # the header alone was looked at
             return tuple(range(self.slices))
         # what is at fault as a whole was never read slice by slice
-        return tuple(number for number in range(len(self.kspace_ids)) if number not in self.broken)
+        read = [number for number, name in enumerate(self.kspace_ids) if name != UNREAD]
+        return tuple(number for number in read if number not in self.broken)
 
     def raise_first_fault(self) -> None:
         """Raise the first fault as a ``DataError``, if there is one."""
@@ -78,10 +79,11 @@ def check_files(paths: Iterable[Path], *, compare: bool = True, track: Track = s
     return [check_file(path, compare=compare) for path in track(paths, "checking", len(paths))]
 
 
-def check_file(path: Path, *, compare: bool = True) -> FileReport:
+def check_file(path: Path, *, compare: bool = True, only: Collection[int] | None = None) -> FileReport:
     """Look at everything in one file, one slice in memory at a time; faults are values, nothing is raised.
 
     ``compare`` also compares the (clean) targets with the root sum of squares of the k-space, one FFT a coil image.
+    ``only`` these slices are read (none: the file's metadata alone is looked at); the others are no part of the report.
     """
     import h5py
 
@@ -98,8 +100,8 @@ def check_file(path: Path, *, compare: bool = True) -> FileReport:
             look.at_arrays(file)
             if not look.faults:
                 look.at_header(path, file)
-            if not look.faults:
-                look.at_content(file, compare)
+            if not look.faults and (only is None or only):
+                look.at_content(file, compare, only)
     except Exception as reason:  # damaged bytes can raise nearly anything inside HDF5
         look = Look()
         look.fault(*hdf5_trouble(path, reason))
@@ -139,7 +141,7 @@ def check_clean(path: Path, report: FileReport) -> tuple[str, ...]:
             if size is not None and size != report.target_size:
                 look.fault(f"clean targets are {by(size)}, those of {report.path.name} {by(report.target_size)}", "")
             if not look.faults:
-                scan = scan_targets(file[TARGET], "clean target")
+                scan = scan_targets(file[TARGET], "clean target", report.sound_slices)
                 look.faults += list(scan.broken.values())[:1]
                 # the maximum is part of the target: it is the data range of SSIM and PSNR
                 top = number(file.attrs[TARGET_MAX])

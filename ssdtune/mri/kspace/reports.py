@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -21,23 +22,30 @@ class _Entry(BaseModel):
     report: FileReport
 
 
-def known_report(path: Path) -> FileReport:
-    """The report of one file, from the user's cache folder if the file has not changed since."""
+def known_report(path: Path, only: Collection[int] | None = None) -> FileReport:
+    """The report of one file, from the user's cache folder if the file has not changed since.
+
+    ``only`` : see ``check_file``.
+    """
     try:
         status = path.stat()
         real = path.resolve()
     except OSError:
-        return check_file(path, compare=False)
+        return check_file(path, compare=False, only=only)
     # the change time moves also where a copy keeps the modification time
     state = (FORMAT, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    kept = cache_folder() / "files" / f"{content_hash((str(real),))}.json"
+    kept = (
+        cache_folder()
+        / "files"
+        / f"{content_hash((str(real), *(() if only is None else map(str, (len(only), *only)))))}.json"
+    )
     try:
         entry = _Entry.model_validate_json(kept.read_bytes())
         if entry.state == state:
             return entry.report.model_copy(update={"path": path})
     except (OSError, ValidationError):
         pass
-    report = check_file(path, compare=False)
+    report = check_file(path, compare=False, only=only)
     if report.readable:
         _keep(kept, _Entry(state=state, report=report))
     return report

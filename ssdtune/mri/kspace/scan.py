@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Fault = tuple[str, str]
 """(what is wrong, what to do)."""
+
+# stands for the content of a slice that was not read
+UNREAD = ""
 
 # squares of what is smaller or larger, summed over an image, leave the range of float32
 LEAST, MOST = 1e-16, 1e16
@@ -69,15 +72,20 @@ def content_id(values: np.ndarray) -> str:
     return content_hash((f"{kind}{values.shape}", values.reshape(-1).view(np.uint8).data))
 
 
-def scan_targets(dataset: h5py.Dataset, name: str) -> Scan:
-    """Scan a dataset (slices, h, w), one slice in memory at a time."""
+def scan_targets(dataset: h5py.Dataset, name: str, only: Container[int] | None = None) -> Scan:
+    """Scan a dataset (slices, h, w), one slice in memory at a time; ``only`` some of them if given."""
     scan = Scan(name)
     for number in range(len(dataset)):
-        scan.add(dataset[number])
+        if only is None or number in only:
+            scan.add(dataset[number])
+        else:
+            scan.ids.append(UNREAD)
     return scan
 
 
-def scan_kspace(kspace: h5py.Dataset, targets: h5py.Dataset, compare: bool) -> tuple[Scan, float | None]:
+def scan_kspace(
+    kspace: h5py.Dataset, targets: h5py.Dataset, compare: bool, only: Container[int] | None = None
+) -> tuple[Scan, float | None]:
     """Scan k-space (slices, coils, ky, kx) or (slices, ky, kx); ``compare`` it with ``targets`` (slices, h, w).
 
     The second value is the relative L2 distance between the targets and the root sum of squares of the coil images,
@@ -86,6 +94,9 @@ def scan_kspace(kspace: h5py.Dataset, targets: h5py.Dataset, compare: bool) -> t
     scan = Scan("k-space")
     error = energy = 0.0
     for number in range(len(kspace)):
+        if only is not None and number not in only:
+            scan.ids.append(UNREAD)
+            continue
         values = coil_images(kspace[number])
         scan.add(values)
         if compare and number not in scan.broken:

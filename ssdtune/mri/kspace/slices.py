@@ -37,6 +37,7 @@ from ssdtune.mri.kspace.look import (
 from ssdtune.mri.kspace.masking import INPUTS, Inputs, sampled_lines
 from ssdtune.mri.kspace.reports import known_report
 from ssdtune.mri.kspace.scan import center_crop, coil_images
+from ssdtune.mri.kspace.taken import Numbers, Taken
 from ssdtune.progress import Say, Track, silent, unsaid
 from ssdtune.studyfile import MaskSection
 
@@ -56,12 +57,16 @@ def open_slices(
     *,
     name: str = "files",
     skip_faulty: bool = False,
+    taken: Taken | None = None,
+    headers_only: bool = False,
     track: Track = silent,
     say: Say = unsaid,
 ) -> KspaceSlices:
     """Check the files and make a sample set of all their slices, in order.
 
-    ``skip_faulty`` leaves out slices and files that cannot be used, and ``say``s which.
+    ``taken`` makes it a part of the whole, and the content of nothing else is read; ``headers_only`` reads that of
+    none, so that slices are not checked. ``skip_faulty`` leaves out slices and files that cannot be used, and ``say``s
+    which.
 
     Clean targets are taken from the folder ``clean`` (same file names), else from the files themselves if each has
     them. Reports of unchanged files are kept in the user's cache folder; other files are read through once, which
@@ -72,9 +77,12 @@ def open_slices(
     DataError : a file cannot be used, or has no clean version in ``clean``.
     ConfigError : the mask section does not fit the k-space.
     """
-    reports = []
-    for file in track(files, f"reading {name}", len(files)):
-        report = known_report(file)
+    reports, total = [], None
+    numbers: Numbers = dict.fromkeys(files)
+    if taken is not None or headers_only:
+        numbers, total = (taken or Taken()).numbers(files, skip_faulty, name, track)
+    for file in track(list(numbers), f"reading {name}", len(numbers)):
+        report = known_report(file, () if headers_only else numbers[file])
         if not skip_faulty:
             report.raise_first_fault()
         if report.faults:
@@ -92,7 +100,8 @@ def open_slices(
         ]
     else:
         targets = []
-    return KspaceSlices(reports, mask, architecture, targets)
+    places = [numbers[report.path] or () for report in reports] if headers_only else None
+    return KspaceSlices(reports, mask, architecture, targets, total, places)
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,8 @@ class KspaceSlices:
     An item is ``(inputs, target)``. ``inputs`` for a VarNet: masked k-space (coils, ky, kx, 2) float32, sampling mask
     (1, 1, kx, 1) bool, and the centre lines (1, 1, kx, 1) bool from which stock fastMRI estimates the sensitivity maps.
     ``inputs`` for a U-Net: normalised zero-filled image (h, w), its mean and standard deviation. ``target`` is a dict
-    of ``image`` (h, w) float32 and ``max``, and, where known, ``clean`` and ``clean_max``.
+    of ``image`` (h, w) float32 and ``max``, and, where known, ``clean`` and ``clean_max``. ``total`` counts the slices
+    of the whole set, of which these may be a part.
     """
 
     def __init__(
@@ -125,12 +135,16 @@ class KspaceSlices:
         mask: MaskSection,
         architecture: Architecture,
         clean: Sequence[_CleanTargets] = (),
+        total: int | None = None,
+        places: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.reports = tuple(reports)
         self.mask = mask
         self.architecture = architecture
         self._clean = tuple(clean)
-        self._places = [(file, number) for file, report in enumerate(self.reports) for number in report.sound_slices]
+        self._numbers = [report.sound_slices for report in self.reports] if places is None else places
+        self._places = [(file, number) for file, numbers in enumerate(self._numbers) for number in numbers]
+        self.total = len(self._places) if total is None else total
         dataset = slice_dataset([report.path for report in self.reports])
         metadata = {sample.fname: sample.metadata for sample in dataset.raw_samples}
         self._paths = [report.path.absolute() for report in self.reports]
@@ -146,8 +160,8 @@ class KspaceSlices:
 
     def in_order(self) -> Iterator[Item]:
         """All slices; each file is opened once, and is open while its slices are gone through."""
-        for file, report in enumerate(self.reports):
-            yield from self._items(file, report.sound_slices)
+        for file, numbers in enumerate(self._numbers):
+            yield from self._items(file, numbers)
 
     def __getitem__(self, index: int, /) -> Item:
         file, number = self._places[index]

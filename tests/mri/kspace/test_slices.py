@@ -17,6 +17,7 @@ from fastmri.models.varnet import SensitivityModel
 from ssdtune.errors import ConfigError, DataError
 from ssdtune.mri.kspace.find import find_files
 from ssdtune.mri.kspace.slices import open_slices
+from ssdtune.mri.kspace.taken import Taken
 from ssdtune.studyfile import MaskSection
 from ssdtune.task import batches, fingerprint, sample_ids
 
@@ -299,6 +300,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from ssdtune.mri.kspace.slices import open_slices
+from ssdtune.mri.kspace.taken import Taken
 from ssdtune.studyfile import MaskSection
 slices = open_slices([Path(name) for name in sys.argv[1:]], MaskSection(), "varnet")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -322,3 +324,26 @@ def test_memory_does_not_grow_with_the_set(tmp_path, fastmri_file):
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"XDG_CACHE_HOME": str(tmp_path)})
     grown = int(done.stdout) * 1024
     assert grown < size / 4
+
+
+def test_a_part_of_a_set_reads_and_hashes_nothing_else(tmp_path, fastmri_file, monkeypatch):
+    monkeypatch.setenv("SSDTUNE_CACHE", str(tmp_path / "cache"))
+    for number in range(6):
+        fastmri_file(tmp_path / f"v{number}.h5", slices=4, coils=2, shape=(32, 32), seed=number)
+    files = sorted(tmp_path.glob("*.h5"))
+    whole = open_slices(files, MaskSection(), "varnet")
+    part = open_slices(files, MaskSection(), "varnet", taken=Taken(slices=7))
+    assert len(part) == 7 and part.total == 24
+    assert set(part.content_ids()) < set(whole.content_ids())
+    assert part.ids == [name for name in whole.ids if name in set(part.ids)]
+    for index, name in enumerate(part.ids):
+        same = whole[whole.ids.index(name)]
+        assert all(torch.equal(a, b) for a, b in zip(part[index][0], same[0], strict=True))
+    assert sum(sum(map(bool, report.kspace_ids)) for report in part.reports) == 7
+    again = open_slices(files, MaskSection(), "varnet", taken=Taken(slices=7))
+    assert again.fingerprint() == part.fingerprint() != whole.fingerprint()
+    half = open_slices(files, MaskSection(), "varnet", taken=Taken(volume_sample_rate=0.5))
+    assert len(half) == 12 and len(set(half.volumes)) == 3
+    heads = open_slices(files, MaskSection(), "varnet", taken=Taken(slices=7), headers_only=True)
+    assert heads.ids == part.ids
+    assert not any(report.kspace_ids for report in heads.reports)
