@@ -21,7 +21,7 @@ from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.networks.models import build_model
 from ssdtune.mri.networks.train import Joined, train
 from ssdtune.mri.phantom.simulate import simulate_volume
-from ssdtune.mri.quality import LOSS_NAME, image_measures, training_loss
+from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image_noise, training_loss
 from ssdtune.mri.seeds import named_rng
 from ssdtune.studyfile import MaskSection, TrainSection
 from ssdtune.task import Samples, Task
@@ -76,6 +76,9 @@ def make_mri_task(recipe: MriRecipe, data: SiteData) -> Task:
         forget_share=known / (len(data.retain) + wanted),
         loss_name=LOSS_NAME,
         name=recipe.key,
+        distance=image_distance,
+        noise=image_noise,
+        without_model=zero_filled,
     )
 
 
