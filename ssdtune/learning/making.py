@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 from ssdtune.files import content_hash
 from ssdtune.learning.recipes import MriRecipe, Site, VisionRecipe
 from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.floors import zero_filled
 from ssdtune.mri.kspace.slices import Item, open_slices
 from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.networks.models import build_model

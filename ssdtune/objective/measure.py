@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ssdtune.device import full_precision
+from ssdtune.objective.account import Account
 from ssdtune.objective.estimate import Estimate, estimate_mean
 from ssdtune.objective.evaluation import evaluate, mean
 from ssdtune.objective.evaluator import Evaluator, Measured
@@ -24,7 +25,7 @@ from ssdtune.objective.precision import Precision, choose_precision
 from ssdtune.objective.score import ScoreRule
 from ssdtune.objective.stopping import FIRST_LOOK, FORGET, RETAIN, STOPPED_SE, Incumbent, Reason, decide
 from ssdtune.task import Task, batches
-from ssdtune.unlearning.method import Setting, Unlearner, run
+from ssdtune.unlearning.method import Setting, Stage, Unlearner, run
 
 
 class Objective:
@@ -55,7 +56,19 @@ class Objective:
         before = self.evaluator.account.copy()
         once = self._prepare()
         with self.evaluator.account.timed("unlearn"):
-            stage = run(unlearner, setting, seed)
+            *passed, last = unlearner(setting, seed)
+        outcome = self._judged(unlearner, setting, last, incumbent, before)
+        checkpoints = [
+            (at, self._judged(unlearner, at, replace(stage, cost=0.0), incumbent, self.evaluator.account.copy()))
+            for stage in passed
+            if (at := stage.setting) is not None
+        ]
+        return replace(outcome, seconds={**outcome.seconds, **once}, checkpoints=checkpoints)
+
+    def _judged(
+        self, unlearner: Unlearner, setting: Setting, stage: Stage, incumbent: Incumbent, before: Account
+    ) -> Outcome:
+        """What the parameters of a setting come to, and what that and all since ``before`` took."""
         found = self.evaluator.start(stage.params)
         reason = self._until_decided(found, incumbent) if self.stop_early else None
         if reason is None and not found.broken:
@@ -70,7 +83,7 @@ class Objective:
             slices=spent.slices,
             possible=self.evaluator.slices,
             cost=stage.cost + spent.slices,
-            seconds=spent.seconds | once,
+            seconds=spent.seconds,
             precision=str(self.evaluator.dtype).removeprefix("torch."),
         )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from ssdtune.unlearning.method import Setting
 
 Columns = Mapping[str, Mapping[str, np.ndarray]]
 """Measures of every slice, ``columns[set][measure]`` (n,) in the set's own order."""
@@ -24,7 +26,8 @@ class Outcome:
     is complete; ``seen`` then counts the slices behind the estimates, and ``errors`` are the standard errors of
     ``retained`` and ``remembered``. broken : sets with output that is not finite; the score is then the worst, whatever
     was left. notes : what the method says of the setting. slices, possible : evaluated here, and of all sets. cost : in
-    slice passes, evaluation included. seconds : by phase. reused : the trial that these values come from.
+    slice passes, evaluation included. seconds : by phase. reused : the trial that these values come from. checkpoints :
+    other settings, and what they come to, that were passed on the way to this one; their cost is their evaluation's.
     """
 
     means: Mapping[str, float | None]
@@ -41,6 +44,7 @@ class Outcome:
     precision: str = "float32"
     exact: bool = False
     reused: str | None = None
+    checkpoints: Sequence[tuple[Setting, Outcome]] = ()
 
     def values(self) -> dict[str, Any]:
         """Flat plain JSON values, as they are recorded; columns apart."""

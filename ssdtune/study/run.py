@@ -149,7 +149,9 @@ class _Runner:
                 return Outcome(self.record.baseline, notes=dict(notes), reused="untouched model")
             for known in (self.known, self.stopped):
                 if key in known:
-                    return replace(known[key], notes=dict(notes))
+                    found = replace(known[key], notes=dict(notes))
+                    known[key] = replace(found, slices=0, cost=0.0, seconds={})  # a checkpoint is billed once
+                    return found
         try:
             with interrupts.welcome():
                 found = self.measure(asked.setting, incumbent, setting_seed(self.record, asked.setting))
@@ -158,9 +160,16 @@ class _Runner:
             raise
         if self.known is not None:
             name = f"trial {asked.trial.number} of {self.study.study_name}"
-            known = self.known if found.stopped is None else self.stopped
-            known[key] = replace(found, slices=0, cost=0.0, seconds={}, reused=name)
-        return found
+            self._keep(asked.setting, replace(found, slices=0, cost=0.0, seconds={}, reused=name))
+            for setting, passed in found.checkpoints:
+                self._keep(setting, replace(passed, reused=name))
+                self.study.enqueue_trial(dict(setting), skip_if_exists=True)
+        return replace(found, checkpoints=())
+
+    def _keep(self, setting: Setting, outcome: Outcome) -> None:
+        known = self.known if outcome.stopped is None else self.stopped
+        if known is not None:
+            known[self.unlearner.effect(setting), method_seed(self.record)] = replace(outcome, checkpoints=())
 
     def _tell(self, asked: Asked, outcome: Outcome) -> FrozenTrial | None:
         trial, number = asked.trial, asked.trial.number

@@ -11,10 +11,12 @@ This is also the base of the other methods whose settings are one training each:
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from ssdtune.files import content_hash
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range, rising
 from ssdtune.task import Task
@@ -92,8 +94,19 @@ class FTUnlearner:
         return None
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
-        start = self.start(setting, seed) if setting[STEPS] else None
-        yield Stage(*self.trainer.train(self.plan(setting, seed), seed, start))
+        options, steps = self.trainer.options, int(setting[STEPS])
+        places: tuple[int, ...] = ()
+        if (parts := options.checkpoints) > 1:  # then a seed that does not hang on the number of steps
+            own = [f"{name}={value}" for name, value in sorted(setting.items()) if name != STEPS]
+            seed = int(content_hash(["trajectory", str(options.seed), *own])[:15], 16)
+            least = getattr(options, STEPS)[0]
+            places = tuple(at for part in range(1, parts) if (at := steps * part // parts) >= least)
+        start = self.start(setting, seed) if steps else None
+        plan = self.plan(setting, seed)
+        trained = self.trainer.train(replace(plan, checkpoints=places if plan.steps == steps else ()), seed, start)
+        for step, (params, cost) in trained.checkpoints.items():
+            yield Stage(params, cost, {**setting, STEPS: step})
+        yield Stage(trained.params, trained.cost)
 
     def effect(self, setting: Setting) -> Hashable:
         return tuple(sorted(setting.items())) if setting[STEPS] else UNTOUCHED

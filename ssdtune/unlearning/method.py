@@ -80,10 +80,13 @@ class Stage:
 
     The last stage is the result; a method that trains may yield checkpoints before it. A training that diverges yields
     parameters that are NaN, billed for the steps done: whoever evaluates them finds the worst score there is.
+
+    setting : of a checkpoint, the setting whose result it is; it is then scored and recorded as a trial of its own.
     """
 
     params: Params
     cost: float = 0.0
+    setting: Setting | None = None
 
 
 @dataclass(frozen=True)

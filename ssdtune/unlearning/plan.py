@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ssdtune.studyfile import Positive
@@ -26,7 +26,8 @@ class TrainingOptions(Options):
     retain_slices, forget_slices : the most of each set that are trained on, drawn by ``seed`` and kept on the device.
     retain_fraction : share of the retain set that may be drawn from (0.1 in Xue et al., 2024).
     batch_size : slices of each set a step. clip : largest gradient norm (0.5 as in Xue et al., 2024).
-    decay : whether the rate falls to 0 along half a cosine. mode : ``train`` lets running statistics move.
+    decay : whether the rate falls to 0 along half a cosine. mode : ``train`` lets running statistics move. checkpoints
+    : places of one trajectory that are trials, in equal parts of its steps; the rate must then be constant.
     """
 
     retain_slices: Count | Literal["all"] = 32
@@ -36,6 +37,13 @@ class TrainingOptions(Options):
     clip: Positive = 0.5
     decay: bool = True
     mode: Literal["eval", "train"] = "eval"
+    checkpoints: Annotated[int, Field(ge=1, le=8)] = 1
+
+    @model_validator(mode="after")
+    def _one_trajectory(self) -> Self:
+        if self.checkpoints > 1 and self.decay:
+            raise ValueError("checkpoints are results of fewer steps only at a constant rate: add decay = false")
+        return self
 
 
 class Pull(Protocol):
@@ -87,7 +95,8 @@ class Plan:
     """One training. ``mask`` : (P,), the share of a *step* that is taken (a mask on the gradient would let momentum and
     penalties past it; and scaling the gradient means nothing to Adam): False or 0 holds a parameter to the bit.
 
-    stop_early : end when the held-back slices, looked at every ``LOOK`` steps, have stopped gaining.
+    stop_early : end when the held-back slices, looked at every ``LOOK`` steps, have stopped gaining. checkpoints :
+    steps after which the parameters are kept beside the last ones.
     """
 
     steps: int
@@ -96,3 +105,4 @@ class Plan:
     penalty: Pull | None = None
     mask: Tensor | None = None
     stop_early: bool = False
+    checkpoints: tuple[int, ...] = ()

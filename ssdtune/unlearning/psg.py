@@ -33,7 +33,7 @@ from ssdtune.unlearning.aims import Kept, distance_of, towards
 from ssdtune.unlearning.bad_teacher import NO_DISTANCE
 from ssdtune.unlearning.ft import FT, STEPS, FTOptions, FTUnlearner
 from ssdtune.unlearning.inputs import acquired, rms
-from ssdtune.unlearning.method import Analyse, Knob, Setting, Stage, Unlearner
+from ssdtune.unlearning.method import Analyse, Knob, Setting, Unlearner
 from ssdtune.unlearning.plan import Count, Plan, Term
 from ssdtune.unlearning.sets import Batch, generator_of
 from ssdtune.unlearning.training import BACKWARD, Trainer
@@ -99,7 +99,7 @@ class PSGUnlearner(FTUnlearner):
     def __call__(self, setting: Setting, seed: int) -> Any:
         inner = (BACKWARD * self.options.inner_steps + 1) * self.trainer.slices("forget")
         for stage in super().__call__(setting, seed):
-            yield Stage(stage.params, stage.cost + inner if setting[STEPS] else 0.0)
+            yield replace(stage, cost=stage.cost + inner if setting[STEPS] else 0.0)
 
     @full_precision()
     def pseudo_label(self, batch: Batch, eps: float, generator: torch.Generator) -> Any:

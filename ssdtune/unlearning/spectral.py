@@ -134,7 +134,7 @@ class SpectralUnlearner:
         vector_to_parameters(moved.to(self._task.device), twin.parameters())
         params: Params = self._task.state(twin)
         if trainer is not None and options.repair:  # no stage before it: a repair also forgets
-            params, more = trainer.train(Plan(options.repair, setting[LR] * trainer.unit), seed, params)
+            params, more, _ = trainer.train(Plan(options.repair, setting[LR] * trainer.unit), seed, params)
             cost += more
         yield Stage(params, cost)
 

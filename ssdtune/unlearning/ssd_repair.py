@@ -101,7 +101,8 @@ class SSDRepairUnlearner:
             penalty=Penalty(self._weights, anchor, setting[BETA]),
             stop_early=self._options.held_back > 0,
         )
-        yield Stage(*self._trainer.train(plan, seed, dampened))
+        params, cost, _ = self._trainer.train(plan, seed, dampened)
+        yield Stage(params, cost)
 
     def effect(self, setting: Setting) -> Hashable:
         # a repair is seeded by the whole setting: two that dampen alike are not repaired alike

@@ -14,8 +14,9 @@ unless ``mode`` is train.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ LOOK = 4  # steps from one look at the held-back slices to the next
 
 
 class Trained(NamedTuple):
-    """Parameters for ``Task.predict``, and their cost in slice passes.
+    """Parameters for ``Task.predict``, and their cost in slice passes; those at the plan's checkpoints, by step.
 
     A training whose loss is not finite ends there, and all its parameters are NaN: whoever evaluates them finds output
     that is not finite at the first look, which is the worst score there is.
@@ -44,6 +45,7 @@ class Trained(NamedTuple):
 
     params: Params
     cost: float
+    checkpoints: Mapping[int, tuple[Params, float]] = MappingProxyType({})
 
 
 class Trainer:
@@ -114,7 +116,7 @@ class Trainer:
         terms = [term for term in plan.terms if term.weight]
         streams = {term.set: self.stream(term.set, seed) for term in terms}
         optimiser = torch.optim.Adam([theta], lr=plan.rate)
-        cost, best = 0.0, math.inf
+        cost, best, kept = 0.0, math.inf, {}
         for step in range(plan.steps if terms else 0):
             rate = plan.rate * (0.5 + 0.5 * math.cos(math.pi * step / plan.steps) if options.decay else 1.0)
             optimiser.param_groups[0]["lr"] = rate = min(rate, FASTEST)
@@ -133,13 +135,15 @@ class Trainer:
                 plan.penalty.pull(theta, rate)
             if plan.mask is not None:
                 theta.copy_(torch.where(plan.mask > 0, before.lerp(theta, plan.mask.to(theta.dtype)), before))
+            if step + 1 in plan.checkpoints:
+                kept[step + 1] = self.task.state(twin), cost
             if plan.stop_early and (step + 1) % LOOK == 0 and step + 1 < plan.steps:
                 found, looked = self.mean_loss("held back", twin)
                 cost += looked
                 if not found < best:
                     break
                 best = found
-        return Trained(self.task.state(twin), cost)
+        return Trained(self.task.state(twin), cost, kept)
 
     def gradient(self, model: nn.Module, terms: Sequence[tuple[Term, Batch]]) -> Tensor | None:
         """(P,) gradient of the weighted sum of the terms; None where the sum is not finite."""
