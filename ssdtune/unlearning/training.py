@@ -265,15 +265,8 @@ class Trainer:
 
 def untrainable(task: Task) -> str | None:
     """What a model lacks to be trained, in words after "lacks"; None if nothing."""
-    kinds = {name: value.dtype for name, value in task.params.items()}
-    if not kinds:
-        return "parameters to train"
-    first = next(iter(kinds.values()))
-    for name, kind in kinds.items():
-        if not kind.is_floating_point or kind != first:
-            words = ", ".join(str(each).removeprefix("torch.") for each in dict.fromkeys(kinds.values()))
-            return f"parameters of one floating-point type to train (they are {words}; '{name}' is {kind})"
-    return None
+    kinds = sorted({str(value.dtype).removeprefix("torch.") for value in task.params.values()})
+    return f"parameters of one floating-point type (they are {' and '.join(kinds)})" if len(kinds) > 1 else None
 
 
 def allowed(length: int, options: TrainingOptions) -> int:

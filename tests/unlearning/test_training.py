@@ -136,9 +136,9 @@ def test_no_setting_is_too_large(penalty, rate):
 
 def test_one_line_says_that_parameters_are_not_of_one_floating_point_type():
     task = line()
-    task.model.bias = nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)
-    mixed = Task(task.model, task.loss, task.retain, task.forget, task.quality)
-    with pytest.raises(ModelError, match=r"lacks parameters of one floating-point type.*'bias' is torch.int64"):
+    model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1).double())
+    mixed = Task(model, task.loss, task.retain, task.forget, task.quality)
+    with pytest.raises(ModelError, match=r"lacks parameters of one floating-point type \(they are float32 and float64"):
         Trainer(mixed, TrainingOptions())
 
 
