@@ -60,7 +60,8 @@ def with_noise(
         return torch.randn(like.shape, generator=generator, dtype=torch.float32)
 
     def aim(model: nn.Module, batch: Batch) -> Tensor:
-        slices = [generator_of([*key, "noise", str(batch.group), str(row)]) for row in batch.rows.tolist()]
+        rows = [] if fresh else batch.rows.tolist()
+        slices = [generator_of([*key, "noise", str(batch.group), str(row)]) for row in rows]
 
         def draw(like: Tensor) -> Tensor:
             n = (

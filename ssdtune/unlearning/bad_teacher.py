@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 
 from ssdtune.progress import Track
-from ssdtune.studyfile import Range
+from ssdtune.studyfile import Positive, Range
 from ssdtune.task import Distance, Task
 from ssdtune.unlearning.aims import Kept, distance_of, towards
 from ssdtune.unlearning.ft import FT, LR, STEPS, FTOptions, FTUnlearner
@@ -45,7 +45,7 @@ class BadTeacherOptions(FTOptions):
     w_f: Range = (1e-2, 10.0)
     teacher: Literal["auto", "zero-filled", "random", "blind-spot"] = "auto"
     blind_steps: Count = 40
-    blind_rate: float = 1e-3
+    blind_rate: Positive = 1e-3
 
 
 class BadTeacher(FT):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ssdtune.files import content_hash
 from ssdtune.progress import Track
@@ -34,10 +34,20 @@ Steps = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(le=100
 
 
 class FTOptions(TrainingOptions):
-    """Ranges of a step's length and of the number of steps."""
+    """Ranges of a step's length and of the number of steps.
+
+    checkpoints : places of one trajectory that are trials, in equal parts of its steps; the rate must then be constant.
+    """
 
     lr: Range = (0.1, 10.0)
     steps: Steps = (4, 20)
+    checkpoints: Annotated[int, Field(ge=1, le=8)] = 1
+
+    @model_validator(mode="after")
+    def _one_trajectory(self) -> Self:
+        if self.checkpoints > 1 and self.decay:
+            raise ValueError("checkpoints are results of fewer steps only at a constant rate: add decay = false")
+        return self
 
 
 class FT:
@@ -96,14 +106,15 @@ class FTUnlearner:
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         options, steps = self.trainer.options, int(setting[STEPS])
         places: tuple[int, ...] = ()
-        if (parts := options.checkpoints) > 1:  # then a seed that does not hang on the number of steps
+        parts: int = getattr(options, "checkpoints", 1)
+        if parts > 1:  # then a seed that does not hang on the number of steps
             own = [f"{name}={value}" for name, value in sorted(setting.items()) if name != STEPS]
             seed = int(content_hash(["trajectory", str(options.seed), *own])[:15], 16)
             least = getattr(options, STEPS)[0]
             places = tuple(at for part in range(1, parts) if (at := steps * part // parts) >= least)
         start = self.start(setting, seed) if steps else None
         plan = self.plan(setting, seed)
-        trained = self.trainer.train(replace(plan, checkpoints=places if plan.steps == steps else ()), seed, start)
+        trained = self.trainer.train(replace(plan, checkpoints=places), seed, start)
         for step, (params, cost) in trained.checkpoints.items():
             yield Stage(params, cost, {**setting, STEPS: step})
         yield Stage(trained.params, trained.cost)

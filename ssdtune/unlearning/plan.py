@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Literal, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssdtune.studyfile import Positive
@@ -26,8 +26,7 @@ class TrainingOptions(Options):
     retain_slices, forget_slices : the most of each set that are trained on, drawn by ``seed`` and kept on the device.
     retain_fraction : share of the retain set that may be drawn from (0.1 in Xue et al., 2024).
     batch_size : slices of each set a step. clip : largest gradient norm (0.5 as in Xue et al., 2024).
-    decay : whether the rate falls to 0 along half a cosine. mode : ``train`` lets running statistics move. checkpoints
-    : places of one trajectory that are trials, in equal parts of its steps; the rate must then be constant.
+    decay : whether the rate falls to 0 along half a cosine. mode : ``train`` lets running statistics move.
     """
 
     retain_slices: Count | Literal["all"] = 32
@@ -37,13 +36,6 @@ class TrainingOptions(Options):
     clip: Positive = 0.5
     decay: bool = True
     mode: Literal["eval", "train"] = "eval"
-    checkpoints: Annotated[int, Field(ge=1, le=8)] = 1
-
-    @model_validator(mode="after")
-    def _one_trajectory(self) -> Self:
-        if self.checkpoints > 1 and self.decay:
-            raise ValueError("checkpoints are results of fewer steps only at a constant rate: add decay = false")
-        return self
 
 
 class Pull(Protocol):

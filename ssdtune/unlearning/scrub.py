@@ -14,7 +14,7 @@ no gradient but rounding, which Adam scales up: training begins with a min step.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -34,11 +34,15 @@ Shares = Annotated[tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(l
 
 
 class ScrubOptions(FTOptions):
-    """Those of fine-tuning, ranges of the share of max steps and of the retain distance's weight."""
+    """Those of fine-tuning, ranges of the share of max steps and of the retain distance's weight.
+
+    checkpoints : none, as when max steps end depends on how many steps there are.
+    """
 
     lr: Range = (0.05, 10.0)
     max_share: Shares = (0.1, 1.0)
     w_d: Range = (1e-3, 10.0)
+    checkpoints: Literal[1] = 1
 
 
 class Scrub(FT):

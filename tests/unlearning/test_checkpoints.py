@@ -42,12 +42,10 @@ def test_each_is_a_trial_with_the_steps_that_it_took(name):
         assert values["cost"] == stage.cost + values["slices"]
 
 
-def test_a_method_whose_course_hangs_on_its_length_has_none():
-    task = small_task.make_task()
-    chosen = choose_method({"name": "scrub", "checkpoints": 3, "decay": False})
-    unlearner = chosen.method.prepare(task, chosen.options, analyse=None, track=None)
-    setting = {"lr": 0.1, "steps": 9, "max_share": 0.5, "w_d": 0.1}
-    assert len(list(unlearner(setting, 0))) == 1
+@pytest.mark.parametrize("name", ["scrub", "ssd-repair"])
+def test_a_method_whose_course_hangs_on_its_length_has_none(name):
+    with pytest.raises(ConfigError, match=r"method.checkpoints"):
+        choose_method({"name": name, "checkpoints": 3, "decay": False}, "study.toml")
 
 
 def test_a_rate_that_falls_has_no_checkpoints():
