@@ -22,7 +22,7 @@ import optuna
 
 from benchmarks.harness import Metrics, main
 from benchmarks.trial_cost.plain import plain_qualities
-from benchmarks.trial_cost.tasks import QUICK, Case, Sizes, make_case
+from benchmarks.trial_cost.tasks import QUICK, SSD, Case, Sizes, make_case
 from ssdtune.study.cost import cost_of_trials
 from ssdtune.study.create import create_study
 from ssdtune.study.storage import quiet_optuna
@@ -79,7 +79,7 @@ def one_task(case: Case, options: argparse.Namespace) -> Metrics:
 
 def _run(case: Case, sampler: str, trials: int, options: argparse.Namespace) -> optuna.Study:
     search = SearchSection.model_validate({"sampler": sampler, "trials": trials, "seed": options.seed})
-    study = create_study(case.task, name=f"{case.task.name}-{sampler}", search=search)
+    study = create_study(case.task, name=f"{case.task.name}-{sampler}", method=SSD, search=search)
     # TPE's trials are all evaluated in full, as the plain way does; only their seconds are computed
     case.run(study, stop_early=sampler != "tpe")
     return study

@@ -32,7 +32,7 @@ from benchmarks.trial_cost.growth import growth, random_case
 from benchmarks.trial_cost.plain import PlainTrial, plain_qualities, untouched_qualities
 from benchmarks.trial_cost.replay import best_of, coverage, replay_bound, replay_wilcoxon
 from benchmarks.trial_cost.study import chosen, whole_study
-from benchmarks.trial_cost.tasks import MAIN, QUICK, SMALL, Case, Sizes, make_case
+from benchmarks.trial_cost.tasks import MAIN, QUICK, SMALL, SSD, Case, Sizes, make_case
 from benchmarks.trial_cost.ways import ways
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.study.create import create_study
@@ -141,7 +141,7 @@ def agreement(folder: Path, options: argparse.Namespace, trials: int) -> Metrics
         search = SearchSection.model_validate({"sampler": options.sampler, "trials": trials, "seed": options.seed})
         values = []
         for exact in (False, True):
-            study = create_study(case.task, name=f"{case.task.name}", search=search)
+            study = create_study(case.task, name=case.task.name, method=SSD, search=search)
             case.run(study, exact=exact)
             values.append(chosen(case, study))
         differences.append(values[0] - values[1])

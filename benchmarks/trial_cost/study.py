@@ -11,7 +11,7 @@ import optuna
 
 from benchmarks.harness import Metrics
 from benchmarks.trial_cost.plain import PlainTrial, plain_dampened, plain_qualities, plain_study
-from benchmarks.trial_cost.tasks import Case
+from benchmarks.trial_cost.tasks import SSD, Case
 from ssdtune.study.cost import cost_of, cost_of_trials
 from ssdtune.study.create import create_study
 from ssdtune.study.prior import study_sampler
@@ -27,7 +27,7 @@ def whole_study(
     """The same study both ways, and the search's share as the fast one goes on to 100 trials."""
     storage = open_storage(f"sqlite:///{folder}/studies.db", create=True)
     search = SearchSection.model_validate({"sampler": options.sampler, "trials": trials, "seed": options.seed})
-    study = create_study(case.task, storage, name=case.task.name, search=search)
+    study = create_study(case.task, storage, name=case.task.name, method=SSD, search=search)
     record = read_record(study)
     started = time.perf_counter()
     plain = plain_study(case, record, study_sampler(study, record, case.unlearner(study)), trials)

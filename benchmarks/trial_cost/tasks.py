@@ -28,6 +28,7 @@ from ssdtune.task import Task
 from ssdtune.unlearning.method import Unlearner
 
 SLICES = 5  # of a volume
+SSD = {"name": "ssd"}
 
 
 @dataclass(frozen=True)
