@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from ssdtune.errors import ConfigError
+from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.measure import Objective
 from ssdtune.objective.stopping import Incumbent
@@ -192,6 +193,19 @@ def test_the_published_norm_takes_all_weights_and_a_tuned_one_does_not(any_task)
         left.append(sum(float(params[name].abs().sum()) for name in task.params) / before)
         assert unlearner.notes({**published, "gamma": gamma})["penalty"] == pytest.approx(gamma * before, rel=1e-4)
     assert left[0] < 0.3 * left[1]
+
+
+def test_the_published_collapse_is_the_norms_and_goes_with_a_tuned_one():
+    """Xue et al.'s GA-l1-FT: at their rate and weights, gamma alone decides whether a model is left."""
+    task = small_task.make_task(oracle=True)
+    rule, unlearner = measure_record(task).rule, prepared(task, "ga-l1-ft")
+    chosen = choose_method({"name": "ga-l1-ft"})
+    (published,) = chosen.method.published(chosen.options)
+    scores = []
+    for setting in (published, {**published, "gamma": 1e-5}):
+        found = evaluate(task, run(unlearner, setting, 0).params)
+        scores.append(rule(found.quality("retain"), found.quality("forget")))
+    assert scores[0].retained < 0.6 and scores[1].retained > 0.95 and scores[1].remembered < 0.1
 
 
 def test_noise_is_half_normal_and_fresh_unless_told_otherwise_and_relative_to_the_largest_value(any_task):
