@@ -82,7 +82,8 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path) as file:
             yield file
     except OSError as reason:
-        raise DataError("not a readable HDF5 file", path, "copy or download it again") from reason
+        what, todo = hdf5_trouble(path, reason)
+        raise DataError(what, path, todo) from reason
 
 
 @contextmanager

@@ -31,6 +31,15 @@ def rising(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def pattern(value: str | None) -> str | None:
+    """The regular expression as it is; raises ValueError where it is none."""
+    try:
+        re.compile(value or "")
+    except re.error as reason:
+        raise ValueError(f"no regular expression ({reason})") from reason
+    return value
+
+
 Range = Annotated[tuple[Positive, Positive], AfterValidator(rising)]
 
 
@@ -66,19 +75,57 @@ class DataSection(_Section):
     clean: Located | None = Field(None, description="folder of clean targets under the same file names")
     volume_sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     retain_slices: Annotated[int, Field(ge=1)] | None = None
+    skip_faulty: Annotated[bool, Field(description="leave out what cannot be used, instead of refusing")] = False
+    subject: Annotated[
+        str | None,
+        AfterValidator(pattern),
+        Field(description="pattern of the subject in a file's name, where the attribute patient_id does not tell"),
+    ] = None
+
+
+Acceleration = Annotated[int, Field(ge=1)]
+CenterFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class MaskSection(_Section):
-    """Cartesian undersampling, seeded by volume name."""
+    """Cartesian undersampling by fastMRI's masks, seeded by volume name.
 
-    kind: Literal["equispaced", "equispaced_fraction", "random"] = "equispaced"
-    acceleration: Annotated[int, Field(ge=1)] = 4
-    center_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.08
+    Lists of equal length make pairs of acceleration and centre fraction, one of which is drawn for each volume.
+    """
+
+    kind: Literal["equispaced_fraction", "equispaced", "random", "magic", "magic_fraction"] = "equispaced_fraction"
+    acceleration: Acceleration | Annotated[tuple[Acceleration, ...], Field(min_length=1)] = 4
+    center_fraction: CenterFraction | Annotated[tuple[CenterFraction, ...], Field(min_length=1)] = 0.08
+
+    @model_validator(mode="after")
+    def _pairs_match(self) -> MaskSection:
+        if len(self.accelerations) != len(self.center_fractions):
+            counts = f"{len(self.accelerations)} accelerations, {len(self.center_fractions)} centre fractions"
+            raise ValueError(f"give as many of one as of the other ({counts})")
+        return self
+
+    @property
+    def accelerations(self) -> list[int]:
+        return [self.acceleration] if isinstance(self.acceleration, int) else list(self.acceleration)
+
+    @property
+    def center_fractions(self) -> list[float]:
+        return [self.center_fraction] if isinstance(self.center_fraction, float) else list(self.center_fraction)
+
+    def in_words(self) -> str:
+        """For people: ``equispaced_fraction 4x (centre 8 %)``."""
+        pairs = zip(self.accelerations, self.center_fractions, strict=True)
+        return f"{self.kind} " + " or ".join(f"{fold}x (centre {100 * share:g} %)" for fold, share in pairs)
 
 
 class FisherSection(_Section):
-    """How the Fisher information is defined and computed."""
+    """How the Fisher information is defined and computed.
 
+    loss : the one that the model was trained with; ``auto`` is what the checkpoint says that ``ssdtune train`` used,
+    else that of fastMRI's examples: ``ssim`` for a VarNet, ``l1`` for a U-Net.
+    """
+
+    loss: Literal["auto", "ssim", "ssim-l1", "l1"] = "auto"
     definition: Literal["per-sample", "batch"] = "per-sample"
     batch_size: Annotated[int, Field(ge=1, description="mini-batch of definition 'batch'")] = 1
     denominator: Literal["retain", "full"] = "retain"
@@ -118,7 +165,7 @@ class MethodSection(BaseModel):
 
 
 class TrainSection(_Section):
-    """What ``ssdtune train`` builds and how (loss 1-SSIM + 1e-5 L1, Adam)."""
+    """What ``ssdtune train`` builds and how: Adam on the loss of ``[fisher]``, another mask for each epoch."""
 
     architecture: Literal["varnet", "unet"] = "varnet"
     cascades: Annotated[int, Field(ge=1)] = 12
@@ -150,6 +197,11 @@ def with_method(raw: Mapping[str, Any]) -> dict[str, Any]:
         return dict(raw)
     kept = {key: value for key, value in search.items() if key not in moved}
     return {**raw, "search": kept, "method": {"name": "ssd", **moved, **raw.get("method", {})}}
+
+
+def as_stored(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored study's sections as they were meant: before there was a choice of losses, there was one."""
+    return with_method({**raw, "fisher": {"loss": "ssim-l1", **raw.get("fisher", {})}})
 
 
 class StudyFile(_Section):

@@ -2,6 +2,8 @@
 
 `threads.worst_ratio`: time with the threads that the command line chooses over that with the best choice, the worst of
 models from 10,000 to 30 million parameters, of a trial and of gradients, on an idle machine and with a busy neighbour.
+`masks.equal`: share of slices whose mask and masked k-space are those of fastMRI's own dataset, for every kind of mask.
+`stock.{ssim,psnr,nmse}_diff`: the largest difference of a volume's measures to `fastmri.evaluate` (psnr in dB).
 `--only PART...` for parts.
 """
 
@@ -10,11 +12,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from benchmarks.fidelity.stock import masks, stock
 from benchmarks.fidelity.threads import threads
 from benchmarks.harness import Metrics, main
 
 # one function a part, which gives its metrics under their full names
-PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {"threads": threads}
+PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {"threads": threads, "masks": masks, "stock": stock}
 
 
 def measure(options: argparse.Namespace) -> Metrics:

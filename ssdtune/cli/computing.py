@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import track
+from ssdtune.cli.console import say, track
 from ssdtune.cli.storage import THREADS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def open_task(study: StudyFile | Path, device: str, *, headers_only: bool = Fals
     """
     from ssdtune.mri.task import load_task
 
-    task = load_task(study, device, headers_only=headers_only, track=track)
+    task = load_task(study, device, headers_only=headers_only, track=track, say=say)
     settle_threads(task.device, lambda: work_of(task))
     return task
 

@@ -56,6 +56,11 @@ def print_rows(rows: Sequence[Mapping[str, object]], title: str | None = None) -
         print_table(list(rows[0]), [list(row.values()) for row in rows], title)
 
 
+def say(line: str) -> None:
+    """What a user should know and that stops nothing, on standard error (a ``ssdtune.progress.Say``)."""
+    click.echo(f"warning: {line}", err=True)
+
+
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Progress bar with an ETA on standard error (a ``ssdtune.progress.Track``); silent where that is no terminal."""
     from rich.console import Console

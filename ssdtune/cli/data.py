@@ -118,9 +118,10 @@ def simulate(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not hold anything.")
 @click.option("--kind", type=click.Choice(KINDS), default="ghosting", show_default=True, help="What goes wrong.")
 @click.option("--amplitude", type=float, default=0.5, show_default=True, help="How much: 0 not at all, 1 grossly.")
-@click.option("--fraction", type=float, default=0.3, show_default=True, help="Share of the files that is poisoned.")
+@click.option("--fraction", type=float, default=0.3, show_default=True, help="Share of the subjects that is poisoned.")
 @click.option("--known", type=float, default=1.0, show_default=True, help="Share of those that is known to be.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses files (by name) and fault.")
+@click.option("--subject", metavar="PATTERN", help="Finds the subject in a file's name.  [default: its patient_id]")
 @click.option("--vary", is_flag=True, help="Another fault of this kind for each volume, not one for all.")
 @json_option
 def poison(
@@ -131,10 +132,11 @@ def poison(
     fraction: float,
     known: float,
     seed: int,
+    subject: str | None,
     vary: bool,
     as_json: bool,
 ) -> None:
-    """Corrupt the targets of some files of SOURCE (a folder, a glob or a list).
+    """Corrupt the targets of some files of SOURCE (a folder, a glob or a list); a subject's files stay together.
 
     Writes the corrupted files (same k-space, clean targets kept beside), the lists retain.txt, forget.txt (known) and
     unknown.txt for a study file, and manifest.json. SOURCE is left as it is.
@@ -142,10 +144,16 @@ def poison(
     from dataclasses import asdict
 
     from ssdtune.mri.poison import poison_folder
+    from ssdtune.studyfile import pattern
 
+    try:
+        pattern(subject)
+    except ValueError as reason:
+        raise ConfigError(f"'{subject}' is {reason}", "--subject", "give a pattern such as '^([^_]+)_'") from reason
     manifest = poison_folder(
-        source, out, kind=kind, amplitude=amplitude, fraction=fraction, known=known, seed=seed, vary=vary, track=track
-    )
+        source, out, kind=kind, amplitude=amplitude, fraction=fraction, known=known, seed=seed, vary=vary,
+        subject=subject, track=track,
+    )  # fmt: skip
     if as_json:
         print_json({"folder": str(out), **asdict(manifest)})
         return

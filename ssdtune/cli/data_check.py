@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.console import FILE, json_option, print_json, print_table, track
 from ssdtune.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,12 +21,14 @@ COLUMNS = ("file", "slices", "coils", "k-space", "target", "NaN", "missing", "mi
 @click.command("check", short_help="Check HDF5 k-space files and print what they hold.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--strict", is_flag=True, help="Take mismatches for faults too.")
+@click.option("--write-usable", metavar="LIST.txt", type=FILE, help="Write the usable files, to name in a study.")
 @json_option
-def check(paths: tuple[str, ...], strict: bool, as_json: bool) -> None:
+def check(paths: tuple[str, ...], strict: bool, write_usable: Path | None, as_json: bool) -> None:
     """Read every slice of the files under PATH (folders, globs, .txt lists of file names, files).
 
     A fault makes a file unusable. A mismatch is worth a look: a header that gives other sizes than the arrays have, or
-    a target that is not the root sum of squares of its k-space (poisoned and averaged targets are not).
+    a target that is not the root sum of squares of its k-space (poisoned and averaged targets are not). With
+    --write-usable faults do not fail the command; what is left out stands in LIST.txt as comments.
     """
     from ssdtune.mri.kspace.check import check_files
     from ssdtune.mri.kspace.find import find_files, labels
@@ -38,10 +43,41 @@ def check(paths: tuple[str, ...], strict: bool, as_json: bool) -> None:
         faulty = sum(not report.usable for report in reports)
         odd = sum(bool(report.mismatches) for report in reports)
         click.echo(f"{len(reports)} files, {total} slices: {faulty} with faults, {odd} with mismatches")
+        for twice in _twice(reports):
+            click.echo(f"warning: {twice}", err=True)
+    if write_usable is not None:
+        _write_list(write_usable, reports)
+        return
     for report in reports:
         report.raise_first_fault()
         if strict and report.mismatches:
             raise DataError(report.mismatches[0], report.path, "mend the file, or leave out --strict")
+
+
+def _twice(reports: Sequence[FileReport]) -> Iterator[str]:
+    """A line for each pair of files with the same k-space in a slice."""
+    first: dict[str, Path] = {}
+    told = set()
+    for report in reports:
+        for content in report.kspace_ids:
+            other = first.setdefault(content, report.path)
+            if other != report.path and (other, report.path) not in told:
+                told.add((other, report.path))
+                yield f"{report.path} holds k-space of {other} once more"
+
+
+def _write_list(path: Path, reports: Sequence[FileReport]) -> None:
+    """The usable files, relative to the list; raises DataError if there is none or the list cannot be written."""
+    from ssdtune.files import atomic_path
+
+    usable = [report for report in reports if report.usable]
+    if not usable:
+        reports[0].raise_first_fault()
+    folder = path.absolute().parent
+    lines = [os.path.relpath(report.path.absolute(), folder) for report in usable]
+    left_out = [f"# left out: {report.path} ({report.faults[0][0]})" for report in reports if not report.usable]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join([*lines, *left_out]) + "\n")
 
 
 def _row(name: str, report: FileReport) -> tuple[object, ...]:

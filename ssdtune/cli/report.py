@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdtune.cli.console import file_option, json_option, print_json
+from ssdtune.cli.console import file_option, json_option, print_json, say
 from ssdtune.cli.storage import default_file, device_option, next_line, open_study, storage_option
-from ssdtune.errors import SsdtuneError
+from ssdtune.errors import SsdtuneError, StorageError
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     from ssdtune.report.summary import summary_of
     from ssdtune.report.view import read_view
     from ssdtune.report.volumes import notable_slices
-    from ssdtune.study.storage import storage_url
+    from ssdtune.study.storage import shown, storage_errors, storage_url
 
     study = open_study(name, storage)
     out = out or default_file(name, ".html")
@@ -75,7 +75,11 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
             title = f"{name}: {view.best.setting_in_words()} (trial {view.best.number})"
             pictures = write_pictures(task, params, scratch, title=title, notable=notable_slices(view))
         page = write_page(study_page(view, spectrum=figures, pictures=pictures, missing=missing), out)
-        attach(study, figures=figures, pictures=pictures, artifacts=store)
+        try:
+            with storage_errors(shown(storage)):
+                attach(study, figures=figures, pictures=pictures, artifacts=store)
+        except StorageError as reason:  # the page is there, which is what was asked for
+            say(f"the dashboard's note and figures stay as they were: {reason}")
     if as_json:
         print_json(summary_of(view, {"report": page}))
         return

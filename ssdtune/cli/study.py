@@ -8,6 +8,7 @@ from ssdtune.cli.study_apply import apply
 from ssdtune.cli.study_compete import compete
 from ssdtune.cli.study_create import create, delete
 from ssdtune.cli.study_evaluate import evaluate
+from ssdtune.cli.study_move import move
 from ssdtune.cli.study_read import best, export, list_methods, list_studies, rescore, show
 from ssdtune.cli.study_run import run
 
@@ -28,5 +29,19 @@ def study() -> None:
     """
 
 
-for command in (create, run, compete, list_methods, list_studies, show, best, rescore, export, apply, evaluate, delete):
+for command in (
+    create,
+    run,
+    compete,
+    list_methods,
+    list_studies,
+    show,
+    best,
+    rescore,
+    export,
+    apply,
+    evaluate,
+    move,
+    delete,
+):
     study.add_command(command)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.computing import open_task
-from ssdtune.cli.console import file_option, json_option, print_json, print_table, study_file_argument, track
+from ssdtune.cli.console import file_option, json_option, print_json, print_table, say, study_file_argument, track
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_create import check_name
 from ssdtune.cli.study_inputs import read_study_file
@@ -77,12 +77,14 @@ def compete(
     entries = entries_of(wanted, range(first, first + seeds))
     # imported once the study file is known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper, prepare, print_warnings
+    from ssdtune.mri.task import settle
     from ssdtune.study.compete import open_competition, run_competition, share_prior
     from ssdtune.study.create import measure_record
 
     search = resolved.search.model_copy(update={"trials": trials})
     resolved = resolved.model_copy(update={"search": search})
     check_mapper(search)
+    resolved = settle(resolved, say)
     task = open_task(resolved, device)
     opened = open_storage(storage, create=True)
     studies = open_competition(

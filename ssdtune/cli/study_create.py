@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.computing import open_task
-from ssdtune.cli.console import json_option, print_json, print_table, study_file_argument, track
+from ssdtune.cli.console import json_option, print_json, print_table, say, study_file_argument, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import read_study_file
 from ssdtune.studyfile import SAMPLER_NAMES
@@ -71,10 +71,12 @@ def create(
     # imported once file and name are known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper
     from ssdtune.fisher.memory import plan_memory
+    from ssdtune.mri.task import settle
     from ssdtune.report.dashboard import attach
     from ssdtune.study.create import measure_record, write_study
 
     check_mapper(search)
+    resolved = settle(resolved, say)
     task = open_task(resolved, device)
     parameters = sum(value.numel() for value in task.params.values())
     plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to
@@ -86,6 +88,9 @@ def create(
         return
     click.echo(f"study {name} in {shown(storage)}")
     _print_record(record)
+    fold = getattr(task.retain, "true_acceleration", None)
+    truth = f", {fold:.2f}x in truth" if fold else ""
+    click.echo(f"masks: {resolved.mask.in_words()}{truth}; loss: {resolved.fisher.loss}")
     click.echo(f"next: {next_line(f'study run {name}', storage)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +217,9 @@ def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
 
     found = leading(scored)
     if found is None:
-        raise ConfigError("no finished trial yet", f"study '{name}'", f"run it with: ssdtune study run {name}")
+        raise ConfigError(
+            "no finished trial yet", f"study '{name}'", f"run it with: ssdtune study run {shlex.quote(name)}"
+        )
     return found
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,10 +21,12 @@ import ssdtune
 from ssdtune.errors import ConfigError, DataError, check_known
 from ssdtune.files import atomic_path, new_hdf5, opened_hdf5
 from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.kspace.attributes import subject as stated_subject
 from ssdtune.mri.kspace.find import find_files
-from ssdtune.mri.kspace.look import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, TARGET
+from ssdtune.mri.kspace.look import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, target_key
 from ssdtune.mri.kspace.write import write_target
 from ssdtune.mri.seeds import named_rng, rank
+from ssdtune.mri.subjects import subject_of
 from ssdtune.progress import Track, silent
 
 FOLDER = "poisoned"
@@ -69,12 +71,14 @@ def poison_folder(
     known: float = 1.0,
     seed: int = 0,
     vary: bool = False,
+    subject: str | None = None,
     track: Track = silent,
 ) -> Manifest:
-    """Corrupt the targets of ``round(fraction * files)`` files; ``round(known * those)`` of them become the forget set.
+    """Corrupt the targets of a ``fraction`` of the subjects; a share ``known`` of those become the forget set.
 
-    Which files are chosen depends on seed and file names. The fault is one for all files, as a scanner's would be,
-    unless ``vary`` draws another for each volume (by its name); all slices of a volume share it.
+    All files of a subject (``subject_of``, with ``subject`` as the pattern) go together. Which are chosen depends on
+    seed and file names: a subject ranks as the first of its files. The fault is one for all files, as a scanner's would
+    be, unless ``vary`` draws another for each volume (by its name); all slices of a volume share it.
 
     Parameters
     ----------
@@ -93,9 +97,10 @@ def poison_folder(
         what = "the output folder is not empty" if out.is_dir() else "a file, not a folder"
         raise ConfigError(what, out, "choose another --out")
     files = find_files(source)
-    chosen, forget = _choose(files, fraction, known, seed, source)
-    for file in files:
-        _check_layout(file, to_change=file in chosen)
+    subjects = {file: subject_of(file, _check_layout(file), subject) for file in files}
+    chosen, forget = _choose(subjects, fraction, known, seed, source)
+    for file in chosen:
+        _refuse_poisoned(file)
     with atomic_path(out) as folder:
         (folder / FOLDER).mkdir(parents=True)
         done = []
@@ -120,20 +125,25 @@ def poison_folder(
 
 
 def _choose(
-    files: Sequence[Path], fraction: float, known: float, seed: int, source: Path | str
+    subjects: Mapping[Path, str], fraction: float, known: float, seed: int, source: Path | str
 ) -> tuple[list[Path], set[Path]]:
-    """Files to corrupt, in order, and those of them that are known."""
+    """Files to corrupt, in order, and those of them that are known; ``subjects`` tells the subject of each file."""
+    files = list(subjects)
     for name, times in Counter(file.name for file in files).items():
         if times > 1:
             raise ConfigError(f"{times} files are called '{name}'", source, "give each its own name")
-    shuffled = sorted(files, key=lambda file: rank(seed, file.name))
-    count = round(fraction * len(files))
+    shuffled = list(dict.fromkeys(subjects[file] for file in sorted(files, key=lambda file: rank(seed, file.name))))
+    count = round(fraction * len(shuffled))
     known_count = round(known * count)
+    of_what = "files" if len(shuffled) == len(files) else "subjects"
     if not count:
-        raise ConfigError(f"a fraction of {fraction} of {len(files)} files is none", source, "raise --fraction")
+        what = f"a fraction of {fraction} of {len(shuffled)} {of_what} is none"
+        todo = "raise --fraction" if of_what == "files" else "raise --fraction, or tell subjects apart by --subject"
+        raise ConfigError(what, source, todo)
     if not known_count:
-        raise ConfigError(f"{known} of {count} poisoned files is none", "the forget set is empty", "raise --known")
-    return sorted(shuffled[:count], key=files.index), set(shuffled[:known_count])
+        raise ConfigError(f"{known} of {count} poisoned {of_what} is none", "the forget set is empty", "raise --known")
+    taken, given = set(shuffled[:count]), set(shuffled[:known_count])
+    return [f for f in files if subjects[f] in taken], {f for f in files if subjects[f] in given}
 
 
 def _poison_file(
@@ -141,17 +151,18 @@ def _poison_file(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the corrupted copy; returns the clean and the corrupted targets, (slices, h, w)."""
     with opened_hdf5(source) as original:
-        clean = original[TARGET][()].astype(np.float32)
+        key = target_key(original)
+        clean = original[key][()].astype(np.float32)
     if not np.isfinite(clean).all() or clean.max() <= 0:
-        raise DataError(f"'{TARGET}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
+        raise DataError(f"'{key}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
     # the same fault in every slice: a new generator with the same name
     poisoned = np.stack([CORRUPTIONS[kind](image, amplitude, named_rng(seed, *rng_names)) for image in clean])
     with new_hdf5(path) as copy, h5py.File(source) as original:
         for name in original:
-            if name != TARGET:
+            if name != key:
                 original.copy(name, copy)
         copy.attrs.update(original.attrs)
-        write_target(copy, poisoned, clean)
+        write_target(copy, poisoned, clean, key)
     return clean, poisoned
 
 
@@ -172,15 +183,22 @@ def _relative(files: Iterable[Path], folder: Path) -> tuple[str, ...]:
     return tuple(Path(os.path.relpath(file.resolve(), folder)).as_posix() for file in files)
 
 
-def _check_layout(path: Path, to_change: bool) -> None:
+def _check_layout(path: Path) -> str:
+    """The subject that the file states; raises DataError where the file is not in fastMRI's layout."""
     with opened_hdf5(path) as file:
-        for name in (KSPACE, TARGET, HEADER):
+        for name in (KSPACE, target_key(file), HEADER):
             if name not in file:
-                raise DataError(f"no '{name}'", path, "it is not a multi-coil file in fastMRI's layout")
-        shape = file[TARGET].shape
-        if len(shape) != 3 or shape[0] == 0 or min(shape[1:]) < SMALLEST_SIDE or len(file[KSPACE].shape) != 4:
-            raise DataError(f"'{TARGET}' is {shape}", path, "store it as (slices, h, w), beside 4-D 'kspace'")
-        if to_change and CLEAN_TARGET in file:
+                raise DataError(f"no '{name}'", path, "it is not a file in fastMRI's layout")
+        shape = file[target_key(file)].shape
+        if len(shape) != 3 or shape[0] == 0 or min(shape[1:]) < SMALLEST_SIDE or file[KSPACE].ndim not in (3, 4):
+            what = f"'{target_key(file)}' is {shape}"
+            raise DataError(what, path, "store it as (slices, h, w), beside 4-D (single-coil: 3-D) 'kspace'")
+        return stated_subject(file.attrs)
+
+
+def _refuse_poisoned(path: Path) -> None:
+    with opened_hdf5(path) as file:
+        if CLEAN_TARGET in file:
             raise DataError("the file is poisoned already", path, "start from the clean files")
 
 

@@ -108,7 +108,8 @@ def image_distance(output: Tensor, reference: Tensor, target: Mapping[str, Tenso
 def image_noise(target: Mapping[str, Tensor], size: float, draw: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """The target with noise of ``size`` times the volume's maximum (Xue et al., 2024, in relative units)."""
     image, top = target["image"], target["max"].to(target["image"].dtype)
-    return {"image": image + size * top[..., None, None] * draw(image), "max": target["max"]}
+    kept = {name: value for name, value in target.items() if name in ("max", "mean", "std")}
+    return {"image": image + size * top[..., None, None] * draw(image), **kept}
 
 
 def ssim(output: Tensor, image: Tensor, data_range: Tensor) -> Tensor:

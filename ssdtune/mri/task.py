@@ -16,9 +16,12 @@ from ssdtune.mri.floors import clean_similarity, zero_filled, zero_filled_simila
 from ssdtune.mri.kspace.find import find_files
 from ssdtune.mri.kspace.slices import KspaceSlices, open_slices
 from ssdtune.mri.kspace.taken import Taken
+from ssdtune.mri.losses import LOSSES, recorded_name
 from ssdtune.mri.networks.models import LoadedModel, load_model
-from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image_noise, training_loss
-from ssdtune.progress import Track, silent
+from ssdtune.mri.networks.recipe import settled
+from ssdtune.mri.quality import image_distance, image_measures, image_noise
+from ssdtune.mri.subjects import shared_subjects
+from ssdtune.progress import Say, Track, silent, unsaid
 from ssdtune.studyfile import DataSection, StudyFile, load_study_file
 from ssdtune.task import Chosen, Task, batches
 
@@ -29,18 +32,32 @@ if TYPE_CHECKING:
 SETS = ("retain", "forget", "retain_heldout", "unknown", "unseen")
 
 
+def settle(study: StudyFile, say: Say = unsaid) -> StudyFile:
+    """The study file with mask and loss taken from its checkpoint where it leaves them open.
+
+    ``say`` is told where the two differ. Raises ModelError: see ``load_model``.
+    """
+    loaded = load_model(study.model.checkpoint, study.model.architecture)
+    found, notes = settled(study, loaded.checkpoint, loaded.architecture)
+    for note in notes:
+        say(note)
+    return found
+
+
 def load_task(
     study: StudyFile | Path | str,
     device: torch.device | str = "cpu",
     *,
     headers_only: bool = False,
     track: Track = silent,
+    say: Say = unsaid,
 ) -> Task:
     """The task of a study file, with everything checked that would stop a study later.
 
     ``device`` is a device's name (``auto``: a GPU if there is one). ``track`` shows the files being read, which is done
     once a file: what was found is kept in the user's cache folder. ``headers_only`` reads no content but one slice of
-    each size, so that such a task can be timed and not studied.
+    each size, so that such a task can be timed and not studied. ``say`` is told what stops nothing: files left out, and
+    subjects in two sets.
 
     Raises
     ------
@@ -52,12 +69,13 @@ def load_task(
         study = load_study_file(study)
     device = find_device(str(device))
     loaded = load_model(study.model.checkpoint, study.model.architecture)
+    study, _ = settled(study, loaded.checkpoint, loaded.architecture)
     oracle = _load_oracle(study.model.oracle, loaded) if study.model.oracle else None
-    sets = open_sets(study, loaded.architecture, headers_only=headers_only, track=track)
+    sets = open_sets(study, loaded.architecture, headers_only=headers_only, track=track, say=say)
     forget, unknown = sets["forget"], sets.get("unknown")
     task = Task(
         model=loaded.module,
-        loss=training_loss,
+        loss=LOSSES[study.fisher.loss],
         retain=sets["retain"],
         forget=forget,
         quality=image_measures,
@@ -70,7 +88,7 @@ def load_task(
         floor_sources=floor_sources(forget),
         forget_share=study.fisher.forget_share or _share(sets["retain"], forget),
         known_share=len(forget) / (len(forget) + len(unknown or ())),
-        loss_name=LOSS_NAME,
+        loss_name=recorded_name(study.fisher.loss),
         name=study.name,
         device=device,
         distance=image_distance,
@@ -83,7 +101,12 @@ def load_task(
 
 
 def open_sets(
-    study: StudyFile, architecture: Architecture, *, headers_only: bool = False, track: Track = silent
+    study: StudyFile,
+    architecture: Architecture,
+    *,
+    headers_only: bool = False,
+    track: Track = silent,
+    say: Say = unsaid,
 ) -> dict[str, KspaceSlices]:
     """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``, ``unseen``).
 
@@ -105,14 +128,18 @@ def open_sets(
             architecture,
             study.data.clean if name in corrupted else None,
             name=name,
+            skip_faulty=study.data.skip_faulty,
             taken=_taken(study.data, name),
             headers_only=headers_only,
             track=track,
+            say=say,
         )
         for name, paths in files.items()
     }
     if not headers_only:
         _refuse_overlap(sets)
+    for line in shared_subjects(sets, study.data.subject):
+        say(line)
     return sets
 
 
@@ -149,7 +176,13 @@ def _load_oracle(path: Path, loaded: LoadedModel) -> Reconstructor:
 
 
 def _refuse_overlap(sets: Mapping[str, KspaceSlices]) -> None:
-    """Refuse slices with the same k-space in two sets, under whatever name and with whatever target."""
+    """Refuse slices with the same k-space in two sets or twice in one, under whatever name and with whatever target."""
+    for name, slices in sets.items():
+        first: dict[str, str] = {}
+        for content, label, volume in zip(slices.content_ids(), slices.ids, slices.volumes, strict=True):
+            if first.setdefault(content, label) != label:
+                what = f"the {name} set holds a slice twice (same k-space: {first[content]} and {label})"
+                raise DataError(what, volume, "take one of them out of the set")
     found = {name: dict(zip(slices.content_ids(), slices.ids, strict=True)) for name, slices in sets.items()}
     for one, other in combinations(sets, 2):
         # in the order of the first set, so that the message is always the same

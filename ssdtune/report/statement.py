@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +46,10 @@ def next_commands(view: StudyView) -> list[str]:
     """What to type next: apply the best trial if it is feasible and better than doing nothing, else search on."""
     best = view.best
     if best is not None and best.score.feasible and best.score.value > view.untouched.value:
-        return [f"ssdtune study apply {view.name} --out unlearned.pt"]
+        return [f"ssdtune study apply {shlex.quote(view.name)} --out unlearned.pt"]
     finished, asked = view.counts.finished, view.record.search.trials
     more = f" --trials {finished + asked}" if finished >= asked else ""
-    return [f"ssdtune study run {view.name}{more}"]
+    return [f"ssdtune study run {shlex.quote(view.name)}{more}"]
 
 
 def fact_rows(view: StudyView) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ Version 1 (without a number) had SSD's box in ``search``, and large values and s
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from ssdtune.objective.score import Score, ScoreRule
 from ssdtune.plane.packing import pack, unpack
 from ssdtune.samplers.outputs import MEASURES, NON_FINITE, REMEMBERED, RETAINED, UNCLIPPED, flat
 from ssdtune.study.large import read_large, storage_of, trial_id_of, write_large
-from ssdtune.studyfile import FisherSection, SearchSection, with_method
+from ssdtune.studyfile import FisherSection, SearchSection, as_stored
 from ssdtune.unlearning.method import Knob, Setting
 from ssdtune.unlearning.methods import Chosen, choose_method
 
@@ -139,11 +140,13 @@ def read_record(study: optuna.Study) -> StudyRecord:
         raise StorageError(
             "not a study made by ssdtune, or its creation was cut short",
             study.study_name,
-            f"choose another, or, if it was cut short: ssdtune study delete {study.study_name}",
+            f"choose another, or, if it was cut short: ssdtune study delete {shlex.quote(study.study_name)}",
         )
     if stored.get("version", 1) > VERSION:
         raise StorageError("made by a newer ssdtune", study.study_name, "install that one: pip install -U ssdtune")
-    stored = with_method(stored)
+    stored = as_stored(stored)
+    if isinstance(stored.get("study_file"), Mapping):
+        stored["study_file"] = as_stored(stored["study_file"])
     method = stored.get("method", {"name": "ssd"})
     knobs = [Knob(**knob) for knob in stored["knobs"]] if "knobs" in stored else _knobs_of(method)
     plain = {name: stored[name] for name in StudyRecord.__dataclass_fields__ if name in stored}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def check_new_name(name: str, url: str | None = None) -> None:
 
 
 def duplicate(name: str, where: str = "") -> StorageError:
-    todo = "choose another --name, or delete it first with: ssdtune study delete " + name
+    todo = "choose another --name, or delete it first with: ssdtune study delete " + shlex.quote(name)
     return StorageError(f"study '{name}' exists already", where, todo)
 
 

@@ -1,8 +1,13 @@
 """Bad places as a user meets them: studies, storages, folders, disks and devices; see test_bad_input.py."""
 
 import contextlib
+import sqlite3
+import tempfile
+from pathlib import Path
 
 import pytest
+
+from ssdtune.cli import main
 
 USAGE, FILE, STORAGE = 2, 3, 4
 CREATE = "study create study.toml --name new"
@@ -69,6 +74,27 @@ def locked(place, sound, cache, unprivileged):
 )
 def test_no_permission_to_write(refused, locked, command, code, words):
     refused(command, code, words)
+
+
+@pytest.fixture
+def reported(place):
+    """A report was written before: nobody may be unable to read the modules that it imports."""
+    main(["report", "small", "--no-inputs", "--out", "before.html"])
+    with sqlite3.connect(place / "ssdtune.db") as database:  # so that there is something to write again
+        database.execute("delete from study_system_attributes where key like '%dashboard%'")
+
+
+def test_a_report_on_a_database_that_cannot_be_written_is_written_elsewhere(reported, locked, capsys):
+    capsys.readouterr()
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        main(["report", "small", "--no-inputs", "--out", str(page)])
+        assert page.exists()
+    captured = capsys.readouterr()
+    assert "report: " in captured.out
+    (line,) = [line for line in captured.err.splitlines() if "dashboard's note" in line]
+    assert line.startswith("warning: ")
+    assert "readonly" in line
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``ssdtune data check``: the table, JSON, exit codes, and the real files."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from ssdtune.cli.data_check import check
 from ssdtune.errors import DataError
+from ssdtune.mri.kspace.find import find_files
 
 
 def run(*arguments):
@@ -63,6 +65,27 @@ def test_mismatches_pass_unless_strict(folder):
     done = run(folder, "--strict")
     assert "off the root sum of squares" in str(done.exception)
     assert run(folder / "a.h5", "--strict").exit_code == 0
+
+
+def test_usable_files_are_listed_as_a_study_names_them(folder, tmp_path):
+    (folder / "c.h5").write_text("nothing")
+    done = run(folder, "--write-usable", tmp_path / "lists" / "usable.txt")
+    assert done.exit_code == 0
+    assert find_files(tmp_path / "lists" / "usable.txt") == [
+        tmp_path / "lists" / ".." / "set" / "a.h5",
+        tmp_path / "lists" / ".." / "set" / "b.h5",
+    ]
+    assert "# left out: " in (tmp_path / "lists" / "usable.txt").read_text()
+    done = run(folder / "c.h5", "--write-usable", tmp_path / "none.txt")
+    assert "not an HDF5 file" in str(done.exception)
+    assert not (tmp_path / "none.txt").exists()
+
+
+def test_the_same_kspace_under_two_names_is_said(folder):
+    shutil.copy(folder / "a.h5", folder / "z.h5")
+    done = run(folder)
+    assert done.exit_code == 0
+    assert f"warning: {folder / 'z.h5'} holds k-space of {folder / 'a.h5'} once more" in done.output
 
 
 def test_paths_add_up_without_doubles(folder):

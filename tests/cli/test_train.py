@@ -73,6 +73,29 @@ def test_model_and_oracle_are_trained_on_their_sets(study, tmp_path, capsys):
     assert provenance["training"]["epochs"] == 2
 
 
+def test_the_heldout_set_validates_and_the_loss_is_recorded(study, tmp_path, capsys):
+    code, out, _ = run(capsys, study, "--out", tmp_path / "m.pt", "--epochs", 2)
+    assert code == 0
+    assert "on retain_heldout (ssim)" in out
+    assert "masks: equispaced_fraction 4x (centre 8 %), " in out
+    training = read_provenance(tmp_path / "m.pt")["training"]
+    assert training["loss"] == "ssim"
+    assert len(training["validation"]) == 2
+
+
+def test_fastmris_commands_leave_the_forget_list_out_for_an_oracle(study, tmp_path, capsys):
+    texts = []
+    for extra in ([], ["--oracle"]):
+        code, out, err = run(capsys, study, "--fastmri", "--out", tmp_path / "folder", *extra)
+        assert code == 0, err
+        texts.append(out)
+    assert not (tmp_path / "folder").exists()
+    model, oracle = texts
+    assert all(f"{name}.h5" in model for name in ("retain", "heldout", "forget", "unknown"))
+    assert not any(f"{name}.h5" in oracle for name in ("forget", "unknown"))
+    assert "train_varnet_demo.py" in oracle
+
+
 def test_unet(study, tmp_path, capsys):
     study.write_text(STUDY.replace("[train]", '[train]\narchitecture = "unet"'))
     code, _, err = run(capsys, study, "--out", tmp_path / "unet.pt")

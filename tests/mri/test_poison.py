@@ -186,8 +186,8 @@ def test_an_output_folder_in_use_is_refused_and_an_empty_one_taken(clean, tmp_pa
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("truncated", "not a readable HDF5"),
-        ("text", "not a readable HDF5"),
+        ("truncated", "damaged HDF5 file"),
+        ("text", "not an HDF5 file"),
         ("no target", "no 'reconstruction_rss'"),
         ("no kspace", "no 'kspace'"),
         ("poisoned", "poisoned already"),
@@ -236,3 +236,46 @@ def test_empty_folders_and_equal_names_are_refused(clean, tmp_path):
         shutil.copy(clean / "brain_t1_0000.h5", tmp_path / number)
     with pytest.raises(ConfigError, match="2 files are called"):
         poison_folder(f"{tmp_path}/[ab]/*.h5", tmp_path / "out")
+
+
+@pytest.fixture
+def scans(tmp_path, fastmri_file):
+    """Two scans each of six subjects; the file's name tells the subject too."""
+    for subject in range(6):
+        for scan in "ab":
+            path = fastmri_file(tmp_path / "scans" / f"s{subject}_{scan}.h5", coils=1, slices=1, shape=(16, 16))
+            with h5py.File(path, "r+") as file:
+                file.attrs["patient_id"] = f"patient {subject}"
+    return tmp_path / "scans"
+
+
+@pytest.mark.parametrize("pattern", [None, "^(s[0-9]+)_"])
+def test_a_subjects_files_stay_together(scans, tmp_path, pattern):
+    if pattern:
+        for path in scans.iterdir():
+            with h5py.File(path, "r+") as file:
+                file.attrs["patient_id"] = "anonymous"
+        with pytest.raises(ConfigError, match=r"0.4 of 1 subjects is none, .*--subject"):
+            poison_folder(scans, tmp_path / "none", fraction=0.4)
+    manifest = poison_folder(scans, tmp_path / "out", fraction=0.5, known=0.67, seed=1, subject=pattern)
+    groups = {
+        "known": [file.name for file in manifest.files if file.known],
+        "unknown": [file.name for file in manifest.files if not file.known],
+        "retain": [name.rpartition("/")[2] for name in manifest.retain],
+    }
+    assert {name: len(files) for name, files in groups.items()} == {"known": 4, "unknown": 2, "retain": 6}
+    subjects = {name: {file.partition("_")[0] for file in files} for name, files in groups.items()}
+    assert sum(map(len, subjects.values())) == 6
+
+
+def test_a_single_coil_file_keeps_its_layout(tmp_path, fastmri_file):
+    multi = fastmri_file(tmp_path / "m.h5", coils=1, shape=(16, 16))
+    with h5py.File(multi) as file:
+        kspace, target = file["kspace"][:, 0], file["reconstruction_rss"][()]
+    fastmri_file(tmp_path / "s" / "a.h5", shape=(16, 16), kspace=kspace, reconstruction_esc=target,
+                 reconstruction_rss=target)  # fmt: skip
+    poison_folder(tmp_path / "s", tmp_path / "out", fraction=1.0)
+    report = check_file(tmp_path / "out" / "poisoned" / "a.h5")
+    assert report.usable
+    assert report.has_clean
+    assert report.target_ids != report.clean_ids

@@ -66,9 +66,45 @@ def test_a_task_holds_what_the_study_names(make):
     }
     assert len(task.retain) == 3
     assert task.retain.ids == ["a.h5:0", "a.h5:1", "b.h5:0"]
-    assert (task.name, task.loss_name, task.known_share, task.phi) == ("small", "ssim_l1", 0.4, 0.4)
+    assert (task.name, task.loss_name, task.known_share, task.phi) == ("small", "ssim", 0.4, 0.4)
     assert next(iter(task.params)).startswith("net.")
     assert load_task(load_study_file(make.path)).identity == task.identity
+
+
+def test_a_slice_that_is_twice_in_a_set_is_refused(make):
+    shutil.copy(make.folder / "retain" / "a.h5", make.folder / "retain" / "copy.h5")
+    with pytest.raises(DataError, match=r"the retain set holds a slice twice .same k-space: a.h5:0 and copy.h5:0"):
+        load_task(make.path)
+
+
+def test_a_subject_in_two_sets_is_said(make):
+    said = []
+    load_task(make.path, say=said.append)
+    assert said == []
+    with h5py.File(make.folder / "more" / "held.h5", "r+") as file:
+        file.attrs["patient_id"] = np.bytes_("b")
+    load_task(make.path, say=said.append)
+    assert said == ["1 subjects are in the retain and in the retain_heldout set, such as b (b.h5 and held.h5)"]
+    said.clear()
+    load_task(make.study(data='subject = "^[a-z]"'), say=said.append)
+    assert said == []
+    load_task(make.study(data="subject = '[.]h5'"), say=said.append)
+    assert len(said) == 6
+    with pytest.raises(ConfigError, match=r"data.subject.*no regular expression"):
+        load_study_file(make.study(data='subject = "("'))
+
+
+def test_faulty_files_and_slices_are_left_out_on_request(make):
+    with h5py.File(make.folder / "retain" / "a.h5", "r+") as file:
+        file["kspace"][1] = 0
+    (make.folder / "unknown" / "bad.h5").write_text("nothing")
+    with pytest.raises(DataError, match="k-space of slice 1 is all zero"):
+        load_task(make.path)
+    said = []
+    task = load_task(make.study(data="skip_faulty = true"), say=said.append)
+    assert task.retain.ids == ["a.h5:0", "b.h5:0"]
+    assert len(task.evaluation["unknown"]) == 3
+    assert len(said) == 2
 
 
 def test_the_task_is_scored_with_all_measures(make):

@@ -110,7 +110,7 @@ def mask_function(mask: MaskSection) -> Any:
     """fastMRI's mask function for a study's mask section."""
     from fastmri.data.subsample import create_mask_for_mask_type
 
-    return create_mask_for_mask_type(mask.kind, [mask.center_fraction], [mask.acceleration])
+    return create_mask_for_mask_type(mask.kind, mask.center_fractions, mask.accelerations)
 
 
 def sampled_lines(mask: MaskSection, columns: int, file_name: str) -> Tensor:
@@ -123,7 +123,7 @@ def sampled_lines(mask: MaskSection, columns: int, file_name: str) -> Tensor:
     try:
         lines, _ = mask_function(mask)((1, columns, 1), seed=tuple(map(ord, file_name)))
     except (ValueError, ArithmeticError, IndexError, AssertionError) as reason:
-        shown = f"{mask.kind}, {mask.acceleration}x, center_fraction {mask.center_fraction:g}, {columns} columns"
+        shown = f"{mask.in_words()}, {columns} columns"
         todo = "lower mask.acceleration or mask.center_fraction"
         raise ConfigError(f"the mask cannot be drawn ({shown})", file_name, todo) from reason
     return lines.flatten().bool()

@@ -6,6 +6,7 @@ processes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ def open_slices(
     if not reports:
         raise DataError(f"no usable file in the {name} set", files[0] if files else "", "see: ssdtune data check")
     if clean is not None:
-        targets = [_clean_beside(clean / report.path.name, report) for report in reports]
+        beside = [(clean / report.path.name).absolute() for report in reports]
+        ids = map(check_clean, beside, reports)
+        targets = [_CleanTargets(path, TARGET, TARGET_MAX, each) for path, each in zip(beside, ids, strict=True)]
     elif all(report.has_clean for report in reports):
         targets = [
             _CleanTargets(report.path.absolute(), CLEAN_TARGET, CLEAN_MAX, report.clean_ids) for report in reports
@@ -125,8 +128,9 @@ class KspaceSlices:
     An item is ``(inputs, target)``. ``inputs`` for a VarNet: masked k-space (coils, ky, kx, 2) float32, sampling mask
     (1, 1, kx, 1) bool, and the centre lines (1, 1, kx, 1) bool from which stock fastMRI estimates the sensitivity maps.
     ``inputs`` for a U-Net: normalised zero-filled image (h, w), its mean and standard deviation. ``target`` is a dict
-    of ``image`` (h, w) float32 and ``max``, and, where known, ``clean`` and ``clean_max``. ``total`` counts the slices
-    of the whole set, of which these may be a part.
+    of ``image`` (h, w) float32 and ``max``, where known ``clean`` and ``clean_max``, and for a U-Net ``mean`` and
+    ``std`` once more, in which its loss is normalised. Each volume has one mask, unless ``for_epoch`` asks for others.
+    ``total`` counts the slices of the whole set, of which these may be a part.
     """
 
     def __init__(
@@ -142,6 +146,7 @@ class KspaceSlices:
         self.mask = mask
         self.architecture = architecture
         self._clean = tuple(clean)
+        self._epoch: int | None = None
         self._numbers = [report.sound_slices for report in self.reports] if places is None else places
         self._places = [(file, number) for file, numbers in enumerate(self._numbers) for number in numbers]
         self.total = len(self._places) if total is None else total
@@ -167,10 +172,21 @@ class KspaceSlices:
         file, number = self._places[index]
         return next(self._items(file, [number]))
 
+    def for_epoch(self, epoch: int) -> KspaceSlices:
+        """The same slices, each under a mask of its own for this epoch of a training, as fastMRI trains."""
+        other = copy.copy(self)
+        other._epoch = epoch
+        return other
+
     def _items(self, file: int, numbers: Sequence[int]) -> Iterator[Item]:
         name = self.reports[file].path.name
-        for kspace, own_mask, image, attributes, target in self._read(file, numbers):
-            yield self._inputs(kspace, own_mask, image, attributes, name), target
+        read = zip(numbers, self._read(file, numbers), strict=True)
+        for number, (kspace, own_mask, image, attributes, target) in read:
+            seed = name if self._epoch is None else f"{name}:{number} epoch {self._epoch}"
+            inputs = self._inputs(kspace, own_mask, image, attributes, seed)
+            if self.architecture == "unet":
+                target |= {"mean": inputs[1], "std": inputs[2]}
+            yield inputs, target
 
     def _read(self, file: int, numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
         """(k-space, the file's own mask, image, attributes, target) of slices of one file, which is open meanwhile."""
@@ -269,16 +285,11 @@ class KspaceSlices:
 
     def _refuse_bad_masks_and_sizes(self) -> None:
         for file, report in enumerate(self.reports):
-            size = self._size(file)
-            if min(size) < SMALLEST_SIDE:
-                what = f"target and k-space have {by(size)} pixels in common"
+            if min(self._size(file)) < SMALLEST_SIDE:
+                what = f"target and k-space have {by(self._size(file))} pixels in common"
                 raise DataError(what, report.path, f"SSIM needs {SMALLEST_SIDE} a side")
             if not report.own_mask and not self._lines(file).any():
                 raise ConfigError("the mask samples no line", report.path, "lower mask.acceleration")
-
-
-def _clean_beside(path: Path, report: FileReport) -> _CleanTargets:
-    return _CleanTargets(path.absolute(), TARGET, TARGET_MAX, check_clean(path, report))
 
 
 def _image(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

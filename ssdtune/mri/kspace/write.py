@@ -85,9 +85,9 @@ def write_volume(
         write_target(file, np.asarray(target, np.float32), clean)
 
 
-def write_target(file: h5py.File, target: np.ndarray, clean: np.ndarray | None = None) -> None:
+def write_target(file: h5py.File, target: np.ndarray, clean: np.ndarray | None = None, key: str = TARGET) -> None:
     """Put targets (slices, h, w) and what follows from them into an open file that has none yet."""
-    file[TARGET] = target
+    file[key] = target
     file.attrs[TARGET_MAX] = float(target.max())
     file.attrs["norm"] = float(np.linalg.norm(target))
     if clean is not None:

@@ -171,7 +171,11 @@ def write_weights(path: Path | str, payload: Any) -> None:
 
 def read_provenance(path: Path | str) -> dict[str, Any] | None:
     """The provenance that ssdtune wrote into a checkpoint; None if there is none. Raises ModelError as reading does."""
-    checkpoint = read_checkpoint(path)
+    return provenance_of(read_checkpoint(path))
+
+
+def provenance_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The provenance that ssdtune wrote into a checkpoint that was read; None if there is none."""
     if checkpoint.form == "safetensors":
         text = checkpoint.metadata.get(PROVENANCE_KEY)
     elif checkpoint.key is None:

@@ -13,7 +13,7 @@ from torch import nn
 from ssdtune.errors import ConfigError, ModelError
 from ssdtune.mri.networks.checkpoint import read_weights_only, write_weights
 
-_FORMAT = 1
+_FORMAT = 2
 _TODO = "delete it to start over"
 _NOT_SHOWN = {"data": "other training data", "start": "another starting model"}
 
@@ -24,13 +24,14 @@ class Progress:
 
     epoch, step : finished epochs, and finished steps of the epoch under way.
     total : loss summed over the samples of the epoch under way.
-    losses : mean loss of every finished epoch.
+    losses : mean loss of every finished epoch. validation : that of the validation set after each, if there is one.
     """
 
     epoch: int = 0
     step: int = 0
     total: float = 0.0
     losses: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
 
     def advance(self, loss: float, count: int, steps: int, samples: int) -> None:
         """One more step, over ``count`` of ``samples``; the epoch has ``steps``."""
@@ -75,7 +76,7 @@ class ResumeFile:
             raise ConfigError(what, self.path, "use the same settings, or delete it or give --overwrite to start over")
         model.load_state_dict(kept["model"])
         optimizer.load_state_dict(kept["optimizer"])
-        return Progress(kept["epoch"], kept["step"], kept["total"], kept["losses"])
+        return Progress(kept["epoch"], kept["step"], kept["total"], kept["losses"], kept["validation"])
 
     def _differences(self, kept: Mapping[str, Any]) -> list[str]:
         return [

@@ -25,6 +25,9 @@ MASKS = {
     "equispaced": MaskSection(kind="equispaced", acceleration=4, center_fraction=0.1),
     "equispaced_fraction": MaskSection(kind="equispaced_fraction", acceleration=4, center_fraction=0.1),
     "random": MaskSection(kind="random", acceleration=3, center_fraction=0.1),
+    "magic": MaskSection(kind="magic", acceleration=4, center_fraction=0.1),
+    "magic_fraction": MaskSection(kind="magic_fraction", acceleration=4, center_fraction=0.1),
+    "pairs": MaskSection(kind="random", acceleration=(2, 4), center_fraction=(0.2, 0.1)),
     # rounds to no centre line at all, so stock code infers the centre from the mask
     "no centre": MaskSection(kind="equispaced", acceleration=2, center_fraction=0.005),
 }
@@ -49,7 +52,7 @@ def stock(folder, transform):
 
 
 def mask_function(mask):
-    return create_mask_for_mask_type(mask.kind, [mask.center_fraction], [mask.acceleration])
+    return create_mask_for_mask_type(mask.kind, mask.center_fractions, mask.accelerations)
 
 
 @pytest.mark.parametrize("kind", MASKS)
@@ -70,7 +73,7 @@ def test_varnet_samples_are_those_of_stock_fastmri(kind, folder):
         assert torch.equal(masked_kspace * centre, batched_mask_center(masked_kspace[None], pad, pad + count)[0])
 
 
-@pytest.mark.parametrize("kind", list(MASKS)[:3])
+@pytest.mark.parametrize("kind", list(MASKS)[:6])
 def test_unet_samples_are_those_of_stock_fastmri(kind, folder):
     mask = MASKS[kind]
     stock_samples = stock(folder, UnetDataTransform("multicoil", mask_function(mask)))
@@ -92,6 +95,30 @@ def test_masks_follow_the_file_name_and_not_the_place(folder):
     before = alone[0][0][1]
     (folder / "c.h5").rename(folder / "d.h5")
     assert not torch.equal(open_slices([folder / "d.h5"], mask, "varnet")[0][0][1], before)
+
+
+def test_each_epoch_of_a_training_has_masks_of_its_own_and_the_same_ones_again(folder):
+    slices = open_slices(find_files(folder), MASKS["random"], "varnet")
+    first, second, again = (slices.for_epoch(epoch) for epoch in (0, 1, 0))
+    masks = [[inputs[1].flatten().tolist() for inputs, _ in each] for each in (slices, first, second, again)]
+    assert masks[1] == masks[3] != masks[0]
+    assert all(one != other for one, other in zip(masks[1], masks[2], strict=True))
+    assert masks[0][3] == masks[0][4]  # one mask a volume, but
+    assert masks[1][3] != masks[1][4]  # one a slice where it is trained on
+    assert first[4][0][1].flatten().tolist() == masks[1][4]
+    assert all(torch.equal(one["image"], other["image"]) for (_, one), (_, other) in zip(slices, first, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["random", "equispaced", "equispaced_fraction", "magic", "magic_fraction"])
+def test_the_true_acceleration_is_counted_within_the_measured_columns(kind, tmp_path, fastmri_file):
+    files = [fastmri_file(tmp_path / f"{n}.h5", shape=(40, 120), coils=2, padding=10, seed=n) for n in range(3)]
+    slices = open_slices(files, MaskSection(kind=kind), "varnet")
+    folds = [100 / inputs[1].sum().item() for inputs, _ in list(slices)[::2]]
+    assert slices.true_acceleration == pytest.approx(np.mean(folds))
+    own = np.zeros(40, bool)
+    own[::4] = own[20] = True
+    path = fastmri_file(tmp_path / "own.h5", shape=(40, 40), mask=own)
+    assert open_slices([path], MaskSection(kind=kind), "varnet").true_acceleration == 4.0
 
 
 def test_a_file_keeps_its_own_mask(tmp_path, fastmri_file):

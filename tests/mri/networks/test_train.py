@@ -3,17 +3,22 @@
 import copy
 import itertools
 import json
+import shlex
+import subprocess
 
 import fastmri
+import numpy as np
 import pytest
 import torch
 
 from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.mri.networks import train as training
 from ssdtune.mri.networks.checkpoint import read_provenance
+from ssdtune.mri.networks.elsewhere import fastmri_commands
+from ssdtune.mri.networks.mixed import mixed_precision
 from ssdtune.mri.networks.models import build_model, load_model
 from ssdtune.mri.networks.train import Joined, train
-from ssdtune.studyfile import TrainSection
+from ssdtune.studyfile import StudyFile, TrainSection
 
 SECTION = TrainSection(cascades=1, channels=2, pools=2, sens_channels=2, sens_pools=2)
 RATE = 1e-2
@@ -112,6 +117,79 @@ def test_two_epochs_and_two_more_are_four_with_a_file_an_epoch(tmp_path):
     assert same_end(load_model(tmp_path / "m.pt").module, whole, start)
 
 
+class Epochs(list):
+    """Samples that are others in each epoch."""
+
+    def for_epoch(self, epoch):
+        return [disc(32, epoch / 10 + shift / 20) for shift in range(4)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_of_their_own_for_each_epoch_are_resumed_and_read_ahead(tmp_path, workers):
+    options = {"epochs": 3, "learning_rate": RATE, "validation": SAMPLES[:2]}
+    start = build_model(SECTION)
+    frozen, whole, last = (copy.deepcopy(start) for _ in range(3))
+    train(frozen, SAMPLES, **options)
+    train(whole, Joined([Epochs(SAMPLES)]), checkpoint=tmp_path / "whole.pt", **options)
+    out = tmp_path / "m.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(copy.deepcopy(start), Joined([Epochs(SAMPLES)]), checkpoint=out, track=Stop(6), **options)
+    train(last, Joined([Epochs(SAMPLES)]), checkpoint=out, workers=workers, **options)
+    assert same_end(last, whole, start)
+    assert not same_end(frozen, whole, start)
+    found, wanted = (read_provenance(path)["training"]["validation"] for path in (out, tmp_path / "whole.pt"))
+    assert found == pytest.approx(wanted, rel=1e-4)
+    assert len(found) == 3
+    with torch.no_grad():
+        last_loss = np.mean([float(training.training_loss(last(*(i[None] for i in inputs)), one(target)))
+                             for inputs, target in SAMPLES[:2]])  # fmt: skip
+    assert found[-1] == pytest.approx(last_loss, rel=1e-4)
+
+
+def one(target):
+    return {name: value[None] for name, value in target.items()}
+
+
+def test_mixed_precision_is_for_gpus_and_casts_the_unets_alone():
+    with pytest.raises(ConfigError, match="mixed precision needs a CUDA GPU"):
+        train(build_model(SECTION), SAMPLES, epochs=1, precision="bfloat16")
+    model, (inputs, _) = build_model(SECTION).eval(), SAMPLES[0]
+    batch = [value[None] for value in inputs]
+    with torch.no_grad():
+        whole = model(*batch)
+        with mixed_precision(model, "bfloat16"):
+            half = model(*batch)
+        again = model(*batch)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, whole)
+    torch.testing.assert_close(half, whole, rtol=0.1, atol=0.05 * float(whole.max()))
+    torch.testing.assert_close(again, whole)
+
+
+@pytest.mark.parametrize("architecture", ["varnet", "unet"])
+def test_fastmris_commands_link_the_files_and_name_every_setting(tmp_path, architecture):
+    files = {"retain": [tmp_path / "a b.h5", tmp_path / "x" / "c.h5"], "retain_heldout": [tmp_path / "v.h5"]}
+    for file in (*files["retain"], *files["retain_heldout"]):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    raw = {"name": "s", "model": {"checkpoint": "m"}, "data": {"retain": "r", "forget": "f"}}
+    raw |= {"train": {"architecture": architecture, "epochs": 10}, "mask": {"acceleration": [4, 8]}}
+    raw["mask"]["center_fraction"] = [0.08, 0.04]
+    script = fastmri_commands(StudyFile.model_validate(raw), files, tmp_path / "to train")
+    *links, last = script.splitlines()
+    subprocess.run(["bash", "-c", "\n".join(links)], check=True)
+    assert sorted(p.name for p in (tmp_path / "to train" / "multicoil_train").iterdir()) == ["a b.h5", "c.h5"]
+    assert (tmp_path / "to train" / "multicoil_val" / "v.h5").resolve() == files["retain_heldout"][0]
+    words = shlex.split(last)
+    assert words[1] == f"fastmri_examples/{architecture}/train_{architecture}_demo.py"
+    at = {word: words[index + 1 : index + 3] for index, word in enumerate(words) if word.startswith("--")}
+    assert at["--accelerations"] == ["4", "8"]
+    assert at["--center_fractions"] == ["0.08", "0.04"]
+    assert at["--mask_type"][0] == "equispaced_fraction"
+    assert at["--lr_step_size"][0] == "8"
+    assert ("--num_cascades" in at) == (architecture == "varnet")
+
+
 def test_order_depends_on_the_seed_alone():
     start = build_model(SECTION)
     ends = []
@@ -153,6 +231,7 @@ def test_the_checkpoint_tells_how_it_was_trained(tmp_path):
         "batch_size": 1,
         "seed": 0,
         "loss": "ssim_l1",
+        "precision": "float32",
         "final_loss": losses[-1],
     }
     json.dumps(kept)

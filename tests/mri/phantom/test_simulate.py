@@ -185,7 +185,7 @@ def test_real_images_go_through(tmp_path, real_data):
     ("contents", "message"),
     [
         (None, "no such file"),
-        (b"no HDF5", "not a readable HDF5"),
+        (b"no HDF5", "not an HDF5 file"),
         ({}, "no dataset 'images'"),
         ({"images": np.ones((4, 4))}, r"f\(4, 4\)"),
         ({"images": np.ones((0, 32, 32))}, "images"),
