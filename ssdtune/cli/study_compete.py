@@ -16,6 +16,7 @@ from ssdtune.cli.console import file_option, json_option, print_json, print_tabl
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_create import check_name
 from ssdtune.cli.study_inputs import read_study_file
+from ssdtune.errors import ConfigError
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def compete(
     resolved, chosen = read_study_file(study_file, method)
     name, trials = name or resolved.name, trials or resolved.search.trials
     page = out or Path(f"{name}-competition.html")
+    if not chosen.method.knobs(chosen.options):
+        what = f"method '{chosen.method.name}' has nothing to search"
+        raise ConfigError(what, "method.name", "choose another, or run it alone: ssdtune study create, study run")
     first = resolved.search.seed
     wanted = [name for name in DEFAULT if name != "spectrum" or chosen.method.sampler == name]
     if samplers is not None:

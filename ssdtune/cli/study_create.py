@@ -133,7 +133,7 @@ def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
 def _print_record(record: StudyRecord) -> None:
     rule = record.rule
     knobs = ", ".join(f"{knob.name} in [{knob.low:g}, {knob.high:g}]" for knob in record.knobs)
-    click.echo(f"method: {record.method['name']}, {knobs}")
+    click.echo(f"method: {record.method['name']}, {knobs or 'nothing to search'}")
     click.echo(f"sampler: {record.search.sampler} ({record.sampler}), seed {record.search.seed}")
     click.echo(f"budget: {record.search.trials} trials")
     click.echo(

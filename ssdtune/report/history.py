@@ -17,9 +17,10 @@ from ssdtune.study.trials import ScoredTrial
 
 def history_figures(view: StudyView) -> dict[str, go.Figure]:
     """All figures of a study's trials, by an id that is also fit for HTML and for the dashboard."""
-    settings = settings_figure(view)
-    mark_diagonal(settings, view.record.knobs)
-    figures = {"trajectory": trajectory_figure(view), "plane": plane_figure(view), "settings": settings}
+    figures = {"trajectory": trajectory_figure(view), "plane": plane_figure(view)}
+    if view.record.knobs:
+        figures["settings"] = settings_figure(view)
+        mark_diagonal(figures["settings"], view.record.knobs)
     return {f"ssdtune-{name}": chart for name, chart in figures.items()} | ssd_figures(view)
 
 

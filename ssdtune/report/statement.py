@@ -62,7 +62,7 @@ def fact_rows(view: StudyView) -> list[tuple[str, str]]:
         ("task", record.task),
         ("model", _model(view)),
         ("method", method_in_words(record.method, record.knobs)),
-        ("searched", ", ".join(map(_range, record.knobs))),
+        ("searched", ", ".join(map(_range, record.knobs)) or "nothing"),
         ("samples given to the method", _sets(record.counts, record.identity, "fisher.")),
         ("samples scored", _sets(record.counts, record.identity, "")),
         ("score", weights),

@@ -90,6 +90,9 @@ def measure_record(
     score = score or (study_file.score if study_file else ScoreSection())
     fisher = fisher or (study_file.fisher if study_file else FisherSection())
     check_suits(search.sampler, chosen.method)
+    knobs = chosen.method.knobs(chosen.options)
+    if not knobs:  # every trial would be the same one
+        search = search.model_copy(update={"trials": 1})
     choice = choose_sampler(search.sampler)
     baseline = measure_baseline(task, score, batch_size=batch_size, track=track)
     scored = {name: len(samples) for name, samples in task.scored_sets.items()}
@@ -99,7 +102,7 @@ def measure_record(
         task=task.name,
         quality=baseline.quality,
         method=chosen.section(),
-        knobs=chosen.method.knobs(chosen.options),
+        knobs=knobs,
         search=search,
         fisher=fisher,
         rule=baseline.rule,

@@ -142,14 +142,15 @@ class _Runner:
 
     def _outcome(self, asked: Asked, incumbent: Incumbent) -> Outcome:
         """What the setting comes to, from what is known where that does the same."""
-        effect, notes = self.unlearner.effect(asked.setting), self.unlearner.notes(asked.setting)
+        effect = self.unlearner.effect(asked.setting)
         key = effect, method_seed(self.record)
         if self.known is not None:
             if effect == UNTOUCHED:
-                return Outcome(self.record.baseline, notes=dict(notes), reused="untouched model")
+                notes = dict(self.unlearner.notes(asked.setting))
+                return Outcome(self.record.baseline, notes=notes, reused="untouched model")
             for known in (self.known, self.stopped):
                 if key in known:
-                    found = replace(known[key], notes=dict(notes))
+                    found = replace(known[key], notes=dict(self.unlearner.notes(asked.setting)))
                     known[key] = replace(found, slices=0, cost=0.0, seconds={})  # a checkpoint is billed once
                     return found
         try:

@@ -54,7 +54,7 @@ class ScoredTrial:
 
 def in_words(setting: Setting) -> str:
     """The value of each knob by name."""
-    return ", ".join(f"{name} {value:.6g}" for name, value in setting.items())
+    return ", ".join(f"{name} {value:.6g}" for name, value in setting.items()) or "the only setting"
 
 
 @dataclass(frozen=True)

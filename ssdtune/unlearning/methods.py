@@ -20,6 +20,10 @@ GROUP = "ssdtune.methods"
 METHODS: dict[str, str] = {
     "ssd": "ssdtune.unlearning.ssd:SSD",
     "ssd-repair": "ssdtune.unlearning.ssd_repair:SSDRepair",
+    "assd": "ssdtune.unlearning.ssd_adaptive:ASSD",
+    "lfssd": "ssdtune.unlearning.ssd_loss_free:LFSSD",
+    "xlf": "ssdtune.unlearning.ssd_loss_free:XLF",
+    "potion": "ssdtune.unlearning.potion:Potion",
     "ft": "ssdtune.unlearning.ft:FT",
     "full-ft": "ssdtune.unlearning.ft:FullFT",
     "ng": "ssdtune.unlearning.ng:NG",

@@ -20,6 +20,7 @@ from ssdtune.task import Task
 from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, Params, PriorRequest, Setting, Stage
 
 if TYPE_CHECKING:
+    from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.prior.density import HyperparameterPrior
 
 ALPHA, LAMBDA = "alpha", "lambda"
@@ -61,11 +62,13 @@ class SSD:
 
 
 class SSDUnlearner:
-    """SSD on one task."""
+    """SSD on one task. ``source`` : any object with ``dampen`` and ``selected_fraction`` serves without a prior."""
 
-    def __init__(self, task: Task, options: SSDOptions, analysis: Any) -> None:
-        self.analysis = analysis  # any object with ``dampen`` and ``selected_fraction`` serves a search without prior
-        self._task, self._options = task, options
+    def __init__(self, task: Task, options: SSDOptions, source: Any) -> None:
+        from ssdtune.fisher.result import FisherAnalysis
+
+        self.analysis = source if isinstance(source, FisherAnalysis) else None
+        self._task, self._options, self._source = task, options, source
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         yield Stage(self.dampened(setting))
@@ -73,7 +76,7 @@ class SSDUnlearner:
     def dampened(self, setting: Setting) -> Params:
         """Dampened parameters on the task's device."""
         found: Params = move(
-            self.analysis.dampen(setting[ALPHA], setting[LAMBDA], self._options.exponent), self._task.device
+            self._source.dampen(setting[ALPHA], setting[LAMBDA], self._options.exponent), self._task.device
         )
         return found
 
@@ -84,14 +87,14 @@ class SSDUnlearner:
     def notes(self, setting: Setting) -> dict[str, float]:
         """The place in the canonical plane: rho, kappa = lambda / alpha, and the alpha that they belong to."""
         alpha = max(setting[ALPHA], setting[LAMBDA])
-        rho = float(self.analysis.selected_fraction(alpha))
+        rho = float(self._source.selected_fraction(alpha))
         return {"effective_alpha": alpha, "rho": rho, "kappa": setting[LAMBDA] / alpha}
 
     def prior(self, request: PriorRequest) -> HyperparameterPrior | None:
-        if not self._known_to_mappers():
+        if self._known_to_mappers is None:
             return None
         prior: HyperparameterPrior = request.load_mapper().predict(
-            self.analysis,
+            self._known_to_mappers,
             retain_weight=request.retain_weight,
             min_retained=request.min_retained,
             floor_ratio=request.floor_ratio,
@@ -102,10 +105,9 @@ class SSDUnlearner:
     def view(self) -> dict[str, Any] | None:
         from ssdtune.prior.view import TaskView
 
-        return TaskView.on_grid(self.analysis).to_json() if self._known_to_mappers() else None
+        return TaskView.on_grid(self._known_to_mappers).to_json() if self._known_to_mappers is not None else None
 
-    def _known_to_mappers(self) -> bool:
+    @property
+    def _known_to_mappers(self) -> FisherAnalysis | None:
         """No mapper is about other exponents, or other analyses than ours."""
-        from ssdtune.fisher.result import FisherAnalysis
-
-        return self._options.exponent == 1 and isinstance(self.analysis, FisherAnalysis)
+        return self.analysis if self._options.exponent == 1 else None

@@ -62,7 +62,7 @@ def test_every_method_runs_in_a_study_and_is_repeated(name):
     if chosen.method.needs(task, chosen.options):  # a convolution
         task = dataclasses.replace(vision_task(), quality=small_task.confidence, floor=0.0)
     study = tune(task, 3, method=name, sampler="random", retain_weight=0.0, min_retained=0.0)
-    assert len(study.trials) == 3
+    assert len(study.trials) == (3 if chosen.method.knobs(chosen.options) else 1)
     assert same(unlearned_params(study, task), unlearned_params(study, task))
 
 
