@@ -76,7 +76,7 @@ class PotionUnlearner:
 
     def __init__(self, task: Task, options: PotionOptions, ratios: Importance) -> None:
         self.task, self.options = task, options
-        self._ratios, self._ssd = ratios, SSDUnlearner(task, SSDOptions(), ratios)
+        self._ratios, self._ssd = ratios, SSDUnlearner(task, SSDOptions.model_validate({}), ratios)
         order = shuffled(len(task.forget), [*sample_ids(task.forget), "forget", "slices", str(options.seed)])
         most = None if options.forget_slices == "all" else options.forget_slices
         self._forget = list(batches(Chosen(task.forget, order[:most]), options.batch_size, task.device))

@@ -18,22 +18,26 @@ from ssdtune.unlearning.method import Analyse, Knob, Options, PriorRequest, Sett
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA, SSDOptions, SSDUnlearner
 
 
+class ASSDOptions(Options):
+    """Nothing to choose."""
+
+
 class ASSD:
     """The method."""
 
     name, summary, sampler = "assd", "SSD at the setting that the forget share decides: nothing to search", "random"
-    Options = Options
+    Options = ASSDOptions
 
-    def needs(self, task: Task, options: Options) -> str | None:
+    def needs(self, task: Task, options: ASSDOptions) -> str | None:
         return None
 
-    def knobs(self, options: Options) -> tuple[Knob, ...]:
+    def knobs(self, options: ASSDOptions) -> tuple[Knob, ...]:
         return ()
 
-    def published(self, options: Options) -> list[dict[str, float]]:
+    def published(self, options: ASSDOptions) -> list[dict[str, float]]:
         return [{}]
 
-    def prepare(self, task: Task, options: Options, *, analyse: Analyse, track: Track) -> ASSDUnlearner:
+    def prepare(self, task: Task, options: ASSDOptions, *, analyse: Analyse, track: Track) -> ASSDUnlearner:
         return ASSDUnlearner(task, analyse())
 
 
@@ -42,7 +46,7 @@ class ASSDUnlearner:
 
     def __init__(self, task: Task, analysis: Any) -> None:
         self.analysis = analysis
-        self._ssd = SSDUnlearner(task, SSDOptions(), analysis)
+        self._ssd = SSDUnlearner(task, SSDOptions.model_validate({}), analysis)
         self.chosen = dampening_at(analysis, adaptive_share(task.phi))
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
