@@ -55,6 +55,7 @@ class Potion:
 
     name, summary, sampler = "potion", "Dampens until known forget samples are forgotten: a search in itself", "tpe"
     Options = PotionOptions
+    uses_analysis = True  # or its like
 
     def needs(self, task: Task, options: PotionOptions) -> str | None:
         return output_lacks(task)

@@ -27,6 +27,7 @@ class ASSD:
 
     name, summary, sampler = "assd", "SSD at the setting that the forget share decides: nothing to search", "random"
     Options = ASSDOptions
+    uses_analysis = True
 
     def needs(self, task: Task, options: ASSDOptions) -> str | None:
         return None

@@ -22,8 +22,8 @@ from ssdtune.unlearning.methods import choose_method
 from ssdtune.unlearning.ssd_adaptive import adaptive_share
 
 SETTINGS = {
-    "lfssd": {"alpha": 0.9, "lambda": 0.5},
-    "xlf": {"alpha": 0.9, "lambda": 0.5},
+    "lfssd": {"alpha": 0.3, "lambda": 0.2},
+    "xlf": {"alpha": 0.3, "lambda": 0.2},
     "potion": {"rho_cut": 0.8},
 }
 
@@ -41,7 +41,9 @@ def same(left, right):
 def test_every_method_on_every_task(any_task, name):
     before, unlearner = model_hash(any_task.model), prepared(any_task, name)
     first, again = (run(unlearner, SETTINGS[name], seed) for seed in (1, 2))
-    assert same(first.params, again.params) and not same(first.params, any_task.params)
+    selected = unlearner.notes(SETTINGS[name])["rho"]  # potion's lambda = 1 may leave nothing to dampen
+    assert same(first.params, again.params) and same(first.params, any_task.params) == (selected == 0)
+    assert selected > 0 or name == "potion"
     assert same(first.params, run(prepared(any_task, name), SETTINGS[name], 1).params)
     assert all(value.isfinite().all() for value in first.params.values())
     assert (first.cost == again.cost > 0) if name == "potion" else first.cost == 0
