@@ -66,7 +66,11 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     metrics = paper_metrics(found)
     made = {(case.key, model) for case, model, _ in found.studies}
     metrics |= {"methods": len({label.partition("@")[0] for _, _, label in found.studies}), "models": len(made)}
-    lines.append(f"{metrics['methods']} methods, {len(made)} trained models of {len({key for key, _ in made})} tasks.")
+    metrics["core_minutes"] = found.core_minutes
+    lines.append(
+        f"{metrics['methods']} methods, {len(made)} trained models of {len({key for key, _ in made})} tasks, "
+        f"{trials} trials a study; {found.core_minutes:.1f} minutes of one core, the making of the models apart."
+    )
     for case in cases:
         if any(key == case.key for key, _ in made):
             more, more_metrics = tables_of(found, case)

@@ -16,7 +16,7 @@ from benchmarks.harness import Metrics, table
 from benchmarks.outcome.runs import Result
 from benchmarks.outcome.tables import Goal, Study, interval
 from benchmarks.papers.printed import SEED_TABLE_1, XUE_TABLE_1, XUE_TABLE_2, XUE_TABLE_3
-from benchmarks.papers.runs import BOUND, FIFTHS, SHARED, Plan, base, read_all
+from benchmarks.papers.runs import BOUND, CORE, FIFTHS, SHARED, Plan, base, read_all
 from benchmarks.papers.tasks import SEED, XUE, Case
 from ssdtune.objective.score import ScoreRule
 from ssdtune.study.record import as_number
@@ -63,6 +63,12 @@ class Found:
         if how == "tuned":
             return [study.measures for (c, _, label), study in self.studies.items() if c in chosen and label == row]
         return [result["runs"][-1] for (c, _, label), result in self.published.items() if c in chosen and label == row]
+
+    @property
+    def core_minutes(self) -> float:
+        """Processor time of all results, the making of models apart."""
+        results = [*(study.result for study in self.studies.values()), *self.published.values()]
+        return sum(result.get(CORE, 0.0) for result in results) / 60
 
     def mean(self, how: str, paper: str, row: str, name: str, real: bool | None = None) -> float:
         values = [as_number(means.get(name)) for means in self.means(how, paper, row, real)]
@@ -203,7 +209,16 @@ def norms_table(found: Found, real: bool) -> tuple[list[str], Metrics]:
             )
             values = [np.mean([as_number(s.measures[f"{n}_psnr"]) for s in tuned]) for n in COLUMNS[XUE].values()]
             rows.append([base(label), shown, *(f"{value:.2f}" for value in values)])
-    return (table(["method", "gamma", *COLUMNS[XUE]], rows) if rows else []), metrics
+    original = found.mean("", XUE, "original", "test_psnr", real)
+    words = []
+    for method in dict.fromkeys(row[0] for row in rows):
+        of = [row for row in rows if row[0] == method and not row[1].startswith("tuned")]
+        lost = original - float(of[0][2])
+        words.append(
+            f"{method} loses {lost:.2f} dB on retain test slices, {original - float(of[-1][2]):.2f} at the least"
+        )
+    lines = [*table(["method", "gamma", *COLUMNS[XUE]], rows), "", f"As published {'; '.join(words)}."] if rows else []
+    return lines, metrics
 
 
 def fractions_table(found: Found, real: bool) -> list[str]:

@@ -82,10 +82,10 @@ class Case:
 
 
 CASES = (
-    Case(XUE, False, retain=25, forget=3, known=3, unseen=3, test=3, epochs=10, making=35, measuring=0.10),
-    Case(SEED, False, retain=12, forget=5, known=1, unseen=0, test=3, epochs=15, making=25, measuring=0.10),
-    Case(XUE, True, retain=14, forget=6, known=6, unseen=4, test=2, epochs=15, making=40, measuring=0.08),
-    Case(SEED, True, retain=6, forget=10, known=2, unseen=0, test=2, epochs=25, making=30, measuring=0.08),
+    Case(XUE, False, retain=25, forget=3, known=3, unseen=3, test=3, epochs=10, making=20, measuring=0.05),
+    Case(SEED, False, retain=12, forget=5, known=1, unseen=0, test=3, epochs=15, making=18, measuring=0.05),
+    Case(XUE, True, retain=14, forget=6, known=6, unseen=4, test=2, epochs=15, making=20, measuring=0.04),
+    Case(SEED, True, retain=6, forget=10, known=2, unseen=0, test=2, epochs=25, making=18, measuring=0.04),
 )
 
 
