@@ -214,9 +214,8 @@ def norms_table(found: Found, real: bool) -> tuple[list[str], Metrics]:
     for method in dict.fromkeys(row[0] for row in rows):
         of = [row for row in rows if row[0] == method and not row[1].startswith("tuned")]
         lost = original - float(of[0][2])
-        words.append(
-            f"{method} loses {lost:.2f} dB on retain test slices, {original - float(of[-1][2]):.2f} at the least"
-        )
+        weakest = original - float(of[-1][2])
+        words.append(f"{method} loses {lost:.2f} dB of BTA at gamma {of[0][1]}, {weakest:.2f} dB at {of[-1][1]}")
     lines = [*table(["method", "gamma", *COLUMNS[XUE]], rows), "", f"As published {'; '.join(words)}."] if rows else []
     return lines, metrics
 
