@@ -16,6 +16,7 @@ from ssdtune.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from ssdtune.audit.losses import Params
+    from ssdtune.study.record import StudyRecord
     from ssdtune.task import Task
 
 CHECKPOINT = click.Path(dir_okay=False, path_type=Path)
@@ -63,7 +64,7 @@ def evaluate(
     record = read_record(study)
     chosen = choose(study, number)
     check_finite(chosen, name)
-    check_peers(unlearned, oracles)
+    check_peers(unlearned, oracles, record)
     from ssdtune.audit.audit import Peers, audit
     from ssdtune.mri.floors import zero_filled
     from ssdtune.report.evaluation import audit_columns, audit_rows
@@ -94,11 +95,14 @@ def evaluate(
     click.echo(f"in the report: {next_line(f'report {name}', storage)}")
 
 
-def check_peers(unlearned: tuple[Path, ...], oracles: tuple[Path, ...]) -> None:
-    """Refuse fewer models than LiRA takes, before the long work."""
+def check_peers(unlearned: tuple[Path, ...], oracles: tuple[Path, ...], record: StudyRecord) -> None:
+    """Refuse models that LiRA cannot be made of, before the long work."""
     if (unlearned or oracles) and min(len(unlearned), len(oracles)) < 2:
         what = f"LiRA takes 2 models or more of each kind, got {len(unlearned)} unlearned and {len(oracles)} oracles"
         raise ConfigError(what, "--unlearned, --oracle", "name more of them, or none")
+    if unlearned and record.oracle is None:
+        what = "LiRA tells the model from the study's oracle, and there is none"
+        raise ConfigError(what, "--unlearned, --oracle", "leave them out, or create the study with model.oracle")
 
 
 def load_peer(path: Path, task: Task) -> Params:

@@ -4,23 +4,23 @@ import json
 
 import pytest
 
+from ssdtune.cli.study_evaluate import load_peer
+from ssdtune.errors import ModelError
+from ssdtune.mri.networks.models import build_model, save_new_model
+from ssdtune.mri.task import load_task
+from ssdtune.studyfile import TrainSection
+
 
 @pytest.fixture
 def unseen(study, run, fastmri_file):
-    """The folder of a finished study with unseen slices, and of models from other seeds."""
-    from ssdtune.mri.networks.models import build_model, save_new_model
-    from ssdtune.studyfile import TrainSection
-
+    """A finished study with unseen slices."""
     for number in range(2):
         path = study.parent / "unseen" / f"unseen{number}.h5"
         fastmri_file(path, slices=2, coils=2, shape=(32, 32), seed=20 + number, clean=True)
-    sizes = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
-    for seed in (1, 2):
-        save_new_model(study.parent / f"other{seed}.pt", build_model(TrainSection(**sizes, seed=seed)), {})
     study.write_text(study.read_text().replace("[data]", '[data]\nunseen = "unseen"'))
     for command in (("create", study), ("run", "small")):
         assert run(*command).code == 0
-    return study.parent
+    return "small"
 
 
 def test_measures_are_printed_kept_and_in_the_report(unseen, run, tmp_path):
@@ -48,13 +48,6 @@ def test_measures_are_printed_kept_and_in_the_report(unseen, run, tmp_path):
     assert "Not measured: ToW" in page.read_text()
 
 
-def test_models_for_lira_without_an_oracle_are_said_to_be_of_no_use(unseen, run):
-    others = [p for kind in ("--unlearned", "--oracle") for s in (1, 2) for p in (kind, unseen / f"other{s}.pt")]
-    done = run("evaluate", "small", "--trial", 0, *others)
-    assert done.code == 0, done.err
-    assert "not measured: LiRA-lite: it takes an oracle" in done.out
-
-
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -62,7 +55,7 @@ def test_models_for_lira_without_an_oracle_are_said_to_be_of_no_use(unseen, run)
         (("--unlearned", "model.pt"), 2, "2 models or more of each kind, got 1 unlearned and 0 oracles"),
         (("--trial", "x"), 2, "--trial"),
         (("--device", "cuda:9"), 2, "cuda:9"),
-        (("--unlearned", "a.pt", "--unlearned", "b.pt", "--oracle", "c.pt", "--oracle", "d.pt"), 3, "a.pt"),
+        (("--unlearned", "a.pt", "--unlearned", "b.pt", "--oracle", "c.pt", "--oracle", "d.pt"), 2, "there is none"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(small, run, options, code, message, tmp_path):
@@ -74,16 +67,15 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(small, run, options, co
     assert (tmp_path / "studies.db").read_bytes() == before
 
 
-def test_another_network_is_refused(small, run, tmp_path):
-    from ssdtune.mri.networks.models import build_model, save_new_model
-    from ssdtune.studyfile import TrainSection
-
-    sizes = {"cascades": 2, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
-    save_new_model(tmp_path / "larger.pt", build_model(TrainSection(**sizes)), {})
-    options = [part for kind in ("--unlearned", "--oracle") for part in (kind, tmp_path / "larger.pt") * 2]
-    done = run("evaluate", small, *options)
-    assert done.code == 3
-    assert "another network than the study's model" in done.err
+def test_models_of_other_sizes_are_refused(study):
+    task = load_task(study)
+    others = {"larger.pt": 2, "equal.pt": 1}
+    for name, cascades in others.items():
+        sizes = {"cascades": cascades, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
+        save_new_model(study.parent / name, build_model(TrainSection(**sizes, seed=1)), {})
+    assert load_peer(study.parent / "equal.pt", task).keys() == task.params.keys()
+    with pytest.raises(ModelError, match="another network than the study's model"):
+        load_peer(study.parent / "larger.pt", task)
 
 
 def test_an_unknown_study_is_refused(run, small):
