@@ -63,7 +63,7 @@ def too_few(inputs: FeatureInputs, values: Mapping[str, float], found: Mapping[s
         if loose:
             named = " and ".join(
                 f"{name.replace('_', ' ')} {values[f'{side}_{name}']:.3g} "
-                f"({found[f'{side}_{name}'].low:.3g} … {found[f'{side}_{name}'].high:.3g})"
+                f"(resampled {found[f'{side}_{name}'].low:.3g} … {found[f'{side}_{name}'].high:.3g})"
                 for name in loose
             )
             complaints.append(f"{n} {side} samples do not settle the spectrum, {named}: give more if you have them")

@@ -72,15 +72,22 @@ def cached_analysis(
                 return FisherAnalysis.load(path, device=str(task.device))
             except DataError:
                 path.unlink()  # damaged since it was written: compute it again
-        analysis = analyse(
-            task,
-            definition=section.definition,
-            batch_size=section.batch_size,
-            denominator=section.denominator,
-            memory_budget=section.memory_budget_gib * 2**30,
-            groups=groups,
-            samples=section.samples,
-            track=track,
-        )
+        analysis = analyse_as(task, section, track, groups=groups)
         analysis.save(path)
         return analysis
+
+
+def analyse_as(
+    task: Task, section: FisherSection, track: Track = silent, *, groups: Literal["layer", "block"] | None = None
+) -> FisherAnalysis:
+    """The same, always computed."""
+    return analyse(
+        task,
+        definition=section.definition,
+        batch_size=section.batch_size,
+        denominator=section.denominator,
+        memory_budget=section.memory_budget_gib * 2**30,
+        groups=groups,
+        samples=section.samples,
+        track=track,
+    )

@@ -67,18 +67,9 @@ def prepare(
     """A study's method made ready for its task; the analysis is computed as the study has it, if the method asks."""
 
     def analyse() -> FisherAnalysis:
-        from ssdtune.fisher.analysis import analyse as compute
+        from ssdtune.fisher.cache import analyse_as
 
-        section = record.fisher
-        return analysis or compute(
-            task,
-            definition=section.definition,
-            batch_size=section.batch_size,
-            denominator=section.denominator,
-            memory_budget=section.memory_budget_gib * 2**30,
-            samples=section.samples,
-            track=track,
-        )
+        return analysis or analyse_as(task, record.fisher, track)
 
     chosen = record.chosen
     return chosen.method.prepare(task, chosen.options, analyse=analyse, track=track)
