@@ -36,6 +36,7 @@ class Dials:
 
 class Turned:
     analysis = None
+    preparation = 0.0
 
     def __init__(self, task):
         self.params = task.params

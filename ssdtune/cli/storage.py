@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import optuna
 
 
+DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
 THREADS = "ssdtune.threads"
 """Where a command's context keeps ``--threads``."""
 
@@ -88,6 +89,11 @@ def default_file(name: str, suffix: str) -> Path:
         return Path(check_name(name) + suffix)
     except ValueError as reason:
         raise ConfigError("the study's name cannot be a file's", f"study {name!r}", "give --out") from reason
+
+
+def side_by_side(names: Sequence[str], opened: optuna.storages.BaseStorage) -> str:
+    """Where the dashboard, once it runs, compares these studies."""
+    return f"{DASHBOARD}?ids={','.join(str(opened.get_study_id_from_name(name)) for name in names)}"
 
 
 def next_line(command: str, storage: str | None) -> str:

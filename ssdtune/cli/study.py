@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ssdtune.cli.study_apply import apply
+from ssdtune.cli.study_compare import compare
 from ssdtune.cli.study_compete import compete
 from ssdtune.cli.study_create import create, delete
 from ssdtune.cli.study_evaluate import evaluate
@@ -32,6 +33,7 @@ def study() -> None:
 for command in (
     create,
     run,
+    compare,
     compete,
     list_methods,
     list_studies,

@@ -13,7 +13,7 @@ import click
 
 from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, say, study_file_argument, track
-from ssdtune.cli.storage import device_option, next_line, storage_option
+from ssdtune.cli.storage import device_option, next_line, side_by_side, storage_option
 from ssdtune.cli.study_create import check_name
 from ssdtune.cli.study_inputs import read_study_file
 from ssdtune.errors import ConfigError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ssdtune.study.compete import Entry, Studies
 
 DEFAULT = ("spectrum", "tpe", "gp", "random")
-DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
 
 
 @click.command(short_help="Samplers against each other on one task, as one page.")
@@ -82,8 +81,9 @@ def compete(
     # imported once the study file is known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper, prepare, print_warnings
     from ssdtune.mri.task import settle
-    from ssdtune.study.compete import open_competition, run_competition, share_prior
+    from ssdtune.study.compete import run_competition, share_prior
     from ssdtune.study.create import measure_record
+    from ssdtune.study.series import open_series
 
     search = resolved.search.model_copy(update={"trials": trials})
     resolved = resolved.model_copy(update={"search": search})
@@ -91,7 +91,7 @@ def compete(
     resolved = settle(resolved, say)
     task = open_task(resolved, device)
     opened = open_storage(storage, create=True)
-    studies = open_competition(
+    studies = open_series(
         name,
         entries,
         opened,
@@ -108,7 +108,7 @@ def compete(
     except KeyboardInterrupt:
         click.echo("stopped: all finished trials are kept; the same command goes on", err=True)
         sys.exit(130)
-    address = f"{DASHBOARD}?ids={','.join(str(number) for number in _first_of_each(name, entries, opened))}"
+    address = side_by_side([entry.study_name(name) for entry in entries if entry.seed == first], opened)
     _finish(name, studies, page, address, storage, as_json)
 
 
@@ -176,12 +176,6 @@ def _finish(name: str, studies: Studies, page: Path, address: str, storage: str 
     click.echo(f"side by side: {address}, once this runs: {next_line('dashboard', storage)}")
     if winner is not None:
         click.echo(f"next: {next_line('study apply ' + winner['study'] + ' --out unlearned.pt', storage)}")
-
-
-def _first_of_each(name: str, entries: list[Entry], storage: optuna.storages.BaseStorage) -> list[int]:
-    """Numbers, as the dashboard's addresses have them, of the first study of each sampler."""
-    first = [entry for entry in entries if entry.seed == entries[0].seed]
-    return [storage.get_study_id_from_name(entry.study_name(name)) for entry in first]
 
 
 def _winner(views: Mapping[str, list[StudyView]]) -> dict[str, Any] | None:

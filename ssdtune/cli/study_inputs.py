@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ssdtune.study.record import StudyRecord
     from ssdtune.studyfile import FisherSection, SearchSection, StudyFile
     from ssdtune.task import Task
-    from ssdtune.unlearning.method import Unlearner
+    from ssdtune.unlearning.method import Analyse, Unlearner
     from ssdtune.unlearning.methods import Chosen
 
 
@@ -65,6 +65,11 @@ def load_inputs(name: str, record: StudyRecord, device: str) -> tuple[Task, Unle
 
 def prepare(task: Task, chosen: Chosen, section: FisherSection) -> Unlearner:
     """A method made ready for a task; its Fisher analysis, if it needs one, from the cache if it is there."""
+    return chosen.method.prepare(task, chosen.options, analyse=analysis_of(task, section), track=track)
+
+
+def analysis_of(task: Task, section: FisherSection) -> Analyse:
+    """Gives the Fisher analysis of a task when it is called, from the cache if it is there."""
     from ssdtune.fisher.cache import cached_analysis
 
     def analyse() -> FisherAnalysis:
@@ -72,7 +77,7 @@ def prepare(task: Task, chosen: Chosen, section: FisherSection) -> Unlearner:
             warnings.simplefilter("ignore")  # they are kept with the analysis, see print_warnings
             return cached_analysis(task, section, track=track)
 
-    return chosen.method.prepare(task, chosen.options, analyse=analyse, track=track)
+    return analyse
 
 
 def print_warnings(analysis: FisherAnalysis | None) -> None:

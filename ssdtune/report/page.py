@@ -73,7 +73,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Image:
-    """A PNG file, embedded."""
+    """A picture's file (PNG, SVG, WebP), embedded."""
 
     kind: ClassVar[str] = "image"
     path: Path
@@ -81,7 +81,8 @@ class Image:
 
     @property
     def data_url(self) -> str:
-        return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode()
+        kind = {".svg": "svg+xml"}.get(self.path.suffix, self.path.suffix[1:])
+        return f"data:image/{kind};base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
 Block = Text | Command | Table | Plot | Image

@@ -35,6 +35,7 @@ _COLUMNS = [
     (f"original vs clean {_GAIN}", 1.0),
     (f"unlearned vs clean {_GAIN}", 1.0),
 ]
+_ACROSS = 7  # models in a row, side by side
 _SHOWN = {"ssim": ("SSIM", "{:.3f}"), "psnr": ("PSNR", "{:.1f} dB"), "clean_ssim": ("SSIM", "{:.3f}")}
 
 
@@ -156,6 +157,42 @@ def draw_pictures(pictures: Sequence[SlicePicture], path: Path | str, title: str
     figure.suptitle(title, color=_INK, fontsize=10, x=left / size[0], y=1 - 0.1 / size[1], ha="left", va="top")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
+    return Path(path)
+
+
+def draw_side_by_side(pictures: Mapping[str, SlicePicture], path: Path | str, title: str) -> Path:
+    """One slice by several models, ``pictures[label]`` of each: their reconstructions, and below the error maps.
+
+    The untouched model is the first, and rows break after ``_ACROSS`` panels. A WebP file: many fit on a page.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    first = next(iter(pictures.values()))
+    top = max(float(np.percentile(first.target, 99.8)), 0.0) or 1.0
+    shown = [("untouched", first.original, first.error("original"), first.before)]
+    shown += [(label, each.unlearned, each.error("unlearned"), each.after) for label, each in pictures.items()]
+    bands = [shown[start : start + _ACROSS] for start in range(0, len(shown), _ACROSS)]
+    columns, panel = 1 + max(map(len, bands)), 1.55  # inches
+    high = panel * first.target.shape[0] / first.target.shape[1]
+    size = (columns * panel, len(bands) * (2 * high + 0.55) + 0.35)
+    figure = Figure(figsize=size, dpi=100, facecolor=_BACKGROUND, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2 * len(bands), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    _draw(grid[0][0], first.target, top)
+    grid[0][0].set_title("target", color=_INK, fontsize=8, pad=3)
+    grid[1][0].text(0.5, 0.5, f"|x - target| {_GAIN}", color=_QUIET, fontsize=8, ha="center", va="center")
+    for row, band in enumerate(bands):
+        for place, (label, image, error, measured) in enumerate(band, 1):
+            axes, below = grid[2 * row][place], grid[2 * row + 1][place]
+            _draw(axes, image, top)
+            axes.set_title(f"{label}\n{_caption(measured, 'ssim', 'psnr')}", color=_INK, fontsize=7.5, pad=3)
+            _draw(below, error * ERROR_GAIN, top, colours="inferno")
+    figure.suptitle(title, color=_INK, fontsize=9, x=0.01, ha="left")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="webp", facecolor=_BACKGROUND, pil_kwargs={"quality": 90})
     return Path(path)
 
 

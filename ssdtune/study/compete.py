@@ -6,28 +6,22 @@ stopped goes on where it was, and several processes may run one together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 import optuna
 
-from ssdtune.errors import ConfigError, StorageError
+from ssdtune.errors import ConfigError
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import Track, silent
 from ssdtune.samplers.table import choose_sampler
-from ssdtune.study.create import check_suits, write_study
-from ssdtune.study.lost import release_lost_trials
 from ssdtune.study.prior import StudyPrior, fix_prior, keep_prior, read_prior
 from ssdtune.study.record import StudyRecord, read_record
 from ssdtune.study.run import method_seed, run_study
-from ssdtune.study.storage import load_study, study_names
+from ssdtune.study.series import advancing, with_sections
 from ssdtune.study.trials import Known, count_trials, known_outcomes
-from ssdtune.studyfile import StudyFile
 from ssdtune.task import Task
 from ssdtune.unlearning.method import Unlearner
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,9 +31,19 @@ class Entry:
     sampler: str
     seed: int
 
-    def study_name(self, competition: str) -> str:
+    def study_name(self, series: str) -> str:
         """Name of its study."""
-        return f"{competition}-{self.sampler}-s{self.seed}"
+        return f"{series}-{self.sampler}-s{self.seed}"
+
+    def record(self, common: StudyRecord) -> StudyRecord:
+        """Its record, from that of any other study of the competition."""
+        own = {"sampler": self.sampler, "seed": self.seed}
+        return replace(
+            common,
+            search=common.search.model_copy(update=own),
+            sampler=choose_sampler(self.sampler).settings,
+            study_file=with_sections(common.study_file, search=own),
+        )
 
 
 Studies = dict[Entry, optuna.Study]
@@ -59,55 +63,6 @@ def entries_of(samplers: Sequence[str], seeds: Sequence[int]) -> list[Entry]:
     for name in samplers:
         choose_sampler(name)
     return [Entry(name, seed) for seed in seeds for name in samplers]
-
-
-def open_competition(
-    name: str,
-    entries: Sequence[Entry],
-    storage: optuna.storages.BaseStorage,
-    measure: Callable[[], StudyRecord],
-    study_file: StudyFile | None = None,
-) -> Studies:
-    """The studies of a competition: those that are there, and new ones for the others.
-
-    measure : gives the record of a new study, see ``measure_record``; asked only if no study is there yet.
-    study_file : what the competition is of; studies that are there must be of the same.
-
-    Raises
-    ------
-    StorageError : a study of that name is no part of this competition, or the storage cannot be written.
-    """
-    present = set(study_names(storage))
-    studies = {
-        entry: load_study(entry.study_name(name), storage) for entry in entries if entry.study_name(name) in present
-    }
-    record = read_record(next(iter(studies.values()))) if studies else measure()
-    wanted = _shared(study_file.to_json()) if study_file is not None else None
-    for entry in entries:
-        check_suits(entry.sampler, record.chosen.method)
-    for study in studies.values():
-        present_record = read_record(study)
-        other_file = wanted is not None and _shared(present_record.study_file or {}) != wanted
-        if other_file or _common(present_record) != _common(record):
-            raise StorageError(
-                "the study is there already, made with other settings",
-                study.study_name,
-                "choose another --name, or delete it",
-            )
-        release_lost_trials(study)
-    for entry in entries:
-        if entry not in studies:
-            own = {"sampler": entry.sampler, "seed": entry.seed}
-            settings = choose_sampler(entry.sampler).settings
-            section = record.search.model_copy(update=own)
-            file = record.study_file and {
-                **record.study_file,
-                "name": entry.study_name(name),
-                "search": {**record.study_file["search"], **own},
-            }
-            made = replace(record, search=section, sampler=settings, study_file=file)
-            studies[entry] = write_study(entry.study_name(name), made, storage)
-    return {entry: studies[entry] for entry in entries}
 
 
 def share_prior(studies: Studies, unlearner: Unlearner) -> StudyPrior | None:
@@ -160,39 +115,9 @@ def run_competition(
             batch_size=batch_size,
             stop_early=False,  # every sampler's trials are compared, and its measures serve the others
             evaluator=evaluator,
-            track=_advancing(ticks),
+            track=advancing(ticks),
         )
         if on_study is not None:
             on_study(entry, study)
     for _ in ticks:  # trials that other processes have run
         pass
-
-
-def _advancing(ticks: Iterator[int]) -> Track:
-    """A track that moves one bar on for every item taken."""
-
-    def moved(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-        for item in items:
-            yield item
-            next(ticks, None)
-
-    return moved
-
-
-def _shared(study_file: Mapping[str, Any]) -> dict[str, Any]:
-    """A study file without what differs from study to study."""
-    own = ("sampler", "seed", "trials")
-    search = {key: value for key, value in study_file.get("search", {}).items() if key not in own}
-    return {**study_file, "name": "", "search": search}
-
-
-def _common(record: StudyRecord) -> dict[str, object]:
-    """What all studies of a competition have in common."""
-    own = {"sampler": "tpe", "seed": 0, "trials": 1}
-    return {
-        "identity": dict(record.identity),
-        "rule": record.rule,
-        "fisher": record.fisher,
-        "method": dict(record.method),
-        "search": record.search.model_copy(update=own),
-    }

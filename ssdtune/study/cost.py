@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from ssdtune.objective.outcome import EXACT, REUSED, STOPPED
-from ssdtune.study.record import read_trial
+from ssdtune.study.record import PREPARATION, read_trial
 from ssdtune.study.trials import FINISHED
 
 PHASES = ("unlearn", "reconstruct", "score", "io", "search")
@@ -23,9 +23,10 @@ class Cost:
     """The account of a study.
 
     slices, possible : evaluated (the untouched model's too, where measured anew), and slices times trials. passes :
-    slice passes of unlearning and evaluation (a forward counts 1). seconds : by phase; ``evaluate`` is what trials of
-    ``--exact`` took altogether. stopped : trials stopped early, by reason. reused : trials that do what an earlier one
-    did. plain_seconds : what the plain way would have taken, from a few slices timed at the start; None if none were.
+    slice passes of unlearning and evaluation (a forward counts 1); preparation : of what was done once beside them.
+    seconds : by phase; ``evaluate`` is what trials of ``--exact`` took altogether. stopped : trials stopped early, by
+    reason. reused : trials that do what an earlier one did. plain_seconds : what the plain way would have taken, from a
+    few slices timed at the start; None if none were.
     """
 
     trials: int
@@ -37,6 +38,7 @@ class Cost:
     stopped: dict[str, int]
     reused: int
     plain_seconds: float | None
+    preparation: float = 0.0
 
     @property
     def total(self) -> float:
@@ -54,7 +56,7 @@ class Cost:
         seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in self.seconds.items() if value)
         rows = [
             ("slices evaluated", f"{self.slices} of {self.possible}{share}"),
-            ("slice passes", f"{self.passes:.0f}"),
+            ("slice passes", f"{self.passes:.0f}, and {self.preparation:.0f} to prepare"),
             ("time", f"{self.total:.1f} s: {seconds}" if seconds else "none recorded"),
             ("stopped early", early),
             ("not evaluated again", f"{self.reused} trials that do what an earlier one did"),
@@ -68,8 +70,9 @@ class Cost:
 
 
 def cost_of(study: optuna.Study) -> Cost:
-    """The account of a study's finished trials."""
-    return cost_of_trials(study.get_trials(deepcopy=False, states=FINISHED))
+    """The account of a study's finished trials, and of what its method did once."""
+    found = cost_of_trials(study.get_trials(deepcopy=False, states=FINISHED))
+    return replace(found, preparation=study.user_attrs.get(PREPARATION, 0.0))
 
 
 def cost_of_trials(trials: Sequence[FrozenTrial]) -> Cost:

@@ -38,7 +38,9 @@ Measured = Mapping[str, float | None]
 """Mean measures as ``{set}_{measure}``; None where a value is not finite (JSON has no NaN)."""
 
 PRIOR, VIEW, EVALUATION, BASELINE = "prior", "spectrum", "evaluation", "baseline_slices"
-"""User attributes of a study beside those of ``StudyRecord``: three headers of large values, and how it was run."""
+PREPARATION, PREPARATION_SECONDS = "preparation", "preparation_seconds"
+"""User attributes of a study beside those of ``StudyRecord``: three headers of large values, how it was run, and what
+its method did once, in slice passes and seconds."""
 
 ORIGIN, ERROR = "origin", "error"
 """User attributes of a trial beside ``MEASURES``: who runs it and what seeds it, and why it failed."""

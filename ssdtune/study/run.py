@@ -25,7 +25,15 @@ from ssdtune.study.experience import keep_view
 from ssdtune.study.lost import release_lost_trials, signs_of_life
 from ssdtune.study.own import own_view
 from ssdtune.study.prior import study_sampler
-from ssdtune.study.record import ERROR, EVALUATION, StudyRecord, read_baseline, read_record, write_outcome
+from ssdtune.study.record import (
+    ERROR,
+    EVALUATION,
+    PREPARATION,
+    StudyRecord,
+    read_baseline,
+    read_record,
+    write_outcome,
+)
 from ssdtune.study.storage import storage_errors
 from ssdtune.study.trials import Known, count_trials, in_words, incumbent_of, known_outcomes
 from ssdtune.task import Task
@@ -82,6 +90,7 @@ def run_study(
         stop_early = stop_early and not exact and sampler.choice.sees_stopped
         how = {EXACT: exact, "stop_early": stop_early, PRECISION: "float32" if exact else precision}
         study.set_user_attr(EVALUATION, how)
+        study.set_user_attr(PREPARATION, unlearner.preparation)
         baseline = read_baseline(study)
         known = {} if known is None else known
         known |= known_outcomes(study, record, unlearner, method_seed(record))

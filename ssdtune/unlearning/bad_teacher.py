@@ -71,14 +71,15 @@ class BadTeacher(FT):
     def prepare(self, task: Task, options: Any, *, analyse: Analyse, track: Track) -> Unlearner:
         trainer, distance = Trainer(task, options, sets=self.sets), distance_of(task)
         assert distance is not None  # refused by ``needs``
-        return BadTeacherUnlearner(trainer, distance, answers(trainer, options))
+        return BadTeacherUnlearner(trainer, distance, *answers(trainer, options))
 
 
 class BadTeacherUnlearner(FTUnlearner):
     """Both teachers' answers on one task."""
 
-    def __init__(self, trainer: Trainer, distance: Distance, bad: Kept) -> None:
+    def __init__(self, trainer: Trainer, distance: Distance, bad: Kept, passes: float) -> None:
         super().__init__(trainer)
+        self.preparation = trainer.slices("retain") + passes
         good = trainer.outputs("retain", trainer.task.model)
         self.good, self.bad = (towards(kept, trainer.output, distance) for kept in (good, bad))
 
@@ -88,15 +89,16 @@ class BadTeacherUnlearner(FTUnlearner):
         return replace(super().plan(setting, seed), terms=terms if setting[FORGET_WEIGHT] else ())
 
 
-def answers(trainer: Trainer, options: BadTeacherOptions) -> Kept:
-    """The bad teacher's output for every forget slice."""
+def answers(trainer: Trainer, options: BadTeacherOptions) -> tuple[Kept, float]:
+    """(the bad teacher's output for every forget slice, slice passes that it took)"""
     without, kind = trainer.task.without_model, options.teacher
     if without is not None and kind in ("auto", "zero-filled"):
-        return Kept((batch, without(batch.inputs)) for batch in trainer.in_order("forget", raw=True))
-    start = drawn_anew(trainer.task, options.seed)
+        return Kept((batch, without(batch.inputs)) for batch in trainer.in_order("forget", raw=True)), 0.0
+    start, cost = drawn_anew(trainer.task, options.seed), 0.0
     if kind == "blind-spot":
-        start = trainer.train(Plan(options.blind_steps, options.blind_rate), options.seed, start).params
-    return trainer.outputs("forget", trainer.module(start))
+        trained = trainer.train(Plan(options.blind_steps, options.blind_rate), options.seed, start)
+        start, cost = trained.params, trained.cost
+    return trainer.outputs("forget", trainer.module(start)), cost + trainer.slices("forget")
 
 
 def drawn_anew(task: Task, seed: int) -> Params:

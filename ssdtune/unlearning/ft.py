@@ -92,6 +92,7 @@ class FTUnlearner:
     """Fine-tuning on one task."""
 
     analysis: FisherAnalysis | None = None
+    preparation = 0.0
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer

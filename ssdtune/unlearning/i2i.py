@@ -71,6 +71,7 @@ class I2IUnlearner(FTUnlearner):
     def __init__(self, trainer: Trainer, seed: int) -> None:
         super().__init__(trainer)
         task = trainer.task
+        self.preparation = float(trainer.slices("retain") + trainer.slices("forget"))
         self.watched, own = encoder(task.model)
         self.mask = torch.cat([torch.full((v.numel(),), n in own) for n, v in task.params.items()]).to(task.device)
         generator = generator_of(["i2i", str(seed)])

@@ -102,10 +102,12 @@ class PriorRequest:
 class Unlearner(Protocol):
     """A method made ready for one task: all long work that trials share is done.
 
-    analysis : the Fisher analysis that it works with, None if it needs none.
+    analysis : the Fisher analysis that it works with, None if it needs none. preparation : slice passes of all that was
+    done once, the analysis included, whether it was computed or found in a cache.
     """
 
     analysis: FisherAnalysis | None
+    preparation: float
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         """Unlearn; the task's model stays as it is. The same setting and seed give the same parameters."""
@@ -121,6 +123,14 @@ class Unlearner(Protocol):
 
     def view(self) -> Mapping[str, Any] | None:
         """What a mapper would see of the task, as JSON values, kept in the study to learn from; None: nothing."""
+
+
+BACKWARD = 3  # slice passes of a slice that is differentiated
+
+
+def analysis_passes(task: Task) -> float:
+    """Slice passes of the gradients of all samples, each taken once."""
+    return BACKWARD * float(len(task.retain) + len(task.forget))
 
 
 Analyse = Callable[[], "FisherAnalysis"]

@@ -21,7 +21,7 @@ from ssdtune.progress import Track
 from ssdtune.studyfile import rising
 from ssdtune.task import Task
 from ssdtune.unlearning.ft import FT, FTOptions, FTUnlearner, Steps
-from ssdtune.unlearning.method import Analyse, Knob, Params, Setting, Unlearner
+from ssdtune.unlearning.method import BACKWARD, Analyse, Knob, Params, Setting, Unlearner
 from ssdtune.unlearning.plan import Plan, Term
 from ssdtune.unlearning.sets import generator_of
 from ssdtune.unlearning.training import Trainer
@@ -64,6 +64,7 @@ class MSGUnlearner(FTUnlearner):
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(trainer)
+        self.preparation = BACKWARD * float(trainer.slices("retain") + trainer.slices("forget"))
         apart = trainer.mean_gradient("retain") - trainer.mean_gradient("forget")
         shapes = trainer.task.params
         parts = apart.abs().split([value.numel() for value in shapes.values()])

@@ -54,16 +54,16 @@ class NG(FT):
         if options.bounded and task.oracle is None:
             raise ConfigError("no oracle, whose loss bounds the ascent", "method.bounded", "name one, or leave it out")
         trainer = Trainer(task, options, sets=self.sets)
-        cap = trainer.mean_loss("forget", task.oracle)[0] if options.bounded and task.oracle else math.inf
-        return NGUnlearner(trainer, cap)
+        bound = trainer.mean_loss("forget", task.oracle) if options.bounded and task.oracle else (math.inf, 0)
+        return NGUnlearner(trainer, *bound)
 
 
 class NGUnlearner(FTUnlearner):
     """NG+ on one task."""
 
-    def __init__(self, trainer: Trainer, cap: float) -> None:
+    def __init__(self, trainer: Trainer, cap: float, looked: int) -> None:
         super().__init__(trainer)
-        self.cap = cap
+        self.cap, self.preparation = cap, float(looked)
 
     def plan(self, setting: Setting, seed: int) -> Plan:
         ascent = Term("forget", -setting[MU], cap=self.cap)

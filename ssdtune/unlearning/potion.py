@@ -86,6 +86,8 @@ class PotionUnlearner:
         if task.oracle is not None:
             self._floor = self.quality(dict(task.oracle.named_parameters()) | dict(task.oracle.named_buffers()))
         self.looks: list[float] = []
+        looks = self.slices * (1 if task.oracle is None else 2)  # of the untouched model, and of the oracle
+        self.preparation = self._ssd.preparation + looks
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         step = self.stop(setting[RHO_CUT])

@@ -33,10 +33,10 @@ from ssdtune.unlearning.aims import Kept, distance_of, towards
 from ssdtune.unlearning.bad_teacher import NO_DISTANCE
 from ssdtune.unlearning.ft import FT, STEPS, FTOptions, FTUnlearner
 from ssdtune.unlearning.inputs import acquired, rms
-from ssdtune.unlearning.method import Analyse, Knob, Setting, Unlearner
+from ssdtune.unlearning.method import BACKWARD, Analyse, Knob, Setting, Unlearner
 from ssdtune.unlearning.plan import Count, Plan, Term
 from ssdtune.unlearning.sets import Batch, generator_of
-from ssdtune.unlearning.training import BACKWARD, Trainer
+from ssdtune.unlearning.training import Trainer
 
 EPS, BETA = "eps", "beta"
 

@@ -74,6 +74,7 @@ class ScrubUnlearner(FTUnlearner):
     def __init__(self, trainer: Trainer, distance: Distance) -> None:
         super().__init__(trainer)
         self.distance = distance
+        self.preparation = float(trainer.slices("retain") + trainer.slices("forget"))
         self.kept = {name: trainer.outputs(name, trainer.task.model) for name in ("retain", "forget")}
 
     def plan(self, setting: Setting, seed: int) -> Plan:

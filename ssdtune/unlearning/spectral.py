@@ -28,9 +28,18 @@ from ssdtune.progress import Track
 from ssdtune.studyfile import Positive, Range
 from ssdtune.task import Task
 from ssdtune.unlearning.ft import LR, FTOptions
-from ssdtune.unlearning.method import Analyse, Knob, Params, PriorRequest, Setting, Stage
+from ssdtune.unlearning.method import (
+    BACKWARD,
+    Analyse,
+    Knob,
+    Params,
+    PriorRequest,
+    Setting,
+    Stage,
+    analysis_passes,
+)
 from ssdtune.unlearning.plan import Count, Natural, Plan, Term, TrainingOptions
-from ssdtune.unlearning.training import BACKWARD, Trainer
+from ssdtune.unlearning.training import Trainer
 
 MU, WEIGHT, ETA, DAMAGE = "mu", "w_r", "eta", "damage"
 
@@ -109,7 +118,8 @@ class SpectralUnlearner:
         if options.steps > 1 or options.repair or options.limit == "damage":
             self._trainer = Trainer(task, options, sets=("retain", "forget"))
         trusted = self._trainer if options.limit == "damage" else None
-        self._retain_loss = trusted.mean_loss("retain", task.twin())[0] if trusted else math.nan
+        self._retain_loss, looked = trusted.mean_loss("retain", task.twin()) if trusted else (math.nan, 0)
+        self.preparation = analysis_passes(task) + looked
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         options, trainer, space = self._options, self._trainer, self.space

@@ -17,7 +17,17 @@ from ssdtune.plane.settings import Box
 from ssdtune.progress import Track
 from ssdtune.studyfile import Positive, Range
 from ssdtune.task import Task
-from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, Params, PriorRequest, Setting, Stage
+from ssdtune.unlearning.method import (
+    UNTOUCHED,
+    Analyse,
+    Knob,
+    Options,
+    Params,
+    PriorRequest,
+    Setting,
+    Stage,
+    analysis_passes,
+)
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
@@ -69,6 +79,7 @@ class SSDUnlearner:
 
         self.analysis = source if isinstance(source, FisherAnalysis) else None
         self._task, self._options, self._source = task, options, source
+        self.preparation = analysis_passes(task)
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         yield Stage(self.dampened(setting))

@@ -28,11 +28,10 @@ from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.files import content_hash
 from ssdtune.task import Task, sample_ids
 from ssdtune.unlearning.aims import Kept
-from ssdtune.unlearning.method import Params
+from ssdtune.unlearning.method import BACKWARD, Params
 from ssdtune.unlearning.plan import FASTEST, Plan, Term, TrainingOptions
 from ssdtune.unlearning.sets import Batch, TrainingSet, shuffled
 
-BACKWARD = 3  # slice passes of a slice that is differentiated
 LOOK = 4  # steps from one look at the held-back slices to the next
 
 

@@ -42,6 +42,7 @@ class Given:
     """An unlearner whose stages are given beforehand."""
 
     analysis = None
+    preparation = 0.0
 
     def __init__(self, *stages):
         self.stages, self.begun = stages, 0

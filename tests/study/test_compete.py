@@ -9,10 +9,11 @@ from small_task import ssd
 
 from ssdtune.errors import ConfigError, StorageError
 from ssdtune.fisher.analysis import analyse
-from ssdtune.study.compete import Entry, entries_of, open_competition, run_competition, share_prior
+from ssdtune.study.compete import Entry, entries_of, run_competition, share_prior
 from ssdtune.study.create import measure_record
 from ssdtune.study.prior import fix_prior, read_prior
 from ssdtune.study.record import read_record, read_trial
+from ssdtune.study.series import open_series
 from ssdtune.study.storage import open_storage
 from ssdtune.study.trials import count_trials
 from ssdtune.studyfile import ScoreSection, SearchSection
@@ -38,7 +39,7 @@ def opened(task, storage):
     def make(*samplers, seeds=2, search=SEARCH, **score):
         section = ScoreSection(**score)
         entries = entries_of(samplers, range(seeds))
-        return open_competition(
+        return open_series(
             "cup", entries, storage, lambda: measure_record(task, method=SSD, search=search, score=section)
         )
 
@@ -141,7 +142,7 @@ def test_one_bar_counts_the_trials_of_all(opened, task, analysis):
 def test_a_place_that_another_machine_has_lost_is_taken(task, analysis, tmp_path):
     def opened():
         storage = open_storage(f"sqlite:///{tmp_path}/cup.db", create=True)
-        return open_competition(
+        return open_series(
             "cup",
             entries_of(["random"], range(1)),
             storage,

@@ -303,9 +303,10 @@ def test_bad_teachers_answer_once_and_are_what_they_are_called(any_task, teacher
             create_study(any_task, method={"name": "bad-teacher", "teacher": teacher})
         return
     unlearner = prepared(any_task, "bad-teacher", teacher=teacher, blind_steps=3)
-    kept = answers(
+    kept, passes = answers(
         unlearner.trainer, choose_method({"name": "bad-teacher", "teacher": teacher, "blind_steps": 3}).options
     )
+    assert unlearner.preparation == passes + unlearner.trainer.slices("retain")
     for batch, raw in zip(*(unlearner.trainer.in_order("forget", raw=raw) for raw in (False, True)), strict=True):
         untouched = any_task.model(*raw.inputs)
         assert kept(batch).shape == untouched.shape and not torch.allclose(kept(batch), untouched)

@@ -1,0 +1,239 @@
+"""Running a comparison of methods: one after the other here, or several at a time in processes of their own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ssdtune.cli.console import track
+from ssdtune.cli.study_inputs import analysis_of
+from ssdtune.errors import SsdtuneError, StorageError
+from ssdtune.learning.processes import run_in_processes
+from ssdtune.objective.evaluator import Evaluator
+from ssdtune.progress import Track, silent
+from ssdtune.study.compare import Budget, Rival, by_method, measure_once, run_rivals, spent
+from ssdtune.study.cost import PHASES, cost_of
+from ssdtune.study.record import read_trial
+from ssdtune.study.run import setting_seed
+from ssdtune.study.storage import load_study, open_storage, quick_commits, quiet_optuna
+from ssdtune.study.trials import best_of, count_trials, scored_trials
+from ssdtune.studyfile import StudyFile
+from ssdtune.task import Task
+from ssdtune.unlearning.method import run
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from ssdtune.report.view import StudyView
+    from ssdtune.study.record import StudyRecord
+    from ssdtune.unlearning.method import Params, Unlearner
+    from ssdtune.unlearning.methods import Chosen
+
+Group = Mapping[Rival, "optuna.Study"]
+"""The studies of one method."""
+
+
+class Place:
+    """A task, and what all methods share: prepared data, and a Fisher analysis that is made at most once."""
+
+    def __init__(self, task: Task, study_file: StudyFile) -> None:
+        self.task, self.study_file = task, study_file
+        self.evaluator = Evaluator(task)
+        self._analyse = cache(analysis_of(task, study_file.fisher))
+
+    def prepare(self, chosen: Chosen) -> tuple[Unlearner, float]:
+        """The method made ready, and the seconds that takes, the analysis anew."""
+        spared = 0.0
+
+        def analyse() -> Any:
+            nonlocal spared
+            started = time.perf_counter()
+            found = self._analyse()
+            spared += float(found.record["seconds"]["total"]) - (time.perf_counter() - started)
+            return found
+
+        started = time.perf_counter()
+        unlearner = chosen.method.prepare(self.task, chosen.options, analyse=analyse, track=track)
+        return unlearner, time.perf_counter() - started + max(spared, 0.0)
+
+    def run_method(self, group: Group, budget: Budget, bar: Bar) -> None:
+        """All studies of a method; what it fails of is said, and the others may go on.
+
+        Raises
+        ------
+        StorageError, KeyboardInterrupt : finished trials are kept.
+        """
+        if all(budget.is_spent(rival, study) for rival, study in group.items()):
+            return
+        label, chosen = next((rival.label, rival.chosen) for rival in group)
+        try:
+            unlearner, seconds = self.prepare(chosen)
+            run_rivals(
+                group,
+                self.task,
+                unlearner,
+                budget,
+                seconds=seconds,
+                evaluator=self.evaluator,
+                on_trial=bar.trial,
+                on_study=bar.study,
+            )
+        except StorageError:
+            raise
+        except SsdtuneError as reason:
+            print(f"error: {label}: {' '.join(str(reason).split())}", file=sys.stderr, flush=True)
+
+    def best_params(self, view: StudyView) -> Params:
+        """Parameters of a study's best trial, which there is."""
+        assert view.best is not None
+        unlearner, _ = self.prepare(view.record.chosen)
+        return run(unlearner, view.best.setting, setting_seed(view.record, view.best.setting)).params
+
+    def foresee(self, rivals: Sequence[Rival], record: StudyRecord, budget: Budget) -> list[dict[str, Any]]:
+        """What the studies of each method will cost at most, from one trial of each that is kept nowhere."""
+        labels: dict[str, list[Rival]] = {}
+        for rival in rivals:
+            labels.setdefault(rival.label, []).append(rival)
+        rows = []
+        for label, alike in track(labels.items(), "methods", len(labels)):
+            unlearner, seconds = self.prepare(alike[0].chosen)
+            own = alike[0].record(record)
+            outcome = measure_once(alike[0], own, unlearner, self.evaluator)
+            took, once = sum(outcome.seconds.get(phase, 0.0) for phase in PHASES), unlearner.preparation
+            trials = budget.of(alike[0])
+            if budget.cost is not None:
+                trials = min(max(1, -int(-(budget.cost - once) // max(outcome.cost, 1.0))), trials)
+            rows.append(
+                {
+                    "method": label,
+                    "studies": len(alike),
+                    "trials": trials,
+                    "preparation": once,
+                    "trial_cost": outcome.cost,
+                    "trial_seconds": took,
+                    "cost": len(alike) * (once + trials * outcome.cost),
+                    "seconds": seconds + len(alike) * trials * took,
+                }
+            )
+        return rows
+
+
+class Bar:
+    """How far a comparison is, in slice passes: the bar of a terminal, and a line for each study that is through."""
+
+    def __init__(self, groups: Mapping[str, Group], budget: Budget, description: str, show: Track = track) -> None:
+        self._budget = budget
+        self._prices = {label: _price(group) for label, group in groups.items()}
+        self._labels = {study.study_name: rival for group in groups.values() for rival, study in group.items()}
+        self.total = round(sum(self._left(rival, study) for each in groups.values() for rival, study in each.items()))
+        self.done, self._start = 0.0, time.monotonic()
+        self._ticks = iter(show(range(self.total), description, self.total))
+        next(self._ticks, None)  # draws the bar
+
+    def trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        before = int(self.done)
+        self.done += self._step(study, trial)
+        for _ in range(min(int(self.done), self.total) - before):
+            next(self._ticks, None)
+
+    def study(self, study: optuna.Study) -> None:
+        rival, best = self._labels[study.study_name], best_of(scored_trials(study))
+        found = "no trial evaluated in full"
+        if best is not None:
+            found = f"best {best.score.value:.4f}" + ("" if best.score.feasible else " infeasible")
+        words = [f"{rival.label} seed {rival.seed}: {found} of {count_trials(study).finished} trials"]
+        words.append(f"{spent(study):.0f} passes in {timedelta(seconds=round(cost_of(study).total))}")
+        if self.done:
+            left = max(self.total - self.done, 0) * (time.monotonic() - self._start) / self.done
+            words.append(f"eta {timedelta(seconds=round(left))}")
+        print("  ".join(words), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        for _ in self._ticks:
+            pass
+
+    def _left(self, rival: Rival, study: optuna.Study) -> float:
+        if self._budget.is_spent(rival, study):
+            return 0.0
+        if self._budget.cost is not None:
+            return self._budget.cost - min(spent(study), self._budget.cost)
+        return self._prices[rival.label] * (self._budget.of(rival) - count_trials(study).finished)
+
+    def _step(self, study: optuna.Study, trial: FrozenTrial) -> float:
+        if self._budget.cost is not None:
+            return float(read_trial(trial).get("cost", 0.0))
+        return self._prices[self._labels[study.study_name].label]
+
+
+def run_comparison(
+    place: Place, studies: Group, budget: Budget, url: str, opened: optuna.storages.BaseStorage, jobs: int, device: str
+) -> None:
+    """Run all studies until their budgets are spent, the first trial of every one before the others.
+
+    So each method shows at once what its published setting does, what a trial costs, and whether it runs at all.
+    url : of ``opened``, for other processes. jobs : methods at the same time.
+
+    Raises
+    ------
+    StorageError, KeyboardInterrupt : finished trials are kept.
+    """
+    groups = by_method(studies)
+    for part, description in ((Budget(trials=1), "first trials"), (budget, "slice passes")):
+        order = sorted(groups, key=lambda label: _price(groups[label]), reverse=jobs > 1)
+        if jobs == 1:
+            bar = Bar(groups, part, description)
+            with quick_commits(opened):
+                for label in order:
+                    place.run_method(groups[label], part, bar)
+            bar.close()
+            continue
+        work = [
+            Job(place.study_file, device, url, {r: s.study_name for r, s in groups[label].items()}, part, jobs)
+            for label in order
+        ]
+        run_in_processes(run_job, work, jobs, track=track, description="methods")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The studies of one method, by name, as another process takes them."""
+
+    study_file: StudyFile
+    device: str
+    url: str
+    names: Mapping[Rival, str]
+    budget: Budget
+    jobs: int
+
+
+def run_job(job: Job) -> None:
+    """The work of another process."""
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // job.jobs))
+    quiet_optuna()
+    place = _place_of(job.study_file.model_dump_json(by_alias=True), job.device)
+    storage = open_storage(job.url)
+    group = {rival: load_study(name, storage) for rival, name in job.names.items()}
+    place.run_method(group, job.budget, Bar(by_method(group), job.budget, "", silent))
+
+
+@cache
+def _place_of(study_file: str, device: str) -> Place:
+    """Made once in a process."""
+    from ssdtune.mri.task import load_task
+
+    parsed = StudyFile.model_validate_json(study_file)
+    return Place(load_task(parsed, device), parsed)
+
+
+def _price(group: Group) -> float:
+    """Mean slice passes of a method's finished trials, at least one; 1 before there is any."""
+    found = [cost_of(study) for study in group.values()]
+    return max(1.0, sum(each.passes for each in found) / max(1, sum(each.trials for each in found)))

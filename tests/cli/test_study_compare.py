@@ -1,0 +1,180 @@
+"""``ssdtune study compare``: from a study file to the table, in one process or two, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from ssdtune.cli import main
+from ssdtune.cli.storage import DASHBOARD
+from ssdtune.mri.networks.models import build_model, save_new_model
+from ssdtune.study.storage import load_study, open_storage
+from ssdtune.studyfile import TrainSection
+from ssdtune.unlearning.ft import FTUnlearner
+
+SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
+STUDY = """
+name = "field"
+[model]
+checkpoint = "model.pt"
+[data]
+retain = "retain"
+forget = "forget"
+unknown = "unknown"
+[score]
+floor = 0.01
+min_retained = 0.0
+[method]
+name = "ft"
+steps = [1, 2]
+[search]
+trials = 2
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path, fastmri_file, monkeypatch):
+    for seed, name in enumerate(("retain", "forget", "unknown")):
+        fastmri_file(tmp_path / name / f"{name}.h5", slices=2, coils=2, shape=(32, 32), seed=seed, clean=seed > 0)
+    save_new_model(tmp_path / "model.pt", build_model(TrainSection(**SIZES)), {})
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments, command="compare"):
+        code = 0
+        try:
+            main(["study", command, *map(str, arguments)])
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_comparison_from_study_file_to_applied_models(study_file, run, tmp_path):
+    code, out, err = run(study_file, "--methods", "ft,ssd,spectral", "--dry-run", "--json")
+    assert code == 0, err
+    foreseen = json.loads(out)
+    assert [row["method"] for row in foreseen["methods"]] == ["ft", "ssd", "spectral"]
+    assert [row["preparation"] for row in foreseen["methods"]] == [0, 12, 12]
+    assert foreseen["methods"][1]["cost"] == 12 + 2 * 6
+    assert foreseen["methods"][0]["trial_cost"] == 6 + 3 * 2  # one step on both retain slices
+    assert not (tmp_path / "ssdtune.db").exists()
+    code, out, err = run(study_file, "--methods", "ft,ssd,spectral")
+    assert code == 0, err
+    for label in ("ft", "ssd", "spectral"):
+        assert f"best of {label}: ssdtune study apply field-{label}-s0 --trial " in out
+    assert f"{DASHBOARD}?ids=1,2,3" in out
+    assert "Best is at 2 trials" in out
+    code, out, err = run(study_file, "--methods", "ft,ssd,spectral", "--trials", 3, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["budget"]["trials"] == 3
+    assert found["failed"] == {}
+    for label, row in found["methods"].items():
+        assert row["trials"] == 3
+        assert row["s"] >= row["s_equal_cost"] >= found["untouched"]
+        assert row["cost"] >= found["budget"]["cost"] - 1e-9
+        name, trial = row["study"], row["trial"]
+        code, out, err = run(name, "--trial", trial, "--out", f"{label}.pt", "--json", command="apply")
+        assert code == 0, err
+        applied = json.loads(out)
+        assert {knob: applied[knob] for knob in row["setting"]} == row["setting"]
+        first = torch.load(tmp_path / f"{label}.pt", weights_only=True)
+        assert any(isinstance(value, torch.Tensor) for value in first.values())
+
+
+def test_processes_find_what_one_finds(study_file, run):
+    asked = study_file, "--methods", "ft,ssd", "--json"
+    code, alone, err = run(*asked)
+    assert code == 0, err
+    code, several, err = run(*asked, "--jobs", 2, "--storage", "sqlite:///several.db")
+    assert code == 0, err
+    alone, several = json.loads(alone)["methods"], json.loads(several)["methods"]
+    assert {label: row["setting"] for label, row in alone.items()} == {
+        label: row["setting"] for label, row in several.items()
+    }
+    for label, row in alone.items():
+        assert several[label]["s_each"] == pytest.approx(row["s_each"], abs=1e-4)
+
+
+def test_a_method_that_fails_leaves_the_others_and_the_exit_code(study_file, run, monkeypatch):
+    def broken(self, setting, seed):
+        raise ValueError("no such layer")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FTUnlearner, "__call__", broken)
+        code, out, err = run(study_file, "--methods", "ft,ssd")
+    assert code == 5
+    assert "error: ft: trial 0 failed (no such layer)" in err
+    assert "best of ssd" in out and "best of ft" not in out
+    assert "not all methods got through: ft" in err
+    code, out, err = run(study_file, "--methods", "ft,ssd")
+    assert code == 0, err
+    assert "best of ft" in out
+
+
+def test_ctrl_c_keeps_what_is_finished(study_file, run, monkeypatch):
+    calls, own = [], FTUnlearner.__call__
+
+    def interrupted(self, setting, seed):
+        calls.append(setting)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        yield from own(self, setting, seed)
+
+    monkeypatch.setattr(FTUnlearner, "__call__", interrupted)
+    code, _, err = run(study_file, "--methods", "ft,ssd", "--trials", 3)
+    assert code == 130
+    assert "the same command goes on" in err
+    study = load_study("field-ft-s0", open_storage("sqlite:///ssdtune.db"))
+    assert len([trial for trial in study.trials if trial.values]) == 1
+    code, out, err = run(study_file, "--methods", "ft,ssd", "--trials", 3, "--json")
+    assert code == 0, err
+    assert {row["trials"] for row in json.loads(out)["methods"].values()} == {3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--methods", "ft", "--trials", 3, "--cost", 100), 2, "two budgets, --trials with --cost, give one"),
+        (("--methods", "fft"), 2, "no method 'fft', --methods, did you mean 'ft'?"),
+        (("--methods", ","), 2, "no methods to compare"),
+        (("--methods", "ssd@spektrum"), 2, "no sampler 'spektrum'"),
+        (("--methods", "ft@spectrum"), 2, "sampler 'spectrum' is made for the knobs of ssd"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(study_file, run, tmp_path, arguments, code, words):
+    found, _, err = run(study_file, *arguments)
+    assert (found, err.count("error: ")) == (code, 1)
+    assert words in err
+    if "--dry-run" not in arguments:
+        assert "study" not in [path.stem for path in tmp_path.glob("*.db")]
+
+
+def test_a_task_that_lacks_something_or_is_another(study_file, run, tmp_path):
+    study_file.write_text(STUDY.replace("steps = [1, 2]", "").replace('"ft"', '"ng"\nbounded = true'))
+    code, _, err = run(study_file, "--methods", "ng,ft")
+    assert code == 2
+    assert "method 'ng' lacks an oracle" in err
+    save_new_model(tmp_path / "oracle.pt", build_model(TrainSection(**{**SIZES, "channels": 4})), {})
+    study_file.write_text(STUDY.replace('"model.pt"', '"model.pt"\noracle = "oracle.pt"'))
+    code, _, err = run(study_file, "--methods", "ft")
+    assert code == 3
+    assert "the oracle is another network" in err
+    study_file.write_text(STUDY)
+    assert run(study_file, "--methods", "ft", "--trials", 1)[0] == 0
+    open_and_age("field-ft-s0")
+    code, _, err = run(study_file, "--methods", "ft", "--trials", 1)
+    assert code == 4
+    assert "made by a newer ssdtune" in err
+
+
+def open_and_age(name):
+    load_study(name, open_storage("sqlite:///ssdtune.db")).set_user_attr("version", 99)
