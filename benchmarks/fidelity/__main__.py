@@ -4,7 +4,9 @@
 models from 10,000 to 30 million parameters, of a trial and of gradients, on an idle machine and with a busy neighbour.
 `masks.equal`: share of slices whose mask and masked k-space are those of fastMRI's own dataset, for every kind of mask.
 `stock.{ssim,psnr,nmse}_diff`: the largest difference of a volume's measures to `fastmri.evaluate` (psnr in dB).
-`--only PART...` for parts.
+`data_check_s`, `data_check_cpu_s`, `data_check_gib`, `dry_run_s`, `dry_run_cpu_s`, `dry_run_gib`: seconds, seconds of
+processors and peak memory of `data check` and of `study create --dry-run` on 1,000 sparse volumes of 15 slices (with
+--quick 20 volumes). `--only PART...` for parts.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from benchmarks.fidelity.size import size
 from benchmarks.fidelity.stock import masks, stock
 from benchmarks.fidelity.threads import threads
 from benchmarks.harness import Metrics, main
 
 # one function a part, which gives its metrics under their full names
-PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {"threads": threads, "masks": masks, "stock": stock}
+PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {
+    "threads": threads,
+    "masks": masks,
+    "stock": stock,
+    "size": size,
+}
 
 
 def measure(options: argparse.Namespace) -> Metrics:

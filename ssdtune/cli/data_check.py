@@ -15,6 +15,9 @@ from ssdtune.errors import DataError
 if TYPE_CHECKING:
     from ssdtune.mri.kspace.check import FileReport
 
+MOST_GIB = 2
+"""K-space that is read whole; of more a part of about this size."""
+
 COLUMNS = ("file", "slices", "coils", "k-space", "target", "NaN", "missing", "mismatches", "fault")
 
 
@@ -22,9 +25,12 @@ COLUMNS = ("file", "slices", "coils", "k-space", "target", "NaN", "missing", "mi
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--strict", is_flag=True, help="Take mismatches for faults too.")
 @click.option("--write-usable", metavar="LIST.txt", type=FILE, help="Write the usable files, to name in a study.")
+@click.option("--all", "every", is_flag=True, help=f"Read every slice also of more than {MOST_GIB} GiB.")
 @json_option
-def check(paths: tuple[str, ...], strict: bool, write_usable: Path | None, as_json: bool) -> None:
+def check(paths: tuple[str, ...], strict: bool, write_usable: Path | None, every: bool, as_json: bool) -> None:
     """Read every slice of the files under PATH (folders, globs, .txt lists of file names, files).
+
+    Of very large folders the metadata of all files, and slices spread over all volumes and positions.
 
     A fault makes a file unusable. A mismatch is worth a look: a header that gives other sizes than the arrays have, or
     a target that is not the root sum of squares of its k-space (poisoned and averaged targets are not). With
@@ -34,7 +40,7 @@ def check(paths: tuple[str, ...], strict: bool, write_usable: Path | None, as_js
     from ssdtune.mri.kspace.find import find_files, labels
 
     files = list(dict.fromkeys(file for path in paths for file in find_files(path)))
-    reports = check_files(files, track=track)
+    reports = check_files(files, most=None if every or write_usable else MOST_GIB * 2**30, track=track)
     if as_json:
         print_json([_as_json(report) for report in reports])
     else:
@@ -42,7 +48,9 @@ def check(paths: tuple[str, ...], strict: bool, write_usable: Path | None, as_js
         total = sum(report.slices for report in reports)
         faulty = sum(not report.usable for report in reports)
         odd = sum(bool(report.mismatches) for report in reports)
-        click.echo(f"{len(reports)} files, {total} slices: {faulty} with faults, {odd} with mismatches")
+        read = sum(sum(map(bool, report.kspace_ids)) for report in reports)
+        part = "" if every or read == total or faulty else f" (of {read} the content was read, of all with --all)"
+        click.echo(f"{len(reports)} files, {total} slices{part}: {faulty} with faults, {odd} with mismatches")
         for twice in _twice(reports):
             click.echo(f"warning: {twice}", err=True)
     if write_usable is not None:
@@ -59,7 +67,7 @@ def _twice(reports: Sequence[FileReport]) -> Iterator[str]:
     first: dict[str, Path] = {}
     told = set()
     for report in reports:
-        for content in report.kspace_ids:
+        for content in filter(None, report.kspace_ids):  # those that were read
             other = first.setdefault(content, report.path)
             if other != report.path and (other, report.path) not in told:
                 told.add((other, report.path))

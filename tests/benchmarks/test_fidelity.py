@@ -4,7 +4,8 @@ from argparse import Namespace
 
 import torch
 
-from benchmarks.fidelity import threads
+from benchmarks.fidelity import size, threads
+from ssdtune.mri.kspace.check import check_files
 
 
 def test_threads_measures_every_case(monkeypatch):
@@ -20,3 +21,12 @@ def test_threads_measures_every_case(monkeypatch):
     ]
     assert found["threads.worst_ratio"] == max(ratios)
     assert min(ratios) >= 1
+
+
+def test_the_large_folder_is_sound(monkeypatch, tmp_path):
+    monkeypatch.setattr(size, "SIDE", 32)
+    size.make_folder(tmp_path, 3)
+    reports = check_files(sorted((tmp_path / "retain").iterdir()))
+    assert [report.faults for report in reports] == [()] * 3
+    assert len({report.kspace_ids[0] for report in reports}) == 3
+    assert sum(path.stat().st_size for path in (tmp_path / "retain").iterdir()) < 1e5

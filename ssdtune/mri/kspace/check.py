@@ -9,6 +9,7 @@ Other numeric types of HDF5, of either byte order, are converted when they are r
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from ssdtune.mri.kspace.attributes import number
 from ssdtune.mri.kspace.look import TARGET, TARGET_MAX, Look, by
 from ssdtune.mri.kspace.scan import UNREAD, Fault, scan_targets
 from ssdtune.progress import Track, silent
+from ssdtune.subset import stratified
 
 
 class FileReport(BaseModel):
@@ -73,10 +75,28 @@ class FileReport(BaseModel):
             raise DataError(what, self.path, todo)
 
 
-def check_files(paths: Iterable[Path], *, compare: bool = True, track: Track = silent) -> list[FileReport]:
-    """One report a file, in order; see ``check_file``."""
+def check_files(
+    paths: Iterable[Path], *, compare: bool = True, most: float | None = None, track: Track = silent
+) -> list[FileReport]:
+    """One report a file, in order; see ``check_file``.
+
+    most : bytes of k-space; of more in all, so much of it is read, spread over volumes and positions in them.
+    """
     paths = list(paths)
-    return [check_file(path, compare=compare) for path in track(paths, "checking", len(paths))]
+    if most is None:
+        return [check_file(path, compare=compare) for path in track(paths, "checking", len(paths))]
+    heads = [check_file(path, only=()) for path in track(paths, "headers", len(paths))]
+    sizes = [head.slices if head.usable else 0 for head in heads]
+    total = sum(
+        8 * size * head.coils * math.prod(head.kspace_size or (0,)) for size, head in zip(sizes, heads, strict=True)
+    )
+    count = sum(sizes) if total <= most else max(int(sum(sizes) * most / total), 1)
+    taken = stratified([path.name for path in paths], sizes, count, "check")
+    reports = []
+    for head, only, size in track(zip(heads, taken, sizes, strict=True), "checking", len(paths)):
+        whole = len(only) == size
+        reports.append(check_file(head.path, compare=compare, only=None if whole else only) if only else head)
+    return reports
 
 
 def check_file(path: Path, *, compare: bool = True, only: Collection[int] | None = None) -> FileReport:

@@ -408,3 +408,17 @@ def test_specs_that_name_nothing_are_refused(spec, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
         find_files(str(tmp_path / spec))
+
+
+def test_of_more_than_is_to_be_read_a_part_of_every_volume_is(tmp_path, fastmri_file):
+    for number in range(4):
+        fastmri_file(tmp_path / f"v{number}.h5", slices=4, coils=2, shape=(32, 32), seed=number)
+    files = sorted(tmp_path.glob("*.h5"))
+    whole = check_files(files)
+    one = 8 * 2 * 32 * 32
+    part = check_files(files, most=8 * one)
+    assert [sum(map(bool, report.kspace_ids)) for report in part] == [2, 2, 2, 2]
+    for report, full in zip(part, whole, strict=True):
+        assert all(a in ("", b) for a, b in zip(report.kspace_ids, full.kspace_ids, strict=True))
+        assert report.usable and not report.mismatches
+    assert check_files(files, most=16 * one) == whole
