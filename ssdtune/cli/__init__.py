@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "worker": "Run what is left of all studies of a storage.",
     "prior": "Collect the experience that the learned prior comes from.",
     "dashboard": "Open the Optuna dashboard on the storage.",
+    "reconstruct": "Reconstruct with the untouched and the unlearned model.",
     "report": "Write a study's report as one HTML page.",
     "demo": "The main job on an embedded default, no data needed.",
 }
