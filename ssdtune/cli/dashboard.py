@@ -50,6 +50,7 @@ def dashboard(
     where = f"http://{host}:{server.effective_port}/"
     click.echo(", ".join([f"dashboard of {shown(storage)}: {where}  (Ctrl-C ends it)", *ways]))
     server.run()
+    raise KeyboardInterrupt  # waitress keeps it to itself
 
 
 def _is_this_machine(host: str) -> bool:
