@@ -41,25 +41,30 @@ from ssdtune.unlearning.training import Trainer
 EPS, BETA = "eps", "beta"
 
 
-class PSGOptions(FTOptions):
-    """Those of fine-tuning, ranges of the perturbation's size and of the retain loss's weight.
+class PerturbedOptions(FTOptions):
+    """Those of fine-tuning, and the range of the perturbation's size.
 
     gamma : size of the noise in the sign. inner_steps : K.
     """
 
     lr: Range = (0.01, 10.0)
     eps: Range = (1e-2, 1.0)
-    beta: Range = (1e-2, 100.0)
     gamma: Annotated[float, Field(ge=0)] = 0.1
     inner_steps: Count = 1
+
+
+class PSGOptions(PerturbedOptions):
+    """Those of the perturbation, and the range of the retain loss's weight."""
+
+    beta: Range = (1e-2, 100.0)
 
 
 class PSG(FT):
     """The method."""
 
     name, summary = "psg", "Forget samples towards the untouched model's output for adversarially perturbed inputs"
-    Options = PSGOptions
-    sets = ("retain", "forget")
+    Options: type[PerturbedOptions] = PSGOptions
+    sets: tuple[str, ...] = ("retain", "forget")
 
     def needs(self, task: Task, options: Any) -> str | None:
         if distance_of(task) is None:
@@ -85,7 +90,7 @@ class PSG(FT):
 class PSGUnlearner(FTUnlearner):
     """The method on one task. ``raw`` : the forget slices with inputs as the task gives them."""
 
-    def __init__(self, trainer: Trainer, distance: Distance, options: PSGOptions) -> None:
+    def __init__(self, trainer: Trainer, distance: Distance, options: PerturbedOptions) -> None:
         super().__init__(trainer)
         self.distance, self.options = distance, options
         self.raw = list(trainer.in_order("forget", raw=True))
@@ -94,7 +99,7 @@ class PSGUnlearner(FTUnlearner):
         generator = generator_of(["psg", str(seed)])
         pseudo = Kept((batch, self.pseudo_label(batch, setting[EPS], generator)) for batch in self.raw)
         away = Term("forget", aim=towards(pseudo, self.trainer.output, self.distance))
-        return replace(super().plan(setting, seed), terms=(Term("retain", setting[BETA]), away))
+        return replace(super().plan(setting, seed), terms=(Term("retain", setting.get(BETA, 0.0)), away))
 
     def __call__(self, setting: Setting, seed: int) -> Any:
         inner = (BACKWARD * self.options.inner_steps + 1) * self.trainer.slices("forget")
