@@ -29,7 +29,7 @@ PACKAGE = ROOT / "ssdtune"
 
 # lowest floor first; a module may import from its own floor and from those below
 FLOORS = [
-    ["errors"],
+    ["errors", "untrusted"],
     ["arrays", "device", "files", "modules", "nests", "progress"],
     ["studyfile"],
     ["task"],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssdtune.errors import DataError, SsdtuneError
+from ssdtune.untrusted import untrusted_fault
 
 if TYPE_CHECKING:
     import h5py
@@ -80,6 +81,9 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
 
     try:
         with h5py.File(path) as file:
+            fault = untrusted_fault(file)
+            if fault is not None:
+                raise DataError(fault[0], path, fault[1])
             yield file
     except OSError as reason:
         what, todo = hdf5_trouble(path, reason)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SerializationInfo,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from ssdtune.errors import ConfigError
 
@@ -43,13 +55,26 @@ def pattern(value: str | None) -> str | None:
 Range = Annotated[tuple[Positive, Positive], AfterValidator(rising)]
 
 
+DATA = "SSDTUNE_DATA"
+"""The folder that relative paths are taken from on this machine, if it is named."""
+
+
 def _located(place: Any, info: ValidationInfo) -> Any:
     """A path or a text from the folder of the file that is read; as it is where none is."""
     return type(place)(info.context["folder"] / place) if info.context else place
 
 
-Located = Annotated[Path, AfterValidator(_located)]
-Files = Annotated[str, AfterValidator(_located)]
+def _as_written(place: Any, info: SerializationInfo) -> str:
+    """The other way; a path that does not start with the folder stays as it is."""
+    folder = info.context["folder"] if info.context else None
+    if folder is None or not Path(place).is_relative_to(folder):
+        return str(place)
+    return str(Path(place).relative_to(folder))
+
+
+_Written = PlainSerializer(_as_written, when_used="json-unless-none")
+Located = Annotated[Path, AfterValidator(_located), _Written]
+Files = Annotated[str, AfterValidator(_located), _Written]
 
 
 class _Section(BaseModel):
@@ -186,6 +211,8 @@ def check_name(name: str) -> str:
     return name
 
 
+_FOLDER = "folder"  # in a stored study file, where its relative paths were taken from
+
 _ONCE_IN_SEARCH = ("alpha", "lambda", "exponent")  # before there were methods beside SSD
 
 
@@ -222,13 +249,33 @@ class StudyFile(_Section):
     def _of_an_earlier_version(cls, raw: Any) -> Any:
         return with_method(raw) if isinstance(raw, dict) else raw
 
+    _folder: Path | None = PrivateAttr(None)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values under the file's own key names; ``StudyFile.model_validate`` reads it back."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Plain JSON values under the file's own key names, paths as they are in the file; ``from_json`` reads it."""
+        context = {"folder": self._folder} if self._folder is not None else None
+        plain = self.model_dump(mode="json", by_alias=True, context=context)
+        return plain | ({_FOLDER: str(self._folder)} if self._folder is not None else {})
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> StudyFile:
+        """What ``to_json`` gave, perhaps on another machine: relative paths are taken from ``SSDTUNE_DATA``, else from
+        the folder that they were taken from there."""
+        plain = {key: value for key, value in stored.items() if key != _FOLDER}
+        folder = data_folder(Path(stored[_FOLDER]) if _FOLDER in stored else None)
+        found = cls.model_validate(plain, context={"folder": folder} if folder is not None else None)
+        found._folder = folder
+        return found
+
+
+def data_folder(otherwise: Path | None) -> Path | None:
+    """``SSDTUNE_DATA`` if it is set."""
+    named = os.environ.get(DATA)
+    return Path(named).absolute() if named else otherwise
 
 
 def load_study_file(path: Path | str) -> StudyFile:
-    """Read and validate a study file; relative paths are taken from its folder.
+    """Read and validate a study file; relative paths are taken from ``SSDTUNE_DATA``, else from the file's folder.
 
     Raises
     ------
@@ -243,8 +290,9 @@ def load_study_file(path: Path | str) -> StudyFile:
         raise ConfigError(f"not valid TOML ({reason})", path, "mend the file") from reason
     try:
         # strict, so that "30" or true is no number; JSON's rules still take a list for a range and text for a path
-        folder = {"folder": path.resolve().parent}
-        parsed = StudyFile.model_validate_json(json.dumps(raw, default=str), strict=True, context=folder)
+        folder = data_folder(path.resolve().parent)
+        parsed = StudyFile.model_validate_json(json.dumps(raw, default=str), strict=True, context={"folder": folder})
+        parsed._folder = folder
     except ValidationError as reason:
         raise ConfigError(*explain_faults(reason, StudyFile, path)) from reason
     if parsed.search.sampler not in ("auto", *SAMPLER_NAMES):

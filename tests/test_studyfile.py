@@ -155,3 +155,16 @@ def test_a_file_saved_by_windows_is_read(tmp_path):
     path = write(tmp_path, [])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert load_study_file(path).name == "small"
+
+
+def test_a_stored_study_file_keeps_its_paths_as_written_and_is_placed_on_each_machine(tmp_path, monkeypatch):
+    monkeypatch.delenv("SSDTUNE_DATA", raising=False)
+    study = load_study_file(write(tmp_path))
+    stored = study.to_json()
+    assert stored["data"]["retain"] == "retain" and stored["folder"] == str(tmp_path)
+    assert StudyFile.from_json(stored) == study
+    monkeypatch.setenv("SSDTUNE_DATA", str(tmp_path / "elsewhere"))
+    placed = StudyFile.from_json(stored)
+    assert placed.data.retain == str(tmp_path / "elsewhere" / "retain")
+    assert {**placed.to_json(), "folder": ""} == {**stored, "folder": ""}
+    assert load_study_file(tmp_path / "study.toml").data.retain == placed.data.retain

@@ -96,7 +96,7 @@ class Crew:
         for log in sorted(self.folder.glob("worker-*.log")):
             for line in log.read_text().splitlines():
                 with contextlib.suppress(ValueError):
-                    yield json.loads(line)
+                    yield {**json.loads(line), "worker": log.stem}
 
 
 def _work(arguments: list[str], log: Path) -> None:

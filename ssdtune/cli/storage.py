@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.errors import ConfigError, StorageError
-from ssdtune.studyfile import check_name
+from ssdtune.studyfile import DATA, check_name
 
 if TYPE_CHECKING:
     import optuna
@@ -24,8 +25,16 @@ THREADS = "ssdtune.threads"
 
 
 def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--device`` and ``--threads`` of a command that computes."""
+    """``--device``, ``--threads`` and ``--data-root`` of a command that computes."""
     for option in (
+        click.option(
+            "--data-root",
+            metavar="DIR",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            expose_value=False,
+            callback=_set_data_root,
+            help="Relative paths of study files are taken from here.  [default: $SSDTUNE_DATA, else the file's folder]",
+        ),
         click.option(
             "--threads",
             type=click.IntRange(min=1),
@@ -44,6 +53,12 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _set_data_root(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    """For this process and those it starts, by the variable that means the same."""
+    if value is not None:
+        os.environ[DATA] = str(value.absolute())
+
+
 def _remember(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
     context.meta[THREADS] = value
 
@@ -53,6 +68,9 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def on_storage(*arguments: Any, storage: str | None, **options: Any) -> Any:
+        if storage and _has_password(storage):
+            words = "the password in --storage shows in the list of processes; use SSDTUNE_STORAGE_PASSWORD_FILE"
+            click.echo(f"warning: {words}, or SSDTUNE_STORAGE", err=True)
         try:
             return command(*arguments, storage=storage, **options)
         except Exception as reason:
@@ -70,6 +88,12 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         help="SQLAlchemy URL of the studies.  [default: $SSDTUNE_STORAGE, else sqlite:///ssdtune.db]",
     )(on_storage)
+
+
+def _has_password(url: str) -> bool:
+    """Whether a URL names a password, as far as can be told without SQLAlchemy."""
+    user, at, _ = url.partition("//")[2].rpartition("@")
+    return bool(at) and ":" in user
 
 
 def open_study(name: str, storage: str | None) -> optuna.Study:

@@ -59,10 +59,11 @@ def apply(
 
     check_free(out, overwrite)
     from ssdtune.study.run import setting_seed
+    from ssdtune.studyfile import StudyFile
     from ssdtune.unlearning.method import run
 
     task, unlearner = load_inputs(name, record, device)
-    source = Path(str((record.study_file or {})["model"]["checkpoint"]))
+    source = StudyFile.from_json(record.study_file or {}).model.checkpoint
     if out.exists() and out.samefile(source):
         raise ConfigError("--out is the original checkpoint", out, "name another file")
     loaded = load_model(source)

@@ -58,7 +58,7 @@ def load_inputs(name: str, record: StudyRecord, device: str) -> tuple[Task, Unle
     from ssdtune.studyfile import StudyFile
 
     chosen = record.chosen
-    task = open_task(StudyFile.model_validate(record.study_file), device)
+    task = open_task(StudyFile.from_json(record.study_file), device)
     check_inputs(record, task)
     return task, prepare(task, chosen, record.fisher)
 

@@ -66,6 +66,25 @@ def read_large(study: optuna.Study, name: str) -> tuple[dict[str, Any], dict[str
     return header, _unpacked(text)
 
 
+def in_pieces(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """``value`` under ``name``, or, where a database might not take it whole, its JSON text in pieces beside that."""
+    text = json.dumps(value)
+    if len(text) <= PIECE:
+        return {name: value}
+    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    # the count comes last, so that it is there once all pieces are
+    return {**{f"{name}:{number}": piece for number, piece in enumerate(pieces)}, name: {_PIECES: len(pieces)}}
+
+
+def from_pieces(name: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``in_pieces`` made; empty where there is none."""
+    kept: dict[str, Any] = attributes.get(name, {})
+    if not isinstance(kept.get(_PIECES), int):
+        return kept
+    found: dict[str, Any] = json.loads("".join(attributes[f"{name}:{number}"] for number in range(kept[_PIECES])))
+    return found
+
+
 def same_content(header: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
     """Whether two headers are of the same value."""
     return (header or {}).get(_HASH) == (other or {}).get(_HASH)

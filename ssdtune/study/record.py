@@ -27,7 +27,7 @@ from ssdtune.objective.outcome import Columns, Outcome
 from ssdtune.objective.score import Score, ScoreRule
 from ssdtune.plane.packing import pack, unpack
 from ssdtune.samplers.outputs import MEASURES, NON_FINITE, REMEMBERED, RETAINED, UNCLIPPED, flat
-from ssdtune.study.large import read_large, storage_of, trial_id_of, write_large
+from ssdtune.study.large import from_pieces, in_pieces, read_large, storage_of, trial_id_of, write_large
 from ssdtune.studyfile import FisherSection, SearchSection, as_stored
 from ssdtune.unlearning.method import Knob, Setting
 from ssdtune.unlearning.methods import Chosen, choose_method
@@ -228,15 +228,17 @@ def write_outcome(study: optuna.Study, trial: optuna.Trial, record: StudyRecord,
     }
     trial.set_user_attr(MEASURES, attributes)
     if outcome.columns:
-        packed = {name: pack(column) for name, column in outcome.columns.items()}
-        storage_of(study).set_trial_system_attr(trial_id_of(trial), _SLICES, packed)
+        storage, trial_id = storage_of(study), trial_id_of(trial)
+        for name, value in in_pieces(_SLICES, {name: pack(column) for name, column in outcome.columns.items()}).items():
+            storage.set_trial_system_attr(trial_id, name, value)
     trial.set_constraint(CONSTRAINT, score.violation)
     return score
 
 
 def read_columns(trial: FrozenTrial) -> dict[str, np.ndarray]:
     """Quality of the measured slices by set, in scoring order; none before version 2."""
-    return {name: np.asarray(unpack(text), float) for name, text in trial.system_attrs.get(_SLICES, {}).items()}
+    packed = from_pieces(_SLICES, trial.system_attrs)
+    return {name: np.asarray(unpack(text), float) for name, text in packed.items()}
 
 
 def as_number(value: Any) -> float:

@@ -45,7 +45,8 @@ def shown(url: str | None = None) -> str:
         pass
     head, at, tail = text.rpartition("@")
     if at:
-        return head.partition("//")[0] + "//***@" + tail.partition("?")[0]
+        scheme = head.partition("//")[0] + "//" if "//" in head else ""
+        return scheme + "***@" + tail.partition("?")[0]
     return re.sub(r"(//[^/:]*:)(?!\d+(?:/|$))[^/]*", r"\1***", text.partition("?")[0])  # perhaps name:password
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ssdtune.errors import DataError
-from ssdtune.files import content_hash, hdf5_trouble
+from ssdtune.files import content_hash, hdf5_trouble, opened_hdf5
 from ssdtune.mri.kspace.attributes import number
 from ssdtune.mri.kspace.look import TARGET, TARGET_MAX, Look, by
 from ssdtune.mri.kspace.scan import UNREAD, Fault, scan_targets
 from ssdtune.progress import Track, silent
 from ssdtune.subset import stratified
+from ssdtune.untrusted import untrusted_fault
 
 
 class FileReport(BaseModel):
@@ -117,7 +118,11 @@ def check_file(path: Path, *, compare: bool = True, only: Collection[int] | None
     try:
         with h5py.File(path, "r") as file:
             # each step builds on what the one before it found sound
-            look.at_arrays(file)
+            untrusted = untrusted_fault(file)
+            if untrusted is not None:
+                look.fault(*untrusted)
+            if not look.faults:
+                look.at_arrays(file)
             if not look.faults:
                 look.at_header(path, file)
             if not look.faults and (only is None or only):
@@ -151,12 +156,10 @@ def check_clean(path: Path, report: FileReport) -> tuple[str, ...]:
     ------
     DataError : the file or its targets are missing, non-finite or of another shape.
     """
-    import h5py
-
     look = Look()
     ids: tuple[str, ...] = ()
     try:
-        with h5py.File(path, "r") as file:
+        with opened_hdf5(path) as file:
             size = look.at_targets(file, TARGET, TARGET_MAX, report.slices)
             if size is not None and size != report.target_size:
                 look.fault(f"clean targets are {by(size)}, those of {report.path.name} {by(report.target_size)}", "")
@@ -166,6 +169,8 @@ def check_clean(path: Path, report: FileReport) -> tuple[str, ...]:
                 # the maximum is part of the target: it is the data range of SSIM and PSNR
                 top = number(file.attrs[TARGET_MAX])
                 ids = tuple(content_hash((name, repr(top))) for name in scan.ids)
+    except DataError:
+        raise
     except Exception as reason:  # as above
         raise DataError(f"no readable clean version of {report.path.name}", path, "check data.clean") from reason
     for what, todo in look.faults:

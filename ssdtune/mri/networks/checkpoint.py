@@ -13,8 +13,9 @@ import json
 import pathlib
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -95,10 +96,12 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
             archive = file.read(2) == b"PK"
     except OSError as reason:
         raise ModelError(f"cannot read ({reason.strerror or reason})", path, "check the path") from reason
+    if archive:
+        _refuse_compressed(path, todo)
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: it loads, or the error below says why not
-            return torch.load(path, map_location="cpu", weights_only=True)
+            payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as reason:  # damaged bytes can raise nearly anything inside an unpickler
         code = re.search(r"(?:GLOBAL|function|but got)(?: <class)? '?([\w.]+)", str(reason))
         if code and "eights" in str(reason):
@@ -107,6 +110,37 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
             raise ModelError(what, path, todo) from reason
         what = "truncated or damaged checkpoint" if archive else "not a PyTorch checkpoint"
         raise ModelError(what, path, todo) from reason
+    if any(_is_larger_than_stored(tensor) for tensor in _tensors(payload)):
+        raise ModelError("a tensor of more than the file holds", path, "save contiguous tensors")
+    return payload
+
+
+def _refuse_compressed(path: Path, todo: str) -> None:
+    """Refuse an archive whose entries expand: PyTorch writes them as they are. Raises ModelError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            expands = any(entry.file_size > entry.compress_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as reason:
+        raise ModelError("truncated or damaged checkpoint", path, todo) from reason
+    if expands:
+        raise ModelError("an archive that expands, which PyTorch writes none of", path, "save it with torch.save")
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested plain values, each container once."""
+    left, seen = [value], set[int]()
+    while left:
+        item = left.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, Mapping | list | tuple | set) and id(item) not in seen:
+            seen.add(id(item))
+            left.extend(item.values() if isinstance(item, Mapping) else item)
+
+
+def _is_larger_than_stored(tensor: Tensor) -> bool:
+    dense = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return dense and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def write_checkpoint(
