@@ -212,6 +212,8 @@ def _has_studies(parsed: URL) -> bool:
         engine = sqlalchemy.create_engine(parsed, **_engine_options(parsed))
         try:
             return sqlalchemy.inspect(engine).has_table("studies")
+        except (TypeError, ValueError) as reason:  # the driver's own, of options that it does not know
+            raise StorageError(f"cannot be opened ({reason})", shown_url(parsed), "check the URL") from reason
         finally:
             engine.dispose()
 
