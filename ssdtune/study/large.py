@@ -66,12 +66,12 @@ def read_large(study: optuna.Study, name: str) -> tuple[dict[str, Any], dict[str
     return header, _unpacked(text)
 
 
-def in_pieces(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+def in_pieces(name: str, value: Mapping[str, Any], size: int = PIECE) -> dict[str, Any]:
     """``value`` under ``name``, or, where a database might not take it whole, its JSON text in pieces beside that."""
     text = json.dumps(value)
-    if len(text) <= PIECE:
+    if len(text) <= size:
         return {name: value}
-    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
     # the count comes last, so that it is there once all pieces are
     return {**{f"{name}:{number}": piece for number, piece in enumerate(pieces)}, name: {_PIECES: len(pieces)}}
 
