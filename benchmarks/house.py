@@ -29,7 +29,7 @@ PACKAGE = ROOT / "ssdtune"
 
 # lowest floor first; a module may import from its own floor and from those below
 FLOORS = [
-    ["errors", "untrusted"],
+    ["errors", "faults", "places", "untrusted"],
     ["arrays", "device", "files", "modules", "nests", "progress"],
     ["studyfile"],
     ["task"],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,15 +14,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
     PrivateAttr,
-    SerializationInfo,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
 from ssdtune.errors import ConfigError
+from ssdtune.faults import explain_faults
+from ssdtune.places import Files, Located, data_folder
 
 SAMPLER_NAMES = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random")
 """The samplers that a study can be made with."""
@@ -53,28 +50,6 @@ def pattern(value: str | None) -> str | None:
 
 
 Range = Annotated[tuple[Positive, Positive], AfterValidator(rising)]
-
-
-DATA = "SSDTUNE_DATA"
-"""The folder that relative paths are taken from on this machine, if it is named."""
-
-
-def _located(place: Any, info: ValidationInfo) -> Any:
-    """A path or a text from the folder of the file that is read; as it is where none is."""
-    return type(place)(info.context["folder"] / place) if info.context else place
-
-
-def _as_written(place: Any, info: SerializationInfo) -> str:
-    """The other way; a path that does not start with the folder stays as it is."""
-    folder = info.context["folder"] if info.context else None
-    if folder is None or not Path(place).is_relative_to(folder):
-        return str(place)
-    return str(Path(place).relative_to(folder))
-
-
-_Written = PlainSerializer(_as_written, when_used="json-unless-none")
-Located = Annotated[Path, AfterValidator(_located), _Written]
-Files = Annotated[str, AfterValidator(_located), _Written]
 
 
 class _Section(BaseModel):
@@ -268,12 +243,6 @@ class StudyFile(_Section):
         return found
 
 
-def data_folder(otherwise: Path | None) -> Path | None:
-    """``SSDTUNE_DATA`` if it is set."""
-    named = os.environ.get(DATA)
-    return Path(named).absolute() if named else otherwise
-
-
 def load_study_file(path: Path | str) -> StudyFile:
     """Read and validate a study file; relative paths are taken from ``SSDTUNE_DATA``, else from the file's folder.
 
@@ -299,48 +268,3 @@ def load_study_file(path: Path | str) -> StudyFile:
         todo = f"choose one of auto, {', '.join(SAMPLER_NAMES)}"
         raise ConfigError(f"'search.sampler' = {parsed.search.sampler!r} is not valid", path, todo)
     return parsed
-
-
-def explain_faults(
-    reason: ValidationError, model: type[BaseModel], where: object, prefix: str = ""
-) -> tuple[str, str, str]:
-    """(what, where, what to do) for the first key at fault of a validation, unknown keys before missing ones.
-
-    model : what was validated. prefix : the section of the file that it is, "" for the whole.
-    """
-    faults = sorted(reason.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    keys = _file_keys(faults[0]["loc"], model)
-    dotted = ".".join(filter(None, [prefix, *keys]))
-    if faults[0]["type"] == "extra_forbidden":
-        known = _valid_keys(keys[:-1], model)
-        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        todo = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
-        return f"unknown key '{dotted}'", str(where), todo
-    if faults[0]["type"] == "missing":
-        part = len(keys) < len(faults[0]["loc"])  # of a value that is there
-        return (f"'{dotted}' is incomplete" if part else f"missing key '{dotted}'"), str(where), "add what is missing"
-    # a key that may be one of several kinds has one fault a kind
-    same = [fault for fault in faults if _file_keys(fault["loc"], model) == keys]
-    messages = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in same)
-    todo = ", or ".join(message[:1].lower() + message[1:] for message in messages).replace("an object", "a table")
-    return f"'{dotted}' = {faults[0]['input']!r} is not valid", str(where), todo
-
-
-def _file_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
-    """The part of a fault's location that the file shows: pydantic goes on to list indices and kinds it has tried."""
-    keys: list[str] = []
-    for key in location:
-        if keys and not _valid_keys(keys, model):
-            break
-        keys.append(str(key))
-    return keys
-
-
-def _valid_keys(sections: list[str], model: type[BaseModel]) -> list[str]:
-    section: Any = model
-    for key in sections:
-        field = section.model_fields.get(key)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        section = field.annotation
-    return [field.alias or name for name, field in section.model_fields.items()]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.errors import ConfigError, StorageError
-from ssdtune.studyfile import DATA, check_name
+from ssdtune.places import DATA
+from ssdtune.studyfile import check_name
 
 if TYPE_CHECKING:
     import optuna

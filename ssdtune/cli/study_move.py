@@ -30,7 +30,8 @@ def move(name: str, study_file: Path, storage: str | None, as_json: bool) -> Non
         raise ConfigError("made from Python, without a study file", f"study '{name}'", "it names no files")
     found = load_study_file(study_file)
     places = {"model": found.model, "data": found.data}
-    moved = StudyFile.model_validate(record.study_file).model_copy(update=places)
+    moved = StudyFile.from_json(record.study_file).model_copy(update=places)
+    moved._folder = found._folder
     # imported once the study is known to be there: these take seconds
     from ssdtune.mri.task import load_task
     from ssdtune.study.run import check_inputs

@@ -102,7 +102,7 @@ def choose_method(section: Mapping[str, Any], where: object = "") -> Chosen:
     """
     from pydantic import ValidationError
 
-    from ssdtune.studyfile import explain_faults
+    from ssdtune.faults import explain_faults
 
     method = find_method(str(section.get("name", "")), where or "method.name")
     given = {key: value for key, value in section.items() if key != "name"}

@@ -46,11 +46,6 @@ def test_no_record_or_provenance_holds_the_storage(small, run, tmp_path):
     assert shown.code == 0 and "studies.db" not in shown.out
 
 
-def test_options_that_a_driver_does_not_know_are_one_line(small, run, tmp_path):
-    told = run("list", "--storage", f"sqlite:///{tmp_path}/studies.db?password={SECRET}")
-    assert told.code == 4 and told.err.count("error: ") == 1 and SECRET not in told.err
-
-
 @pytest.mark.parametrize("device", ["nonsense", "cpu,nonsense"])
 def test_a_device_that_is_none_is_refused(run, device):
     assert run("--device", device, group="worker").code == 2

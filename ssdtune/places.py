@@ -1,0 +1,36 @@
+"""Where the paths of a study file lead on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, PlainSerializer, SerializationInfo, ValidationInfo
+
+DATA = "SSDTUNE_DATA"
+"""The folder that relative paths are taken from on this machine, if it is named."""
+
+
+def _located(place: Any, info: ValidationInfo) -> Any:
+    """A path or a text from the folder of the file that is read; as it is where none is."""
+    return type(place)(info.context["folder"] / place) if info.context else place
+
+
+def _as_written(place: Any, info: SerializationInfo) -> str:
+    """The other way; a path that does not start with the folder stays as it is."""
+    folder = info.context["folder"] if info.context else None
+    if folder is None or not Path(place).is_relative_to(folder):
+        return str(place)
+    return str(Path(place).relative_to(folder))
+
+
+_Written = PlainSerializer(_as_written, when_used="json-unless-none")
+Located = Annotated[Path, AfterValidator(_located), _Written]
+Files = Annotated[str, AfterValidator(_located), _Written]
+
+
+def data_folder(otherwise: Path | None) -> Path | None:
+    """``SSDTUNE_DATA`` if it is set."""
+    named = os.environ.get(DATA)
+    return Path(named).absolute() if named else otherwise
