@@ -161,8 +161,8 @@ def tell(out: Path, storage: str, seconds: float) -> None:
     print_table(["SSIM of", "before", "after", "change", "oracle"], rows)
     click.echo(_against_tpe(storage))
     click.echo(f"\nLook at   {out}/before_after.png, {out}/report.html and {out}/competition.html")
-    click.echo(f"Compare   {next_line('dashboard', storage)}")
-    click.echo(f"Go on     {next_line(f'study run {STUDY} --trials 50', storage)}")
+    click.echo(f"Compare   {next_line(storage, 'dashboard')}")
+    click.echo(f"Go on     {next_line(storage, 'study', 'run', STUDY, '--trials', '50')}")
     click.echo("Your own  copy studies/real_anatomy.toml, name your checkpoint and files, ssdtune study create")
 
 

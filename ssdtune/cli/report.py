@@ -84,4 +84,4 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
         print_json(summary_of(view, {"report": page}))
         return
     click.echo(f"report: {page}")
-    click.echo(f"the same in the dashboard: {next_line('dashboard', storage)}")
+    click.echo(f"the same in the dashboard: {next_line(storage, 'dashboard')}")

@@ -121,13 +121,13 @@ def side_by_side(names: Sequence[str], opened: optuna.storages.BaseStorage) -> s
     return f"{DASHBOARD}?ids={','.join(str(opened.get_study_id_from_name(name)) for name in names)}"
 
 
-def next_line(command: str, storage: str | None) -> str:
-    """A command to type next, on the same storage; a password in its URL is not repeated."""
-    if not storage:
-        return f"ssdtune {command}"
-    from ssdtune.study.storage import shown
+def next_line(storage: str | None, *words: str) -> str:
+    """A command to type next, quoted for a shell, on the same storage; a password in its URL is not repeated."""
+    if storage:
+        from ssdtune.study.storage import shown
 
-    return f"ssdtune {command} --storage {shlex.quote(shown(storage))}"
+        words = (*words, "--storage", shown(storage))
+    return shlex.join(["ssdtune", *words])
 
 
 @click.group(short_help="Make a storage, or serve one.")

@@ -198,7 +198,7 @@ class Finish:
         print_table(table.columns, table.rows)
         click.echo(verdict(comparison))
         click.echo(f"page: {page}")
-        click.echo(f"side by side: {self.address}, once this runs: {next_line('dashboard', self.storage)}")
+        click.echo(f"side by side: {self.address}, once this runs: {next_line(self.storage, 'dashboard')}")
         for label, line in lines.items():
             click.echo(f"best of {label}: {line}")
 
@@ -206,7 +206,9 @@ class Finish:
         """What to type for the best model of each method that has a feasible one, by label."""
         rows = {label: comparison.row(label) for label in comparison.order}
         return {
-            label: next_line(f"study apply {row['study']} --trial {row['trial']} --out {label}.pt", self.storage)
+            label: next_line(
+                self.storage, "study", "apply", row["study"], "--trial", str(row["trial"]), "--out", f"{label}.pt"
+            )
             for label, row in rows.items()
             if row["feasible"]
         }

@@ -173,9 +173,9 @@ def _finish(name: str, studies: Studies, page: Path, address: str, storage: str 
     print_table(table.columns, table.rows)
     click.echo(verdict(competition))
     click.echo(f"page: {page}")
-    click.echo(f"side by side: {address}, once this runs: {next_line('dashboard', storage)}")
+    click.echo(f"side by side: {address}, once this runs: {next_line(storage, 'dashboard')}")
     if winner is not None:
-        click.echo(f"next: {next_line('study apply ' + winner['study'] + ' --out unlearned.pt', storage)}")
+        click.echo(f"next: {next_line(storage, 'study', 'apply', winner['study'], '--out', 'unlearned.pt')}")
 
 
 def _winner(views: Mapping[str, list[StudyView]]) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def create(
     fold = getattr(task.retain, "true_acceleration", None)
     truth = f", {fold:.2f}x in truth" if fold else ""
     click.echo(f"masks: {resolved.mask.in_words()}{truth}; loss: {resolved.fisher.loss}")
-    click.echo(f"next: {next_line(f'study run {name}', storage)}")
+    click.echo(f"next: {next_line(storage, 'study', 'run', name)}")
 
 
 def _foresee(study: StudyFile, chosen: Chosen, device: str, as_json: bool) -> None:

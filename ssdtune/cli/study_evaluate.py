@@ -92,7 +92,7 @@ def evaluate(
         click.echo(f"{label}: {words}")
     for words in found.missing:
         click.echo(f"not measured: {words}")
-    click.echo(f"in the report: {next_line(f'report {name}', storage)}")
+    click.echo(f"in the report: {next_line(storage, 'report', name)}")
 
 
 def check_peers(unlearned: tuple[Path, ...], oracles: tuple[Path, ...], record: StudyRecord) -> None:

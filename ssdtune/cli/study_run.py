@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -63,7 +64,7 @@ def run(
     study = load_study(name, waited_for(opened, Patience(on_change=_storage_changed)), storage)
     record = read_record(study)
     report = Report(record, trials or record.search.trials)
-    again = next_line(f"study run {name}", storage)
+    again = next_line(storage, "study", "run", name)
     try:
         carry_out(study, opened, report, device, exact=exact, precision=precision)
     except KeyboardInterrupt as reason:
@@ -92,7 +93,7 @@ def run(
     print_best(study)
     print_table(["account", ""], cost_of(study).rows())
     for command in next_commands(read_view(study)):
-        click.echo(f"next: {next_line(command.removeprefix('ssdtune '), storage)}")
+        click.echo(f"next: {next_line(storage, *shlex.split(command)[1:])}")
 
 
 def carry_out(

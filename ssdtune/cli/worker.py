@@ -94,7 +94,7 @@ def worker(
     if stopped is not None:
         from ssdtune.study.interrupts import exit_code
 
-        again = next_line(" ".join(["worker", *names]), storage)
+        again = next_line(storage, "worker", *names)
         work.events("stopped", f"stopped: all finished trials are kept; go on with: {again}")
         sys.exit(exit_code(stopped))
     if work.skipped:

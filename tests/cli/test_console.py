@@ -88,13 +88,14 @@ def test_a_full_disk_behind_the_output_is_one_line(capsys, monkeypatch):
 
 def test_a_command_to_type_next_can_be_typed():
     assert (
-        next_line("study list", "sqlite:///my studies.db") == "ssdtune study list --storage 'sqlite:///my studies.db'"
+        next_line("sqlite:///my studies.db", "study", "list")
+        == "ssdtune study list --storage 'sqlite:///my studies.db'"
     )
-    assert next_line("study list", None) == "ssdtune study list"
+    assert next_line(None, "study", "run", "my study") == "ssdtune study run 'my study'"
 
 
 def test_a_command_to_type_next_keeps_a_password_to_itself(monkeypatch):
-    line = next_line("study list", "postgresql://lab:secret@host/studies")
+    line = next_line("postgresql://lab:secret@host/studies", "study", "list")
     assert line == "ssdtune study list --storage 'postgresql://lab:***@host/studies'"
     monkeypatch.setenv("SSDTUNE_STORAGE", "postgresql://lab:secret@host/studies")
-    assert next_line("study list", None) == "ssdtune study list"
+    assert next_line(None, "study", "list") == "ssdtune study list"

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -219,6 +220,16 @@ def test_the_next_command_is_to_search_on_where_nothing_good_was_found(study, ru
     study.write_text(study.read_text().replace("alpha = [0.5, 20.0]", "alpha = [1e8, 1e9]"))  # selects nothing
     run("create", study, "--trials", 2)
     assert run("run", "small").out.splitlines()[-1] == "next: ssdtune study run small --trials 4"
+
+
+def test_commands_in_hints_can_be_typed_for_a_study_that_the_dashboard_renamed(small, run, tmp_path):
+    with sqlite3.connect(tmp_path / "studies.db") as database:
+        database.execute("update studies set study_name = 'my study'")
+    done = run("run", "my study")
+    assert done.code == 0, done.err
+    assert "ask for more with: ssdtune study run 'my study' --trials N" in done.err
+    words = shlex.split(done.out.splitlines()[-1].removeprefix("next: "))
+    assert words[:2] == ["ssdtune", "study"] and words[3] == "my study"
 
 
 def test_the_account_is_printed_at_the_end_and_by_show(study, run):

@@ -117,6 +117,27 @@ def test_two_epochs_and_two_more_are_four_with_a_file_an_epoch(tmp_path):
     assert same_end(load_model(tmp_path / "m.pt").module, whole, start)
 
 
+@pytest.mark.parametrize("after", [4, 6])
+def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(tmp_path, after, monkeypatch):
+    """In one process, on one thread of the CPU, which then computes everything twice alike; within an epoch and after."""
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        options = {"epochs": 3, "learning_rate": RATE, "batch_size": 2, "seed": 5, "validation": SAMPLES[:2]}
+        start = build_model(SECTION)
+        whole, last = copy.deepcopy(start), copy.deepcopy(start)
+        losses = train(whole, MIXED, checkpoint=tmp_path / "whole.pt", **options)
+        with pytest.raises(KeyboardInterrupt):
+            train(copy.deepcopy(start), MIXED, checkpoint=tmp_path / "m.pt", track=Stop(after), **options)
+        assert train(last, MIXED, checkpoint=tmp_path / "m.pt", **options) == losses
+    finally:
+        torch.set_num_threads(threads)
+    kept = last.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in whole.state_dict().items())
+    assert not torch.equal(weights(last), weights(start))
+
+
 class Epochs(list):
     """Samples that are others in each epoch."""
 
