@@ -87,10 +87,8 @@ def test_a_full_disk_behind_the_output_is_one_line(capsys, monkeypatch):
 
 
 def test_a_command_to_type_next_can_be_typed():
-    assert (
-        next_line("sqlite:///my studies.db", "study", "list")
-        == "ssdtune study list --storage 'sqlite:///my studies.db'"
-    )
+    line = next_line("sqlite:///my studies.db", "study", "list")
+    assert line == "ssdtune study list --storage 'sqlite:///my studies.db'"
     assert next_line(None, "study", "run", "my study") == "ssdtune study run 'my study'"
 
 

@@ -119,7 +119,7 @@ def test_two_epochs_and_two_more_are_four_with_a_file_an_epoch(tmp_path):
 
 @pytest.mark.parametrize("after", [4, 6])
 def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(tmp_path, after, monkeypatch):
-    """In one process, on one thread of the CPU, which then computes everything twice alike; within an epoch and after."""
+    """In one process, on one thread of the CPU, which then computes everything twice alike."""
     monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
