@@ -11,6 +11,7 @@ from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import json_option, print_json, print_table, say, study_file_argument, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import read_study_file
+from ssdtune.errors import ConfigError
 from ssdtune.studyfile import SAMPLER_NAMES
 from ssdtune.studyfile import check_name as check_study_name
 
@@ -35,6 +36,11 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
 @click.option("--sampler", type=click.Choice(SAMPLER_NAMES), help="Instead of search.sampler.")
 @click.option("--trials", type=click.IntRange(min=1), help="Instead of search.trials.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of search.seed.")
+@click.option(
+    "--parents",
+    metavar="STUDY,...",
+    help="Finished studies of the task whose trials compose takes.  [default: all there are in the storage]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what it would take, from headers and a few slices; write nothing.")
 @storage_option
 @device_option
@@ -46,6 +52,7 @@ def create(
     sampler: str | None,
     trials: int | None,
     seed: int | None,
+    parents: str | None,
     dry_run: bool,
     storage: str | None,
     device: str,
@@ -64,6 +71,9 @@ def create(
     search = resolved.search.model_copy(update={key: value for key, value in asked.items() if value is not None})
     name = name or resolved.name
     resolved = resolved.model_copy(update={"name": name, "search": search})
+    composes = "parents" in chosen.method.Options.model_fields
+    if parents is not None and not composes:
+        raise ConfigError(f"method '{chosen.method.name}' has no parents", "--parents", "leave it out, or take compose")
     if dry_run:
         _foresee(resolved, chosen, device, as_json)
         return
@@ -78,6 +88,11 @@ def create(
     check_mapper(search)
     resolved = settle(resolved, say)
     task = open_task(resolved, device)
+    if composes and (parents is not None or not resolved.method.model_dump()["parents"]):
+        from ssdtune.study.parents import with_parents
+
+        names = [word.strip() for word in (parents or "").split(",") if word.strip()]
+        resolved = with_parents(resolved, chosen, names, open_storage(storage), task)
     parameters = sum(value.numel() for value in task.params.values())
     plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to
     record = measure_record(task, study_file=resolved, track=track)
@@ -134,6 +149,8 @@ def _print_record(record: StudyRecord) -> None:
     rule = record.rule
     knobs = ", ".join(f"{knob.name} in [{knob.low:g}, {knob.high:g}]" for knob in record.knobs)
     click.echo(f"method: {record.method['name']}, {knobs or 'nothing to search'}")
+    for parent in record.method.get("parents", ()):
+        click.echo(f"parent: {parent['trial']}")
     click.echo(f"sampler: {record.search.sampler} ({record.sampler}), seed {record.search.seed}")
     click.echo(f"budget: {record.search.trials} trials")
     click.echo(

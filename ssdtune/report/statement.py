@@ -83,7 +83,8 @@ def fact_rows(view: StudyView) -> list[tuple[str, str]]:
 def method_in_words(section: Mapping[str, Any], knobs: tuple[Knob, ...]) -> str:
     """The method's name, and what it was given beside the ranges of its knobs."""
     searched = {knob.name for knob in knobs}
-    given = [f"{key} {value}" for key, value in section.items() if key != "name" and key not in searched]
+    plain = {**section, "parents": [parent["trial"] for parent in section.get("parents", ())]}
+    given = [f"{key} {plain[key]}" for key in section if key != "name" and key not in searched]
     return str(section["name"]) + (f" ({', '.join(given)})" if given else "")
 
 

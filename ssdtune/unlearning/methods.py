@@ -40,6 +40,7 @@ METHODS: dict[str, str] = {
     "i2i": "ssdtune.unlearning.i2i:I2I",
     "ct": "ssdtune.unlearning.ct:CT",
     "msg": "ssdtune.unlearning.msg:MSG",
+    "compose": "ssdtune.unlearning.compose:Compose",
     "spectral": "ssdtune.unlearning.spectral:Spectral",
 }
 """Where each method is, imported when it is asked for."""

@@ -24,7 +24,7 @@ from ssdtune.studyfile import Range
 from ssdtune.task import Task
 from ssdtune.unlearning.bad_teacher import FORGET_WEIGHT, BadTeacher, BadTeacherOptions
 from ssdtune.unlearning.ft import FT, FTUnlearner
-from ssdtune.unlearning.method import Analyse, Knob, Setting, Unlearner
+from ssdtune.unlearning.method import BACKWARD, Analyse, Knob, Setting, Unlearner
 from ssdtune.unlearning.ng import NG, NGOptions
 from ssdtune.unlearning.nl import NLFT, NLFTOptions
 from ssdtune.unlearning.plan import Plan
@@ -83,6 +83,7 @@ class SalUnUnlearner(FTUnlearner):
     def __init__(self, base: FTUnlearner) -> None:
         super().__init__(base.trainer)
         self.base = base
+        self.preparation = base.preparation + BACKWARD * self.trainer.slices("forget")
         self.order = self.trainer.mean_gradient("forget").abs().argsort(descending=True, stable=True)
 
     def plan(self, setting: Setting, seed: int) -> Plan:

@@ -55,7 +55,7 @@ def test_a_setting_and_a_seed_decide_the_result_and_the_model_stays(problem, nam
     assert evaluate(task, first.params).finite
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "compose"])  # needs trials of others
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
 def test_every_method_runs_in_a_study_and_is_repeated(name):
     task, chosen = small_task.make_task(oracle=True), choose_method({"name": name})

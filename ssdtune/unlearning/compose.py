@@ -1,0 +1,112 @@
+"""Composition: models between, or of parts of, the results of finished trials of other studies; costs no gradient.
+
+With A and B two parents, A the one that retains most and B the one that forgets best, or theta_i several:
+
+    interpolate    theta = A + t (B - A)
+    groups         the same, with a t for each of three parts: sensitivity net, early and late cascades of a VarNet; for
+                   other networks thirds of the depth
+    head           A with the last linear layer of B: classifiers (Nahass et al., arXiv 2505.21872)
+    merge          theta = theta0 + t mean_i (theta_i - theta0) where all theta_i - theta0 agree in sign, else theta0
+                   (NegMerge, Kim et al., ICML 2025)
+
+Parents are plain values among the options: ``study.parents`` chooses them and ``study create --parents`` writes them.
+They are repeated by their own methods; what their trials had cost is billed as the preparation.
+
+Traps: between models of two basins quality is lost; parents that start at theta0 and train briefly lie in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import AfterValidator, model_validator
+from torch import Tensor
+
+from ssdtune.progress import Track
+from ssdtune.studyfile import rising
+from ssdtune.task import Task
+from ssdtune.unlearning.blend import Parent, agreed, head, parts, repeated
+from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, Params, PriorRequest, Setting, Stage
+
+KNOBS: dict[str, dict[str, str]] = {
+    "interpolate": {"t": "from the first parent to the second"},
+    "groups": {f"t_{part}": f"the same, of the {part} part" for part in ("first", "second", "third")},
+    "merge": {"t": "how far along what all parents agree on"},
+    "head": {},
+}
+
+
+class ComposeOptions(Options):
+    """Kind of the composition, its parents (two; of ``merge`` two or more), and the range of each t."""
+
+    kind: Literal["interpolate", "groups", "merge", "head"] = "interpolate"
+    parents: tuple[Parent, ...] = ()
+    t: Annotated[tuple[float, float], AfterValidator(rising)] = (-0.25, 1.25)
+
+    @model_validator(mode="after")
+    def _as_many_as_it_takes(self) -> Self:
+        if len(self.parents) == 1 or (len(self.parents) > 2 and self.kind != "merge"):
+            raise ValueError(f"kind '{self.kind}' takes two parents, got {len(self.parents)}")
+        return self
+
+
+class Compose:
+    """The method."""
+
+    name, summary, sampler = "compose", "Between finished trials of other studies, in the space of weights", "tpe"
+    Options = ComposeOptions
+
+    def needs(self, task: Task, options: ComposeOptions) -> str | None:
+        if not options.parents:
+            return "finished trials to compose (study create --parents STUDY,...)"
+        if options.kind == "head" and not head(task):
+            return "a last linear layer, which kind = 'head' transplants"
+        return None
+
+    def knobs(self, options: ComposeOptions) -> tuple[Knob, ...]:
+        return tuple(Knob.over(name, options.t, "linear", about) for name, about in KNOBS[options.kind].items())
+
+    def published(self, options: ComposeOptions) -> list[dict[str, float]]:
+        return []
+
+    def prepare(self, task: Task, options: ComposeOptions, *, analyse: Analyse, track: Track) -> ComposeUnlearner:
+        found, preparation = repeated(task, options.parents, analyse, track)
+        return ComposeUnlearner(task, options, found, preparation)
+
+
+class ComposeUnlearner:
+    """Compositions of parents on one task."""
+
+    analysis = None
+
+    def __init__(self, task: Task, options: ComposeOptions, parents: Sequence[Params], preparation: float) -> None:
+        self.task, self.kind, self.parents = task, options.kind, parents
+        self.preparation = preparation + sum(parent.cost for parent in options.parents)
+        self._part = dict(zip(task.params, parts(list(task.params)), strict=True))
+        self._agreed = agreed(task.params, parents) if self.kind == "merge" else {}
+
+    def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
+        yield Stage({name: self.composed(name, setting) for name in self.task.params})
+
+    def composed(self, name: str, setting: Setting) -> Tensor:
+        """One parameter."""
+        if self.kind == "merge":
+            return self.task.params[name] + setting["t"] * self._agreed[name]
+        first, second = (parent[name] for parent in self.parents)
+        if self.kind == "head":
+            return second if name in head(self.task) else first
+        return torch.lerp(first, second, list(setting.values())[self._part[name] if self.kind == "groups" else 0])
+
+    def effect(self, setting: Setting) -> Hashable:
+        return UNTOUCHED if self.kind == "merge" and not setting["t"] else tuple(sorted(setting.items()))
+
+    def notes(self, setting: Setting) -> dict[str, float]:
+        return {}
+
+    def prior(self, request: PriorRequest) -> None:
+        return None
+
+    def view(self) -> None:
+        return None
