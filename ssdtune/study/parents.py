@@ -13,11 +13,11 @@ from ssdtune.study.record import StudyRecord, is_ours, read_record, read_trial
 from ssdtune.study.run import check_inputs, setting_seed
 from ssdtune.study.storage import load_study, study_names
 from ssdtune.study.trials import ScoredTrial, scored_trials
-from ssdtune.studyfile import MethodSection, StudyFile
+from ssdtune.studyfile import FisherSection, MethodSection, StudyFile
 from ssdtune.task import Task
 from ssdtune.unlearning.methods import Chosen
 
-FORGETS = 0.95  # remembered below which a trial forgets at all
+FORGETS = 0.99  # remembered below which a trial forgets at all
 NEAR = 0.05  # of min_retained, within which a trial is near being feasible
 MOST = 8  # parents of a merge
 
@@ -66,9 +66,20 @@ def with_parents(
         every = [load_study(name, storage) for name in study_names(storage)]
         ours = [study for study in every if is_ours(study.user_attrs)]
         studies = [study for study in ours if read_record(study).identity == task.identity]
+        studies = [study for study in studies if _analysed_alike(read_record(study).fisher, study_file.fisher)]
+    for study in studies:
+        if not _analysed_alike(read_record(study).fisher, study_file.fisher):
+            what = f"study '{study.study_name}' has another [fisher] than the study file"
+            raise ConfigError(what, "--parents", "leave it out, or take its [fisher]")
     section = chosen.section()
     section["parents"] = parents_of(studies, task, section["kind"])
     return study_file.model_copy(update={"method": MethodSection.model_validate(section)})
+
+
+def _analysed_alike(one: FisherSection, other: FisherSection) -> bool:
+    """Whether methods that dampen do the same under both."""
+    names = ("definition", "batch_size", "denominator")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def _forgets(trial: ScoredTrial) -> bool:

@@ -84,7 +84,11 @@ class ComposeUnlearner:
     def __init__(self, task: Task, options: ComposeOptions, parents: Sequence[Params], preparation: float) -> None:
         self.task, self.kind, self.parents = task, options.kind, parents
         self.preparation = preparation + sum(parent.cost for parent in options.parents)
-        self._part = dict(zip(task.params, parts(list(task.params)), strict=True))
+        knobs = list(KNOBS[options.kind])
+        self._knob = dict.fromkeys(task.params, knobs[0]) if knobs else {}
+        if options.kind == "groups":
+            self._knob = {n: knobs[part] for n, part in zip(task.params, parts(list(task.params)), strict=True)}
+        self._head = head(task)
         self._agreed = agreed(task.params, parents) if self.kind == "merge" else {}
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
@@ -96,8 +100,8 @@ class ComposeUnlearner:
             return self.task.params[name] + setting["t"] * self._agreed[name]
         first, second = (parent[name] for parent in self.parents)
         if self.kind == "head":
-            return second if name in head(self.task) else first
-        return torch.lerp(first, second, list(setting.values())[self._part[name] if self.kind == "groups" else 0])
+            return second if name in self._head else first
+        return torch.lerp(first, second, setting[self._knob[name]])
 
     def effect(self, setting: Setting) -> Hashable:
         return UNTOUCHED if self.kind == "merge" and not setting["t"] else tuple(sorted(setting.items()))
