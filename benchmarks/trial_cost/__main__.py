@@ -13,7 +13,7 @@ time of trials 70 to 100. Growth: milliseconds a slice, plain and fast, for othe
 is `search_overhead` with everything but the search scaled as a slice of that size is. `ways.CHANNELS_FORMAT.WAY_ms`:
 milliseconds a slice of 128 pixels with all networks plain, the cascades' channels-last (as those of 18 channels are),
 or all compiled (`compiled_ready_s`: seconds of the first such run). The study has slices of 128 pixels a side (32 with
---quick). With `--device cuda`: gpu.py, the paper's VarNet and the same study; every metric with the prefix `cuda.`.
+--quick). What a GPU makes of it, `benchmarks.gpu` measures.
 """
 
 from __future__ import annotations
@@ -45,10 +45,6 @@ CLOSE = 0.005
 
 
 def measure(options: argparse.Namespace) -> Metrics:
-    if options.device.startswith("cuda"):
-        from benchmarks.trial_cost.gpu import measure_gpu
-
-        return measure_gpu(options)
     quiet_optuna()
     trials = 12 if options.quick else TRIALS
     with tempfile.TemporaryDirectory() as folder:

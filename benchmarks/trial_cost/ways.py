@@ -21,36 +21,42 @@ from torch import Tensor
 from benchmarks.harness import Metrics
 from benchmarks.trial_cost.tasks import Case
 from ssdtune.mri.networks import fast_unet as quick_unet
-from ssdtune.mri.networks.fast_unet import Params, Unets
+from ssdtune.mri.networks.fast_unet import Unets
 from ssdtune.objective.evaluator import Evaluator
 
+WAYS = ("plainly", "channels_last", "compiled")
 
-def ways(case: Case, dtype: torch.dtype = torch.float32, *, compiling: bool = True, repeats: int = 7) -> Metrics:
-    """``WAY_ms`` a slice, ``compiled_ready_s``: seconds of the first compiled run; ways that fail are left out."""
-    evaluator = Evaluator(case.task, dtype=dtype)
-    data, network = evaluator.prepared("retain"), evaluator.network
-    batch = next(data.batches(0, len(data), evaluator.batch_of))
-    own = {name: value * 0.99 for name, value in case.task.params.items()}
+
+def ways(case: Case, dtype: torch.dtype = torch.float32, *, compiling: bool = True) -> Metrics:
+    """The figures of all ways; those that fail are left out, and said."""
     found: Metrics = {}
-    for name in ("plainly", "channels_last", *(("compiled",) if compiling else ())):
-        network.unets = Unets(dtype, _prefixes(case) if name == "channels_last" else ())
-        params = network.ready(own)
-
-        def run(params: Params = params) -> Tensor:
-            return network(params, batch.sample, network.maps(params, batch.sample))
-
+    for name in WAYS if compiling else WAYS[:2]:
         try:
-            with torch.no_grad(), _compiled() if name == "compiled" else nullcontext():
-                ready = _seconds(run)
-                found[f"{name}_ms"] = 1e3 * min(_seconds(run) for _ in range(repeats)) / len(batch.places)
-                if name == "compiled":
-                    found["compiled_ready_s"] = ready
-                if case.task.device != "cpu":
-                    replay = _graph(run)
-                    found[f"{name}_graph_ms"] = 1e3 * min(_seconds(replay) for _ in range(repeats)) / len(batch.places)
+            found.update(one_way(case, dtype, name))
         except Exception as reason:  # this machine may have no compiler, say
             print(f"{name}: {type(reason).__name__}: {reason}", file=sys.stderr, flush=True)
     return found
+
+
+def one_way(case: Case, dtype: torch.dtype, name: str, repeats: int = 7) -> Iterator[tuple[str, float]]:
+    """``NAME_ms`` a slice, on a GPU ``NAME_graph_ms``, and ``compiled_ready_s``: seconds of the first compiled run."""
+    evaluator = Evaluator(case.task, dtype=dtype)
+    data, network = evaluator.prepared("retain"), evaluator.network
+    batch = next(data.batches(0, len(data), evaluator.batch_of))
+    network.unets = Unets(dtype, _prefixes(case) if name == "channels_last" else ())
+    params = network.ready({key: value * 0.99 for key, value in case.task.params.items()})
+
+    def run() -> Tensor:
+        return network(params, batch.sample, network.maps(params, batch.sample))
+
+    with torch.no_grad(), _compiled() if name == "compiled" else nullcontext():
+        ready = _seconds(run)
+        yield f"{name}_ms", 1e3 * min(_seconds(run) for _ in range(repeats)) / len(batch.places)
+        if name == "compiled":
+            yield "compiled_ready_s", ready
+        if torch.device(case.task.device).type == "cuda":
+            replay = _graph(run)
+            yield f"{name}_graph_ms", 1e3 * min(_seconds(replay) for _ in range(repeats)) / len(batch.places)
 
 
 def _prefixes(case: Case) -> list[str]:
