@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssdtune.errors import DataError, SsdtuneError
+from ssdtune.errors import ConfigError, DataError, SsdtuneError
 from ssdtune.untrusted import untrusted_fault
 
 if TYPE_CHECKING:
@@ -41,6 +41,15 @@ def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -
             raise _unwritable(path, os.strerror(errno.ENOTDIR), error)
         if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise _unwritable(path, os.strerror(errno.EACCES), error)
+
+
+def empty_folder(out: Path | str) -> Path:
+    """The absolute path of a folder to be made, which may be there if it is empty; raises ConfigError otherwise."""
+    out = Path(out).resolve()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        what = "the output folder is not empty" if out.is_dir() else "a file, not a folder"
+        raise ConfigError(what, out, "choose another --out")
+    return out
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ssdtune.study.interrupts import end_on_sigterm, exit_code
 
 # command -> one-line help; it lies in a module of its name
 COMMANDS: dict[str, str] = {
-    "data": "Simulate, poison and check HDF5 k-space.",
+    "data": "Simulate, poison, average, convert and check HDF5 k-space.",
     "train": "Train a reconstruction model from a study file.",
     "spectrum": "Fisher spectrum and features of the forget set.",
     "study": "Create, run, compare and apply studies.",

@@ -1,8 +1,10 @@
-"""``ssdtune data``: simulate, poison and check HDF5 k-space."""
+"""``ssdtune data``: simulate, poison, average, convert and check HDF5 k-space."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import ClassVar
 
 import click
 
@@ -34,22 +36,23 @@ class Size(click.ParamType):
 
 
 class DataGroup(click.Group):
-    """Adds ``check``, which lives in a module of its own."""
+    """Adds the commands that live in modules of their own."""
+
+    ELSEWHERE: ClassVar = {"average": "data_convert", "check": "data_check"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "check"]
+        return [*super().list_commands(ctx), *self.ELSEWHERE]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "check":
-            from ssdtune.cli.data_check import check
-
-            return check
-        return super().get_command(ctx, cmd_name)
+        if cmd_name not in self.ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(f"ssdtune.cli.{self.ELSEWHERE[cmd_name]}"), cmd_name)
+        return command
 
 
 @click.group(cls=DataGroup)
 def data() -> None:
-    """Simulate, poison and check HDF5 k-space in fastMRI's layout."""
+    """Simulate, poison, average, convert and check HDF5 k-space in fastMRI's layout."""
 
 
 @data.command()

@@ -47,8 +47,9 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
 
     study = open_study(name, storage)
     out = out or default_file(name, ".html")
-    store = open_artifacts(artifact_place(storage=storage_url(storage)), create=True)
     check_writable(out)
+    place = artifact_place(storage=storage_url(storage))
+    open_artifacts(place)  # a place that is none is found before the long work
     view = read_view(study)
     missing: list[str] = []
     task = params = None
@@ -77,6 +78,7 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
         page = write_page(study_page(view, spectrum=figures, pictures=pictures, missing=missing), out)
         try:
             with storage_errors(shown(storage)):
+                store = open_artifacts(place, create=True)
                 attach(study, figures=figures, pictures=pictures, artifacts=store)
         except StorageError as reason:  # the page is there, which is what was asked for
             say(f"the dashboard's note and figures stay as they were: {reason}")

@@ -19,7 +19,7 @@ import numpy as np
 
 import ssdtune
 from ssdtune.errors import ConfigError, DataError, check_known
-from ssdtune.files import atomic_path, new_hdf5, opened_hdf5
+from ssdtune.files import atomic_path, empty_folder, new_hdf5, opened_hdf5
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.kspace.attributes import subject as stated_subject
 from ssdtune.mri.kspace.find import find_files
@@ -92,10 +92,7 @@ def poison_folder(
     DataError : no files, a file that is not in fastMRI's layout or poisoned already, or ``out`` cannot be written.
     """
     _check_numbers(kind, amplitude, fraction, known)
-    out = Path(out).resolve()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        what = "the output folder is not empty" if out.is_dir() else "a file, not a folder"
-        raise ConfigError(what, out, "choose another --out")
+    out = empty_folder(out)
     files = find_files(source)
     subjects = {file: subject_of(file, _check_layout(file), subject) for file in files}
     chosen, forget = _choose(subjects, fraction, known, seed, source)
