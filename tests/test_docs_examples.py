@@ -20,8 +20,11 @@ START = "docs/index.md"
 SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
 QUICK = '\n[search]\ntrials = 3\n[score]\nfloor = 0.0\nmin_retained = 0.0\n[method]\nname = "spectral"\nsteps = 1\n'
 
-PARSED = ("dashboard", "worker", "demo", "prior collect", "prior fit", "study compete", "study compare", "train")
-"""Commands that serve until they are stopped, or compute for minutes: their words are checked, no more."""
+PARSED = (
+    *("dashboard", "worker", "demo", "prior collect", "prior fit", "study compete", "study compare", "train"),
+    *("data average", "data convert", "data simulate volumes"),
+)
+"""Commands that serve until they are stopped, compute for minutes, or want other files: their words are checked."""
 
 
 def blocks(page, language):
