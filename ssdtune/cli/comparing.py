@@ -45,7 +45,7 @@ class Place:
     def __init__(self, task: Task, study_file: StudyFile) -> None:
         self.task, self.study_file = task, study_file
         self.evaluator = Evaluator(task)
-        self._analyse = cache(analysis_of(task, study_file.fisher))
+        self._analyse = cache(analysis_of(task, study_file.fisher, silent))  # a terminal has one bar at a time
 
     def prepare(self, chosen: Chosen) -> tuple[Unlearner, float]:
         """The method made ready, and the seconds that takes, the analysis anew."""
@@ -59,7 +59,7 @@ class Place:
             return found
 
         started = time.perf_counter()
-        unlearner = chosen.method.prepare(self.task, chosen.options, analyse=analyse, track=track)
+        unlearner = chosen.method.prepare(self.task, chosen.options, analyse=analyse, track=silent)
         return unlearner, time.perf_counter() - started + max(spared, 0.0)
 
     def run_method(self, group: Group, budget: Budget, bar: Bar) -> None:
@@ -188,10 +188,12 @@ def run_comparison(
         order = sorted(groups, key=lambda label: _price(groups[label]), reverse=jobs > 1)
         if jobs == 1:
             bar = Bar(groups, part, description)
-            with quick_commits(opened):
-                for label in order:
-                    place.run_method(groups[label], part, bar)
-            bar.close()
+            try:
+                with quick_commits(opened):
+                    for label in order:
+                        place.run_method(groups[label], part, bar)
+            finally:
+                bar.close()
             continue
         work = [
             Job(place.study_file, device, url, {r: s.study_name for r, s in groups[label].items()}, part, jobs)

@@ -127,7 +127,10 @@ def _served(rivals: Sequence[Rival], missing: Mapping[str, str], task: str, ever
         if not everyone:
             raise ConfigError(f"method '{label}' lacks {what}", task, "leave it out of --methods")
         click.echo(f"left out {label}: it lacks {what}", err=True)
-    return [rival for rival in rivals if rival.label not in missing]
+    served = [rival for rival in rivals if rival.label not in missing]
+    if not served:
+        raise ConfigError("no method can serve the task", task, "see what each lacks above")
+    return served
 
 
 def _tell_costs(rows: list[dict[str, Any]], jobs: int, as_json: bool) -> None:

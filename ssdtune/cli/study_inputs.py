@@ -14,6 +14,7 @@ from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
+    from ssdtune.progress import Track
     from ssdtune.study.record import StudyRecord
     from ssdtune.studyfile import FisherSection, SearchSection, StudyFile
     from ssdtune.task import Task
@@ -68,7 +69,7 @@ def prepare(task: Task, chosen: Chosen, section: FisherSection) -> Unlearner:
     return chosen.method.prepare(task, chosen.options, analyse=analysis_of(task, section), track=track)
 
 
-def analysis_of(task: Task, section: FisherSection) -> Analyse:
+def analysis_of(task: Task, section: FisherSection, track: Track = track) -> Analyse:
     """Gives the Fisher analysis of a task when it is called, from the cache if it is there."""
     from ssdtune.fisher.cache import cached_analysis
 

@@ -256,4 +256,6 @@ def _print_top(scored: list[ScoredTrial], title: str) -> None:
     scored = [item for item in scored if not item.estimated]
     ranked = sorted(scored, key=lambda item: (not item.score.feasible, max(item.score.violation, 0), -item.score.value))
     rows = [_score_row(item) for item in ranked[:TOP]]
-    print_rows([{name: value for name, value in row.items() if name != "estimated"} for row in rows], title)
+    # trials of several methods have knobs of their own
+    names = dict.fromkeys(name for row in rows for name in row if name != "estimated")
+    print_rows([{name: row.get(name) for name in names} for row in rows], title)

@@ -19,7 +19,7 @@ def history_figures(view: StudyView) -> dict[str, go.Figure]:
     """All figures of a study's trials, by an id that is also fit for HTML and for the dashboard."""
     figures = {"trajectory": trajectory_figure(view), "plane": plane_figure(view)}
     if view.record.knobs:
-        figures["settings"] = settings_figure(view)
+        figures["settings"] = settings_figure(view.like_best)
         mark_diagonal(figures["settings"], view.record.knobs)
     return {f"ssdtune-{name}": chart for name, chart in figures.items()} | ssd_figures(view)
 

@@ -68,7 +68,7 @@ def tiles(view: StudyView) -> list[Tile]:
         Tile("score s", f"{score.value:.3f}", f"untouched {view.untouched.value:.3f}"),
         Tile("retained", f"{score.retained:.1%}", f"at least {view.record.rule.min_retained:.0%} asked"),
         Tile("remembered", f"{score.remembered:.1%}", "0 % is as if never seen"),
-        *(Tile(knob.name, f"{best.setting[knob.name]:.4g}", knob.about) for knob in view.record.knobs),
+        *(Tile(knob.name, f"{best.setting[knob.name]:.4g}", knob.about) for knob in view.like_best.record.knobs),
         *ssd_tiles(best),
     ]
 
@@ -98,7 +98,7 @@ def trials_table(view: StudyView) -> Table:
     trials = view.trials
     columns = {
         "trial": [item.number for item in trials],
-        **{knob.name: [item.setting[knob.name] for item in trials] for knob in view.record.knobs},
+        **{knob.name: [item.setting.get(knob.name) for item in trials] for knob in view.record.knobs},
         "s": [item.score.value for item in trials],
         "retained": [item.score.retained for item in trials],
         "remembered": [item.score.remembered for item in trials],

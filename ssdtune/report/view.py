@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import optuna
@@ -51,6 +51,15 @@ class StudyView:
     def oracle(self) -> Score | None:
         """Score of the oracle, where there is one."""
         return None if self.record.oracle is None else self.record.rule(*self.record.qualities(self.record.oracle))
+
+    @cached_property
+    def like_best(self) -> StudyView:
+        """The trials that have the knobs of the best one: all, unless the method chose among several for each trial."""
+        if self.leading is None or len(self.leading.setting) == len(self.record.knobs):
+            return self
+        knobs = tuple(knob for knob in self.record.knobs if knob.name in self.leading.setting)
+        trials = [item for item in self.trials if item.setting.keys() == self.leading.setting.keys()]
+        return replace(self, record=replace(self.record, knobs=knobs), trials=trials)
 
     def measure_table(self) -> dict[str, dict[str, float]]:
         """Every recorded measure as ``{"retain_ssim": {"original": ..., "best": ..., "change": ..., "oracle": ...}}``.

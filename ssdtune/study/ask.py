@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.samplers.table import SamplerFactory
 from ssdtune.study.lost import sign_of_life, worker_name
 from ssdtune.study.record import ORIGIN, SEED_NUMBER, WORKER, StudyRecord, interrupted, origin_of
-from ssdtune.study.trials import FINISHED
-from ssdtune.unlearning.method import Knob, Setting
+from ssdtune.study.trials import FINISHED, tried_of
+from ssdtune.unlearning.method import Choice, Chooser, Knob, Setting
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budge
     """
     counted = (*FINISHED, TrialState.RUNNING)
     trials = study.get_trials(deepcopy=False)
-    if sum(other.state in counted for other in trials) >= budget:
+    if sum(other.state in counted for other in trials) >= budget or _choice(record, trials, budget) is None:
         return None
     study.sampler = RandomSampler()  # asked nothing: the trial's own is made once its number is known
     with warnings.catch_warnings():
@@ -44,17 +44,31 @@ def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budge
     others = trials
     if trial.number != len(trials):  # another process has asked too
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-    if sum(other.number < trial.number and other.state in counted for other in others) >= budget:
+    choice = _choice(record, others, budget)
+    if choice is None or sum(other.number < trial.number and other.state in counted for other in others) >= budget:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return ask(study, record, sampler, budget)
     seed = seed_number(trial.number, others)
     trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
-    study.sampler = sampler.make(seed, others)  # none of them has anything to do before a trial
+    alike = others
+    if len(choice.knobs) < len(record.knobs):  # what other knobs came to says nothing of these
+        alike = [other for other in others if all(knob.name in other.params for knob in choice.knobs)]
+    study.sampler = sampler.make(seed, alike)  # none of them has anything to do before a trial
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so
-        setting = {knob.name: _suggest(trial, knob) for knob in record.knobs}
+        if choice.given:
+            study.sampler = PartialFixedSampler(dict(choice.given), study.sampler)
+        setting = {knob.name: _suggest(trial, knob) for knob in choice.knobs}
     return Asked(trial, setting, others)
+
+
+def _choice(record: StudyRecord, trials: Sequence[FrozenTrial], budget: int) -> Choice | None:
+    """What the next trial searches: all knobs, unless the method chooses; None: it has nothing left to spend."""
+    method = record.chosen.method
+    if not isinstance(method, Chooser):
+        return Choice(record.knobs)
+    return method.choose(record.chosen.options, tried_of(trials, record), max(budget, record.search.trials))
 
 
 def seed_number(number: int, others: Sequence[FrozenTrial]) -> int:

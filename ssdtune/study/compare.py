@@ -27,8 +27,8 @@ from ssdtune.study.series import with_sections
 from ssdtune.study.trials import FINISHED, count_trials
 from ssdtune.studyfile import MethodSection
 from ssdtune.task import Task
-from ssdtune.unlearning.method import UNTOUCHED, Knob, Setting, Unlearner
-from ssdtune.unlearning.methods import Chosen, choose_method, method_names
+from ssdtune.unlearning.method import UNTOUCHED, Chooser, Knob, Setting, Unlearner
+from ssdtune.unlearning.methods import Chosen, choose_method, find_method, method_names
 
 SAMPLER = "tpe"
 MOST = 1000  # trials of a study whose budget is a cost: settings that do nothing cost nothing
@@ -104,7 +104,9 @@ def rivals_of(labels: Sequence[str], seeds: Sequence[int], given: Mapping[str, A
     if not labels:
         raise ConfigError("no methods to compare", "--methods", "name some, as in ft,ng, or all")
     rivals = []
-    names = [name for label in labels for name in (method_names() if label == "all" else [label])]
+    # one that chooses among the others is none of them
+    everyone = [name for name in method_names() if not isinstance(find_method(name), Chooser)]
+    names = [name for label in labels for name in (everyone if label == "all" else [label])]
     for label in dict.fromkeys(names):
         name, _, sampler = label.partition("@")
         choose_sampler(sampler or SAMPLER)

@@ -209,8 +209,8 @@ def interrupted(trial: FrozenTrial) -> bool:
 
 
 def setting_of(trial: FrozenTrial, record: StudyRecord) -> Setting:
-    """The value of each knob."""
-    return {knob.name: trial.params[knob.name] for knob in record.knobs}
+    """The value of each knob that the trial has: all, unless its method chose among them."""
+    return {knob.name: trial.params[knob.name] for knob in record.knobs if knob.name in trial.params}
 
 
 def write_outcome(study: optuna.Study, trial: optuna.Trial, record: StudyRecord, outcome: Outcome) -> Score:

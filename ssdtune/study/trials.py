@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from ssdtune.study.record import (
     read_trial,
     setting_of,
 )
-from ssdtune.unlearning.method import UNTOUCHED, Setting, Unlearner
+from ssdtune.unlearning.method import UNTOUCHED, Setting, Tried, Unlearner
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of trials that count towards the budget: evaluated in full, or stopped early with an estimate."""
@@ -112,6 +113,18 @@ def incumbent_of(trials: Iterable[FrozenTrial], record: StudyRecord) -> Incumben
     if best is None or not untouched.beaten_by(best.score):
         return untouched
     return Incumbent(best.score, read_columns(best.trial), best.number)
+
+
+def tried_of(trials: Iterable[FrozenTrial], record: StudyRecord) -> list[Tried]:
+    """Trials that are finished or under way, as a method that chooses sees them."""
+    trials = [trial for trial in trials if trial.state in (*FINISHED, TrialState.RUNNING)]
+    scores = {item.number: item.score for item in score_trials(trials, record)}
+    found = []
+    for trial in trials:
+        score = scores.get(trial.number)
+        rank = (-math.inf, 0.0) if score is None else (-max(score.violation, 0.0), score.value)
+        found.append(Tried(setting_of(trial, record), as_number(read_trial(trial).get("cost", 0.0)), rank))
+    return found
 
 
 def known_outcomes(study: optuna.Study, record: StudyRecord, unlearner: Unlearner, seed: int) -> Known:

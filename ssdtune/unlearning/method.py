@@ -6,9 +6,9 @@ parameters. Nobody above this room knows one method from another: add a file her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -156,6 +156,34 @@ class Method(Protocol):
 
     def prepare(self, task: Task, options: Any, *, analyse: Analyse, track: Track) -> Unlearner:
         """All long work that trials share."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An earlier trial, as a method that chooses sees it: setting, slice passes, and rank, of which more is better.
+
+    A trial under way has cost nothing yet and has the lowest rank.
+    """
+
+    setting: Setting
+    cost: float
+    rank: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the next trial searches; ``given`` : values of knobs that are not left to the sampler."""
+
+    knobs: tuple[Knob, ...]
+    given: Setting = field(default_factory=dict)
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A method of which a trial may search some knobs only, chosen by what the trials before it came to."""
+
+    def choose(self, options: Any, tried: Sequence[Tried], trials: int) -> Choice | None:
+        """The next trial of a study of so many; None: there is nothing left to spend."""
 
 
 @full_precision()

@@ -42,6 +42,7 @@ METHODS: dict[str, str] = {
     "msg": "ssdtune.unlearning.msg:MSG",
     "compose": "ssdtune.unlearning.compose:Compose",
     "spectral": "ssdtune.unlearning.spectral:Spectral",
+    "auto": "ssdtune.unlearning.auto:Auto",
 }
 """Where each method is, imported when it is asked for."""
 
