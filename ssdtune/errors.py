@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from importlib.util import find_spec
 
 
 class SsdtuneError(Exception):
@@ -49,6 +50,12 @@ class TrialError(SsdtuneError):
     """A trial that failed."""
 
     exit_code = 5
+
+
+def check_installed(package: str, extra: str, where: object = "") -> None:
+    """Raise ConfigError unless an optional package is installed; ``extra`` is the one of ssdtune that brings it."""
+    if find_spec(package) is None:
+        raise ConfigError(f"the package {package} is missing", where, f"pip install 'ssdtune[{extra}]'")
 
 
 def check_known(what: str, name: str, names: Collection[str], where: object) -> None:

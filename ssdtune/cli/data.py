@@ -38,7 +38,7 @@ class Size(click.ParamType):
 class DataGroup(click.Group):
     """Adds the commands that live in modules of their own."""
 
-    ELSEWHERE: ClassVar = {"average": "data_convert", "check": "data_check"}
+    ELSEWHERE: ClassVar = {"average": "data_convert", "check": "data_check", "convert": "data_convert"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *self.ELSEWHERE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -39,3 +40,23 @@ def average(source: str, out: Path, by: str, pattern: str | None, as_json: bool)
     table = [[each.path.name, len(each.sources), each.slices, each.nmse] for each in done]
     print_table(["file", "repetitions", "slices", "NMSE of the first"], table, f"mean by {by}")
     click.echo(f"wrote {len(done)} files in {out}")
+
+
+@click.command(short_help="Convert ISMRMRD HDF5 and BART's cfl/hdr.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the new files.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@json_option
+def convert(paths: tuple[str, ...], out: Path, overwrite: bool, as_json: bool) -> None:
+    """Make files in fastMRI's layout of ISMRMRD files and BART arrays (.cfl and .hdr), one NAME.h5 each.
+
+    Fully sampled Cartesian 2-D scans of one contrast; anything else is refused. The root sum of squares of the coil
+    images is the target. Readout oversampling is removed as ISMRMRD's header says; BART's tells none.
+    """
+    from ssdtune.mri.kspace.convert import convert_files
+
+    files = convert_files(paths, out, overwrite=overwrite, track=track)
+    if as_json:
+        print_json({"folder": str(out), "files": [file.name for file in files]})
+    else:
+        click.echo(f"wrote {len(files)} files in {out}; see: ssdtune data check {shlex.quote(str(out))}")

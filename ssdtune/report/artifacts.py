@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
-from ssdtune.errors import ConfigError, StorageError
+from ssdtune.errors import ConfigError, StorageError, check_installed
 from ssdtune.study.storage_url import JOURNAL, database_file, parse
 
 VARIABLE = "SSDTUNE_ARTIFACTS"
@@ -52,8 +52,7 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
         raise ConfigError("a key in the URL of artifacts", where, "give it as AWS_ACCESS_KEY_ID and so on")
     if split.scheme != "s3" or not split.netloc or split.path.strip("/"):
         raise ConfigError("not a place of artifacts", place, "give a folder, or s3://BUCKET[?endpoint=URL]")
-    if find_spec("boto3") is None:
-        raise ConfigError("boto3 is missing", place, "pip install 'ssdtune[s3]'")
+    check_installed("boto3", "s3", place)
     import boto3
 
     endpoint = parse_qs(split.query).get("endpoint", [None])[0]

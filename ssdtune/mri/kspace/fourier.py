@@ -42,13 +42,13 @@ def fit(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     before = padded.shape[-2:]
     kspace = fft2c(padded)
     for axis, count in zip(AXES, size, strict=True):
-        kspace = _centred(kspace, axis, count)
+        kspace = centred(kspace, axis, count)
     # the orthonormal transform spreads an image's energy over its pixels
     scale = np.sqrt(size[0] * size[1] / (before[0] * before[1]))
     return np.maximum(ifft2c(kspace).real * scale, 0).astype(np.float32)
 
 
-def _centred(values: np.ndarray, axis: int, count: int) -> np.ndarray:
+def centred(values: np.ndarray, axis: int, count: int) -> np.ndarray:
     """``values`` cropped or zero-padded along one axis, index n // 2 going to index count // 2."""
     length = values.shape[axis]
     start = length // 2 - count // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -34,20 +35,34 @@ _SPACE = (
 )
 
 
-def ismrmrd_header(shape: tuple[int, ...], voxel_mm: tuple[float, float, float]) -> str:
+@dataclass(frozen=True)
+class Measured:
+    """A scan of another format: ``kspace`` (slices, coils, kx, ky), its header, and the size (h, w) of its target."""
+
+    kspace: np.ndarray
+    header: str
+    target_size: tuple[int, int]
+    acquisition: str
+    subject: str
+
+
+def ismrmrd_header(
+    shape: tuple[int, ...], voxel_mm: tuple[float, float, float], measured: tuple[int, int] | None = None
+) -> str:
     """ISMRMRD header (XML) of fully sampled k-space (slices, coils, ky, kx); voxels (height, width, thickness) in mm.
 
     As in fastMRI's files, x is the readout (rows) and y the phase encoding (columns, the axis that masks undersample);
-    all columns are measured.
+    the columns from the first of ``measured`` to before its second were measured, or all.
     """
     slices, coils, h, w = shape
+    first, end = measured or (0, w)
     tall, wide, thickness = voxel_mm
     return _HEADER.format(
         coils=coils,
         frequency=FREQUENCY_HZ,
         space=_SPACE.format(h=h, w=w, fov_h=h * tall, fov_w=w * wide, thickness=thickness),
-        last=w - 1,
-        center=w // 2,
+        last=end - first - 1,
+        center=w // 2 - first,
         last_slice=slices - 1,
         center_slice=slices // 2,
     )
@@ -61,6 +76,8 @@ def write_volume(
     acquisition: str = "UNKNOWN",
     voxel_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     clean: np.ndarray | None = None,
+    header: str | None = None,
+    subject: str | None = None,
 ) -> None:
     """Write ``path`` whole or not at all; ``fastmri.data.mri_data.SliceDataset`` reads it as it is.
 
@@ -71,6 +88,7 @@ def write_volume(
     acquisition : fastMRI's name of the kind of scan, e.g. "AXT1".
     voxel_mm : height, width and thickness of a voxel in mm.
     clean : the target before it was corrupted, if it was; kept as ``reconstruction_rss_clean`` with ``max_clean``.
+    header : instead of one made up from ``voxel_mm``. subject : ``patient_id``, instead of the file's name.
 
     Raises
     ------
@@ -79,9 +97,9 @@ def write_volume(
     path = Path(path)
     with atomic_path(path) as temporary, new_hdf5(temporary) as file:
         file[KSPACE] = np.asarray(kspace, np.complex64)
-        file[HEADER] = ismrmrd_header(kspace.shape, voxel_mm)
+        file[HEADER] = ismrmrd_header(kspace.shape, voxel_mm) if header is None else header
         file.attrs["acquisition"] = acquisition
-        file.attrs["patient_id"] = path.stem
+        file.attrs["patient_id"] = path.stem if subject is None else subject
         write_target(file, np.asarray(target, np.float32), clean)
 
 
