@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
@@ -62,7 +63,7 @@ def data() -> None:
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="Real magnitude images instead: an HDF5 file with a dataset 'images' (n, h, w).",
+    help="Real magnitude images instead: HDF5 with a dataset 'images' (n, h, w), NIfTI, a folder of one DICOM series.",
 )
 @click.option("--subjects", type=int, help="Number of files.  [default: 10; with --images, as many as there are]")
 @click.option("--first", type=int, default=0, show_default=True, help="Number of the first subject, or first image.")
@@ -101,7 +102,7 @@ def simulate(
     if images:
         files = simulate_images(
             out, images, files=subjects, first=first, slices=1 if slices is None else slices, size=size, coils=coils,
-            noise=noise, seed=seed, overwrite=overwrite, track=track,
+            noise=noise, seed=seed, overwrite=overwrite, track=track, say=partial(click.echo, err=True),
         )  # fmt: skip
     else:
         files = simulate_folder(

@@ -24,10 +24,11 @@ from ssdtune.mri.kspace.fourier import fft2c, fit, root_sum_of_squares
 from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.phantom.anatomy import CONTRASTS, FAMILIES, SLICE_SPACING, draw_subject
 from ssdtune.mri.phantom.coils import coil_maps
-from ssdtune.mri.phantom.images import open_images
+from ssdtune.mri.phantom.images import Images
 from ssdtune.mri.phantom.shapes import Grid, SmoothField
+from ssdtune.mri.phantom.sources import open_images
 from ssdtune.mri.seeds import named_rng
-from ssdtune.progress import Track, silent
+from ssdtune.progress import Say, Track, silent, unsaid
 
 # root mean square of the object phase (rad) and its wavelength over the longer side of the field of view
 PHASE_RMS, PHASE_WAVELENGTH = 0.8, 1.2
@@ -44,10 +45,13 @@ class Volume:
     target: np.ndarray
     acquisition: str
     voxel_mm: tuple[float, float, float]
+    subject: str | None = None
 
     def write(self, path: Path | str) -> None:
         """Write it in fastMRI's layout; see ``write_volume``."""
-        write_volume(path, self.kspace, self.target, acquisition=self.acquisition, voxel_mm=self.voxel_mm)
+        write_volume(
+            path, self.kspace, self.target, acquisition=self.acquisition, voxel_mm=self.voxel_mm, subject=self.subject
+        )
 
 
 def simulate_volume(
@@ -137,16 +141,18 @@ def simulate_images(
     seed: int = 0,
     overwrite: bool = False,
     track: Track = silent,
+    say: Say = unsaid,
 ) -> list[Path]:
-    """Scan real magnitude images: an HDF5 file with a dataset ``images`` (n, h, w).
+    """Scan real magnitude images: an HDF5 file with a dataset ``images`` (n, h, w), NIfTI, or a DICOM series.
 
     Each file holds ``slices`` neighbouring images, beginning with image ``first``, and is called ``STEM_NUMBER.h5``
     after its first image; ``files`` of them are made, default as many as there are images for. ``size`` defaults to the
-    images' own; otherwise they are resampled by cropping k-space, padded to the aspect ratio. Returns the files.
+    images' own; otherwise they are resampled by cropping k-space, padded to the aspect ratio. ``say`` is told how
+    images lie that have an orientation. Returns the files.
 
     Raises
     ------
-    ConfigError : a value out of range, or a file that is there already and ``overwrite`` is not given.
+    ConfigError : a value out of range, a missing package, or a file that is there and ``overwrite`` is not given.
     DataError : the images cannot be used, or the folder cannot be written.
     """
     source = open_images(images)
@@ -157,17 +163,30 @@ def simulate_images(
         asked = f"{count} files of {slices} images from image {first}"
         raise ConfigError(f"cannot make {asked}, there are {source.count} images", images, "ask for fewer")
     starts = [first + number * slices for number in range(count)]
-    names = [f"{source.path.stem}_{start:04d}" for start in starts]
+    names = [f"{source.name}_{start:04d}" for start in starts]
+    voxel = _voxel(source, wanted)
+    if source.orientation:
+        say(f"{source.path}: {source.count} {source.orientation}")
 
     def make(start: int) -> Volume:
         pictures = source.read(start, slices)
-        levels = SLICE_SPACING * np.arange(slices) / (FIELD_OF_VIEW / 2)
-        identity = (f"{source.path.stem}_{start:04d}", "image")
+        levels = voxel[2] * np.arange(slices) / (max(voxel[0] * wanted[0], voxel[1] * wanted[1]) / 2)
+        identity = (f"{source.name}_{start:04d}", "image")
         kspace, target = _scan(fit(pictures, wanted), levels, coils, noise, seed, identity)
-        pixel = FIELD_OF_VIEW / max(wanted)
-        return Volume(kspace, target, source.acquisition, (pixel, pixel, SLICE_SPACING))
+        return Volume(kspace, target, source.acquisition, voxel, source.subject)
 
     return _write_all([Path(out) / f"{name}.h5" for name in names], starts, make, overwrite, track)
+
+
+def _voxel(source: Images, size: tuple[int, int]) -> tuple[float, float, float]:
+    """Height, width and thickness in mm of the images' voxels at another size, which ``fit`` pads them to."""
+    if source.voxel_mm is None:
+        pixel = FIELD_OF_VIEW / max(size)
+        return pixel, pixel, SLICE_SPACING
+    tall, wide, thickness = source.voxel_mm
+    h, w = source.size
+    padded = max(h, round(w * size[0] / size[1])), max(w, round(h * size[1] / size[0]))
+    return tall * padded[0] / size[0], wide * padded[1] / size[1], thickness
 
 
 def _scan(
