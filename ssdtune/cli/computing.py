@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,10 @@ import click
 
 from ssdtune.cli.console import say, track
 from ssdtune.cli.storage import THREADS
+from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ssdtune.study.pool import OpenPool
     from ssdtune.studyfile import StudyFile
     from ssdtune.task import Samples, Task
 
@@ -96,3 +100,23 @@ def work_of(task: Task) -> Callable[[], object]:
     started = time.perf_counter()
     forward()
     return forward if time.perf_counter() - started > _SLOW else gradients
+
+
+@contextmanager
+def open_pool(address: str | None, device: str, say: Callable[[str], None]) -> Iterator[OpenPool | None]:
+    """Actors of a Ray cluster, to which this process is connected meanwhile; None without an address.
+
+    Raises ConfigError: Ray or the cluster is not there, or the device is one of several.
+    """
+    if address is None:
+        yield None
+        return
+    from ssdtune.device import find_device
+    from ssdtune.study.actors import actor_pool, cluster
+
+    found = find_device(device)
+    if found.index is not None:
+        raise ConfigError("with --ray every actor has a GPU of its own", f"--device {device}", "give --device cuda")
+    with cluster(address):
+        threads = click.get_current_context().meta.get(THREADS) or 1
+        yield partial(actor_pool, threads=threads, gpus=found.type == "cuda", say=say)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssdtune.cli.computing import open_pool
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_inputs import load_inputs, print_warnings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from ssdtune.objective.precision import Precision
+    from ssdtune.study.pool import OpenPool
     from ssdtune.study.record import StudyRecord
     from ssdtune.task import Task
     from ssdtune.unlearning.method import Unlearner
@@ -40,11 +42,27 @@ if TYPE_CHECKING:
     show_default=True,
     help="What networks compute in; bfloat16 only where it moves the quality of none of the first slices by 1e-3.",
 )
+@click.option(
+    "--ray",
+    "address",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[HOST:PORT]",
+    help="Measure on a Ray cluster: an actor a GPU, or one for every --threads cores (1).  [default: $RAY_ADDRESS, one "
+    "that this machine is of, or this machine alone]",
+)
 @storage_option
 @device_option
 @json_option
 def run(
-    name: str, trials: int | None, exact: bool, precision: Precision, storage: str | None, device: str, as_json: bool
+    name: str,
+    trials: int | None,
+    exact: bool,
+    precision: Precision,
+    address: str | None,
+    storage: str | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Run a study until it has all its trials; run it again after a stop to go on.
 
@@ -66,7 +84,8 @@ def run(
     report = Report(record, trials or record.search.trials)
     again = next_line(storage, "study", "run", name)
     try:
-        carry_out(study, opened, report, device, exact=exact, precision=precision)
+        with open_pool(address, device, _say) as pool:
+            carry_out(study, opened, report, device, exact=exact, precision=precision, pool=pool)
     except KeyboardInterrupt as reason:
         finished = count_trials(study).finished
         click.echo(f"stopped: {finished} of {report.total} trials are finished and kept; go on with: {again}", err=True)
@@ -104,10 +123,12 @@ def carry_out(
     *,
     exact: bool = False,
     precision: Precision = "float32",
+    pool: OpenPool | None = None,
 ) -> None:
     """Load what a study works on and run it until it has all trials that ``report`` is of.
 
-    ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date.
+    ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date. pool : see
+    ``run_study``.
 
     Raises
     ------
@@ -146,6 +167,7 @@ def carry_out(
                 trials=report.total,
                 exact=exact,
                 precision=precision,
+                pool=pool,
                 on_trial=report,
                 say=_say,
                 track=track,

@@ -111,6 +111,16 @@ class Evaluator:
                 self.say(f"the {name} set does not fit in memory beside the model: kept in {made.home}")
         return self._sets[name]
 
+    def prepare(self) -> None:
+        """Make all sets ready now, with the untouched model's maps, for copies of this evaluator elsewhere."""
+        untouched = self.start(None)
+        for name in self.task.scored_sets:
+            data = self.prepared(name)
+            if untouched.same_maps and data.home == self._device.type:
+                with torch.no_grad():
+                    for batch in data.batches(0, len(data), self.batch_of):
+                        untouched.known_maps(data, batch)
+
     def batch_of(self, values: int) -> int:
         """Slices at once, with so many numbers in the inputs of each."""
         return max(1, round(min(self.batch_size, self._values / values)))

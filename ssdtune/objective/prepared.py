@@ -138,6 +138,9 @@ class PreparedSet:
     def forget_maps(self) -> None:
         """Drop the maps, which were made in another number format."""
         for group in self.groups:
+            if group.maps is not None:  # not to be written to: copies of this set in other processes may share them
+                self.bytes -= group.maps.nbytes
+                group.maps = None
             group.mapped[:] = False
 
     def _cut(self, start: int, stop: int, size: Callable[[int], int]) -> Iterator[PreparedBatch]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -24,6 +25,7 @@ from ssdtune.study.ask import Asked, ask
 from ssdtune.study.experience import keep_view
 from ssdtune.study.lost import release_lost_trials, signs_of_life
 from ssdtune.study.own import own_view
+from ssdtune.study.pool import OneByOne, OpenPool, Pool
 from ssdtune.study.prior import study_sampler
 from ssdtune.study.record import (
     ERROR,
@@ -40,7 +42,6 @@ from ssdtune.task import Task
 from ssdtune.unlearning.method import UNTOUCHED, Setting, Unlearner
 
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
-Measure = Callable[[Setting, Incumbent, int], Outcome]
 
 
 def run_study(
@@ -55,6 +56,7 @@ def run_study(
     stop_early: bool = True,
     precision: Precision = "float32",
     evaluator: Evaluator | None = None,
+    pool: OpenPool | None = None,
     on_trial: OnTrial | None = None,
     say: Say = lambda words: None,
     track: Track = silent,
@@ -68,7 +70,9 @@ def run_study(
     exact : evaluate every slice of every trial, one by one, the plain way; nothing is reused. stop_early : whether
     trials that are clearly not the best may end before their last slice (not for samplers that learn nothing of them).
     batch_size : see ``objective.evaluator``. precision : see ``objective.precision``. evaluator : data prepared for
-    another study on the same inputs; prepared anew, which ``say`` is told, if model or data are not those.
+    another study on the same inputs; prepared anew, which ``say`` is told, if model or data are not those. pool : what
+    measures several trials at once, such as ``study.actors.actor_pool``; each is then proposed with those under way in
+    mind.
 
     Raises
     ------
@@ -108,14 +112,25 @@ def run_study(
             return measure_exactly(task, unlearner, setting, seed)
         return objective.measure(unlearner, setting, incumbent, seed)
 
-    runner = _Runner(
-        study, record, unlearner, sampler, trials or record.search.trials, measure, None if exact else known
-    )
-    with storage_errors(), interrupts.taken():
-        left = max(runner.budget - count_trials(study).finished, 0)
-        for done in track(runner.trials(), "trials", left):
-            if on_trial is not None and done is not None:
-                on_trial(study, done)
+    if pool is not None and not exact:
+        evaluator.prepare()  # once, for all that the pool makes copies for
+    with storage_errors(), pool(measure) if pool is not None else nullcontext(OneByOne(measure)) as opened:
+        budget = trials or record.search.trials
+        runner = _Runner(study, record, unlearner, sampler, budget, opened, None if exact else known)
+        with interrupts.taken(), closing(runner.trials()) as finished:
+            left = max(budget - count_trials(study).finished, 0)
+            for done in track(finished, "trials", left):
+                if on_trial is not None and done is not None:
+                    on_trial(study, done)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A trial under way: what it took to propose it (seconds), and its signs of life until it is closed."""
+
+    asked: Asked
+    searching: float
+    life: ExitStack
 
 
 @dataclass
@@ -128,46 +143,80 @@ class _Runner:
     unlearner: Unlearner
     sampler: SamplerFactory
     budget: int
-    measure: Measure
+    pool: Pool
     known: Known | None
 
     def __post_init__(self) -> None:
         self.own = own_view(self.study)
         self.stopped: Known = {}
+        self.idle_since = 0.0
 
-    def trials(self) -> Iterator[FrozenTrial | None]:
+    def trials(self) -> Generator[FrozenTrial | None, None, None]:
         """Run trials, each yielded when it is finished (None: another process took it for lost), until none is left."""
-        idle_since = time.perf_counter()
-        while (asked := ask(self.own, self.record, self.sampler, self.budget)) is not None:
-            with self._ended_on_interrupt(asked), signs_of_life(self.study, asked.trial):
-                incumbent = incumbent_of(asked.others, self.record)
-                searching = time.perf_counter() - idle_since
-                outcome = self._outcome(asked, incumbent)
-                idle_since = time.perf_counter()
-                outcome = replace(outcome, seconds={**outcome.seconds, "search": searching})
-                done = self._tell(asked, outcome)
-            yield done
-            interrupts.check()
-
-    def _outcome(self, asked: Asked, incumbent: Incumbent) -> Outcome:
-        """What the setting comes to, from what is known where that does the same."""
-        effect = self.unlearner.effect(asked.setting)
-        key = effect, method_seed(self.record)
-        if self.known is not None:
-            if effect == UNTOUCHED:
-                notes = dict(self.unlearner.notes(asked.setting))
-                return Outcome(self.record.baseline, notes=notes, reused="untouched model")
-            for known in (self.known, self.stopped):
-                if key in known:
-                    found = replace(known[key], notes=dict(self.unlearner.notes(asked.setting)))
-                    known[key] = replace(found, slices=0, cost=0.0, seconds={})  # a checkpoint is billed once
-                    return found
+        begun: dict[int, _Begun] = {}
+        self.idle_since = time.perf_counter()
         try:
-            with interrupts.welcome():
-                found = self.measure(asked.setting, incumbent, setting_seed(self.record, asked.setting))
-        except Exception as reason:
-            self._fail(asked, reason)
+            while True:
+                asked = ask(self.own, self.record, self.sampler, self.budget) if self.pool.free else None
+                if asked is not None:
+                    number = asked.trial.number
+                    begun[number] = self._begin(asked)
+                    found = self._recalled(asked.setting)
+                    if found is None:
+                        seed = setting_seed(self.record, asked.setting)
+                        self.pool.submit(number, asked.setting, incumbent_of(asked.others, self.record), seed)
+                        continue
+                elif begun:
+                    number, measured = self.pool.wait()
+                    found = self._taken(begun[number].asked, measured)
+                else:
+                    return
+                done = self._end(begun[number], found)
+                del begun[number]
+                yield done
+                interrupts.check()
+        except (KeyboardInterrupt, TrialError, GeneratorExit):
+            # those under way are marked as interrupted, wherever the signal arrived
+            for each in begun.values():
+                self.study.tell(each.asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
             raise
+        finally:
+            for each in begun.values():
+                each.life.close()
+
+    def _begin(self, asked: Asked) -> _Begun:
+        life = ExitStack()
+        life.enter_context(signs_of_life(self.study, asked.trial))
+        now = time.perf_counter()
+        searching, self.idle_since = now - self.idle_since, now
+        return _Begun(asked, searching, life)
+
+    def _end(self, begun: _Begun, outcome: Outcome) -> FrozenTrial | None:
+        self.idle_since = time.perf_counter()
+        done = self._tell(begun.asked, replace(outcome, seconds={**outcome.seconds, "search": begun.searching}))
+        begun.life.close()
+        return done
+
+    def _recalled(self, setting: Setting) -> Outcome | None:
+        """What the setting comes to, if that is known from one that does the same."""
+        if self.known is None:
+            return None
+        effect = self.unlearner.effect(setting)
+        if effect == UNTOUCHED:
+            notes = dict(self.unlearner.notes(setting))
+            return Outcome(self.record.baseline, notes=notes, reused="untouched model")
+        key = effect, method_seed(self.record)
+        for known in (self.known, self.stopped):
+            if key in known:
+                found = replace(known[key], notes=dict(self.unlearner.notes(setting)))
+                known[key] = replace(found, slices=0, cost=0.0, seconds={})  # a checkpoint is billed once
+                return found
+        return None
+
+    def _taken(self, asked: Asked, found: Outcome | Exception) -> Outcome:
+        """An outcome that was measured, kept for settings that do the same; raises TrialError where there is none."""
+        if isinstance(found, Exception):
+            self._fail(asked, found)
         if self.known is not None:
             name = f"trial {asked.trial.number} of {self.study.study_name}"
             self._keep(asked.setting, replace(found, slices=0, cost=0.0, seconds={}, reused=name))
@@ -194,7 +243,7 @@ class _Runner:
         except optuna.exceptions.UpdateFinishedTrialError:
             return None  # taken for lost by another process, after long suspension
 
-    def _fail(self, asked: Asked, reason: Exception) -> None:
+    def _fail(self, asked: Asked, reason: Exception) -> NoReturn:
         what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         asked.trial.set_user_attr(ERROR, f"{type(reason).__name__}: {what}")
         self.study.tell(asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -203,15 +252,6 @@ class _Runner:
             f"study '{self.study.study_name}', {in_words(asked.setting)}",
             "finished trials are kept; mend the cause and run again",
         ) from reason
-
-    @contextmanager
-    def _ended_on_interrupt(self, asked: Asked) -> Iterator[None]:
-        """On Ctrl-C the trial under way is marked as interrupted, wherever the signal arrived."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            self.study.tell(asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            raise
 
 
 def method_seed(record: StudyRecord) -> int:
