@@ -95,7 +95,7 @@ def actor_pool(
     except Exception as reason:  # whatever the pickling of task and method raises
         what = f"task or method cannot be sent to other processes ({' '.join(str(reason).split())[:200]})"
         raise ConfigError(what, "--ray", "leave --ray out") from reason
-    say(f"ray: {size} actor{'s' if size > 1 else ''}, {f'{threads} threads each' if not gpus else 'a GPU each'}")
+    say(f"ray: {size} actor{'s' if size > 1 else ''}, one for {f'{each} {kind}s' if each > 1 else f'each {kind}'}")
     pool = ActorPool(parcel, size, threads, gpus, say)
     try:
         yield pool

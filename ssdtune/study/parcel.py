@@ -10,11 +10,14 @@ import io
 import pickle
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_CACHED: type[Any] = type(cache(len))
 
 SHARED = 2**16
 """Bytes of an array from which on it is shared; smaller ones are copied, and may be written to."""
@@ -39,6 +42,8 @@ def pack(value: Any) -> Parcel:
             if type(given) is Tensor and not given.requires_grad and given.layout is torch.strided:
                 values: Any = given.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
                 return _tensor, (pickle.PickleBuffer(values), given.dtype, tuple(given.shape), given.device.type)
+            if isinstance(given, _CACHED):  # which pickle by name alone, so not those of a function within another
+                return cache, (given.__wrapped__,)
             return super().reducer_override(given)
 
     def stays(buffer: pickle.PickleBuffer) -> bool:

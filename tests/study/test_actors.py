@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,7 @@ def test_large_arrays_are_shared_and_small_ones_copied():
     assert found["module"].weight.requires_grad
     assert found["large"].data_ptr() == parcel.arrays[0].ctypes.data
     found["small"] += 1
+    assert unpack(pack(cache(lambda: 3)))() == 3
 
 
 def test_addresses_without_a_cluster_are_refused():
