@@ -22,7 +22,7 @@ class SleepOptions(Options):
 class SleepingUnlearner:
     """Sleeps, then scales the parameters by a way from 1 that is longest at x = y = 1."""
 
-    analysis = None
+    analysis, preparation = None, 0.0
 
     def __init__(self, task: Task, options: SleepOptions) -> None:
         self.params, self.seconds = task.params, options.seconds

@@ -6,8 +6,10 @@ was measuring, which another one measures again under the same number; a new act
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -51,13 +53,15 @@ def cluster(address: str = ANY) -> Iterator[None]:
     if "://" in address:
         todo = "give HOST:PORT of the cluster's head, from one of its machines"
         raise ConfigError("Ray's client cannot be used", f"--ray {address}", todo)
+    if address != ANY:
+        _refuse_silent(address)
     if ray.is_initialized():
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(None if address == ANY else address, log_to_driver=False, logging_level="critical")
+        ray.init(None if address == ANY else address, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as reason:  # of many kinds
         what = f"no Ray cluster ({' '.join(str(reason).split())[:200] or type(reason).__name__})"
         raise ConfigError(what, f"--ray {address}", "give HOST:PORT of its head, or leave the address out") from reason
@@ -68,6 +72,16 @@ def cluster(address: str = ANY) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise ConfigError where nothing answers, which Ray takes minutes to say."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (ValueError, OverflowError, OSError) as reason:
+        todo = "give HOST:PORT of its head, or leave the address out"
+        raise ConfigError(f"no Ray cluster ({reason})", f"--ray {address}", todo) from reason
 
 
 @contextmanager

@@ -100,6 +100,7 @@ def test_large_arrays_are_shared_and_small_ones_copied():
     assert unpack(pack(cache(lambda: 3)))() == 3
 
 
-def test_addresses_without_a_cluster_are_refused():
-    with pytest.raises(ConfigError, match="client"), cluster("ray://here:10001"):
+@pytest.mark.parametrize("address", ["ray://here:10001", "here", "127.0.0.1:1", "127.0.0.1:99999"])
+def test_addresses_without_a_cluster_are_refused(address):
+    with pytest.raises(ConfigError, match="Ray"), cluster(address):
         pass
