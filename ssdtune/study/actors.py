@@ -189,7 +189,9 @@ class ActorPool:
             self._start()
             return
         here = package_versions()
-        differing = [f"{name} {there.get(name)} is not {here.get(name)}" for name in _SAME if there[name] != here[name]]
+        differing = [
+            f"{name} {there.get(name)} is not {here.get(name)}" for name in _SAME if there.get(name) != here.get(name)
+        ]
         if differing:
             todo = "install the same on every machine of the cluster"
             raise ConfigError(f"a machine has other versions ({', '.join(differing)})", "--ray", todo)

@@ -12,7 +12,7 @@ from typing import NoReturn
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ssdtune.errors import DataError, TrialError
+from ssdtune.errors import ConfigError, DataError, TrialError
 from ssdtune.objective.evaluator import Evaluator, Say
 from ssdtune.objective.measure import Objective, measure_exactly
 from ssdtune.objective.outcome import EXACT, PRECISION, Outcome
@@ -175,7 +175,7 @@ class _Runner:
                 del begun[number]
                 yield done
                 interrupts.check()
-        except (KeyboardInterrupt, TrialError, GeneratorExit):
+        except (KeyboardInterrupt, TrialError, ConfigError, GeneratorExit):
             # those under way are marked as interrupted, wherever the signal arrived
             for each in begun.values():
                 self.study.tell(each.asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
