@@ -189,12 +189,11 @@ class ActorPool:
             self._start()
             return
         here = package_versions()
-        differing = [
-            f"{name} {there.get(name)} is not {here.get(name)}" for name in _SAME if there.get(name) != here.get(name)
-        ]
+        differing = [name for name in _SAME if there.get(name) != here.get(name)]
         if differing:
             todo = "install the same on every machine of the cluster"
-            raise ConfigError(f"a machine has other versions ({', '.join(differing)})", "--ray", todo)
+            words = ", ".join(f"{name} {there.get(name)} is not {here.get(name)}" for name in differing)
+            raise ConfigError(f"a machine has other versions ({words})", "--ray", todo)
         self._failed = 0
         self._idle.append(actor)
 
