@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from ssdtune.errors import ConfigError, DataError
 from ssdtune.files import opened_hdf5
@@ -45,7 +46,7 @@ def convert_files(
         _refuse_others(path)
     for file, path in track(made.items(), "converting", len(made)):
         measured = read_bart(path) if path.suffix in BART else read_ismrmrd(path)
-        _write(file, measured)
+        _write(file, path, measured)
     return list(made)
 
 
@@ -74,10 +75,12 @@ def _refuse_others(path: Path) -> None:
             raise DataError("not an ISMRMRD file (no group of 'xml' and 'data')", path, "leave it out")
 
 
-def _write(file: Path, measured: Measured) -> None:
+def _write(file: Path, source: Path, measured: Measured) -> None:
+    if not np.isfinite(measured.kspace).all():
+        raise DataError("NaN or Inf in the k-space", source, "repair the file or leave it out")
     target = center_crop(root_sum_of_squares(measured.kspace), measured.target_size)
     if target.max() <= 0:
-        raise DataError("the k-space is all zero", file, "leave the source out")
+        raise DataError("the k-space is all zero", source, "leave the file out")
     write_volume(
         file,
         measured.kspace,

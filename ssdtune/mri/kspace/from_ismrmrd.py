@@ -54,21 +54,25 @@ def read_ismrmrd(path: Path) -> Measured:
             head = CreateFromDocument(group["xml"][0])
             encoding = head.encoding[0]
             nx, ny, nz = (getattr(encoding.encodedSpace.matrixSize, axis) for axis in "xyz")
+            trajectory, limits = encoding.trajectory.value, encoding.encodingLimits.kspace_encoding_step_1
+            encoded, shown = encoding.encodedSpace.fieldOfView_mm, encoding.reconSpace.fieldOfView_mm
+            share = [getattr(shown, axis) / getattr(encoded, axis) for axis in "xy"]
+            rows, columns = (max(min(round(n * part), n), 1) for n, part in zip((nx, ny), share, strict=True))
         except Exception as reason:  # whatever an XML parser raises
             said = (str(reason) or type(reason).__name__).splitlines()[0]
             raise DataError(f"the ISMRMRD header cannot be read ({said})", path, "mend the header") from reason
-        if encoding.trajectory.value != "cartesian":
-            raise _refused(f"the trajectory is {encoding.trajectory.value}", path)
+        if trajectory != "cartesian":
+            raise _refused(f"the trajectory is {trajectory}", path)
         if nz != 1:
             raise _refused(f"3-D k-space, {nz} second phase encodings", path)
-        limits = encoding.encodingLimits.kspace_encoding_step_1
         first, last, center = (limits.minimum, limits.maximum, limits.center) if limits else (0, ny - 1, ny // 2)
         left = ny // 2 - center + first
         if not 0 <= left <= left + last - first < ny:
             raise DataError(f"encoding limits {first} to {last} around {center} do not fit {ny} lines", path, "mend it")
-        kspace = _sorted_lines(path, group["data"], nx, range(first, last + 1), left, ny)
-    encoded, shown = encoding.encodedSpace.fieldOfView_mm, encoding.reconSpace.fieldOfView_mm
-    rows, columns = (min(round(n * getattr(shown, a) / getattr(encoded, a)), n) for n, a in ((nx, "x"), (ny, "y")))
+        try:
+            kspace = _sorted_lines(path, group["data"], nx, range(first, last + 1), left, ny)
+        except (KeyError, ValueError, TypeError) as reason:
+            raise DataError("the acquisitions are not in ISMRMRD's form", path, "copy or convert it again") from reason
     if rows < nx:
         kspace = fft2c(centred(ifft2c(kspace), -2, rows)).astype(np.complex64)
         # the transform's rounding is no measurement

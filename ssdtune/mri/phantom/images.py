@@ -11,6 +11,7 @@ import numpy as np
 
 from ssdtune.errors import DataError
 from ssdtune.files import opened_hdf5
+from ssdtune.mri.kspace.attributes import subject
 
 DATASET = "images"
 
@@ -53,7 +54,7 @@ class Images:
 
 
 def open_hdf5_images(path: Path) -> Images:
-    """Look into an HDF5 file of images; its attribute ``contrast`` names the acquisition, if there is one.
+    """Look into an HDF5 file of images; its attributes ``contrast`` and ``patient_id`` are read, if there are some.
 
     Raises DataError: not HDF5, no dataset ``images``, or not real numbers (n, h, w) with n > 0.
     """
@@ -62,6 +63,7 @@ def open_hdf5_images(path: Path) -> Images:
         if not isinstance(dataset, h5py.Dataset):
             raise DataError(f"no dataset '{DATASET}'", path, f"store magnitude images (n, h, w) as '{DATASET}'")
         shape, kind = dataset.shape, dataset.dtype.kind
+        stated = subject(file.attrs) or None
         contrast = "_".join(str(file.attrs.get("contrast", "unknown")).upper().split())
     if len(shape) != 3 or kind not in "fiu" or 0 in shape:
         raise DataError(f"'{DATASET}' is {kind}{shape}", path, "store real magnitude images (n, h, w)")
@@ -71,4 +73,6 @@ def open_hdf5_images(path: Path) -> Images:
             images: np.ndarray = file[DATASET][start : start + count]
         return images
 
-    return Images(path, shape[0], shape[1:], f"AX{contrast}" if contrast != "UNKNOWN" else contrast, load)
+    return Images(
+        path, shape[0], shape[1:], f"AX{contrast}" if contrast != "UNKNOWN" else contrast, load, subject=stated
+    )

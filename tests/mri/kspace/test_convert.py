@@ -22,9 +22,7 @@ def scan(size=(32, 24), slices=2, coils=3):
     return simulate_volume(size=size, slices=slices, coils=coils, noise=0.02).kspace
 
 
-def write_ismrmrd(
-    path, kspace, *, edit=lambda xml: xml, change=None, oversampled=1, lines=None, averages=1, noise=True
-):
+def write_ismrmrd(path, kspace, *, edit=lambda xml: xml, change=None, oversampled=1, lines=None, averages=1):
     """One acquisition a line, slices interleaved; ``change(acquisition)`` spoils it or drops it by returning False."""
     slices, coils, nx, ny = kspace.shape
     first, end = lines or (0, ny)
@@ -36,10 +34,9 @@ def write_ismrmrd(
         xml = before + "<reconSpace>" + after.replace(field, f"<x>{nx // oversampled}</x><y>{2 * ny}</y>")
     with ismrmrd.Dataset(str(path), create_if_needed=True) as file:
         file.write_xml_header(xml.encode())
-        if noise:
-            acquisition = ismrmrd.Acquisition.from_array(np.ones((coils, 7), np.complex64))
-            acquisition.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
-            file.append_acquisition(acquisition)
+        noise = ismrmrd.Acquisition.from_array(np.ones((coils, 7), np.complex64))
+        noise.setFlag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+        file.append_acquisition(noise)
         for average in range(averages):
             for column in range(first, end):
                 for number in reversed(range(slices)):
@@ -128,6 +125,8 @@ def _is(**values):
         ({"edit": lambda xml: xml.replace("cartesian", "radial")}, "the trajectory is radial"),
         ({"edit": lambda xml: xml.replace("<z>1</z>", "<z>8</z>")}, "3-D k-space, 8"),
         ({"edit": lambda xml: xml[:90]}, "header cannot be read"),
+        ({"edit": lambda xml: re.sub("<encodingLimits>.*</encodingLimits>", "", xml, flags=re.S)}, "cannot be read"),
+        ({"edit": lambda xml: re.sub("<fieldOfView_mm><x>.*?</x>", "<fieldOfView_mm><x>0</x>", xml)}, "cannot be read"),
         ({"change": lambda a: a.idx.kspace_encode_step_1 % 2 == 0}, "slice 0 has 12 of 24 lines"),
         ({"change": _is(repetition=1)}, "several values of repetition (0 to 1)"),
         ({"change": _is(kspace_encode_step_1=99)}, "line 99 is outside"),
@@ -151,6 +150,7 @@ def test_what_is_no_full_cartesian_scan_is_refused(tmp_path, options, words):
         (lambda path, k: write_bart(path, k, dims=[32, 24, 1, 3]), "holds 4608 numbers"),
         (lambda path, k: write_bart(path, np.where(np.arange(24) % 2, k, 0)), "slice 0 has 12 of 23 lines"),
         (lambda path, k: write_bart(path, 0 * k), "all zero"),
+        (lambda path, k: write_bart(path, k * np.where(np.arange(24) == 3, np.nan, 1)), "NaN or Inf"),
         (lambda path, k: path.with_suffix(".hdr").unlink(), "cannot read (No such file"),
         (lambda path, k: path.with_suffix(".hdr").write_text("nothing"), "no dimensions"),
     ],
@@ -161,6 +161,15 @@ def test_arrays_that_are_no_scan_are_refused(tmp_path, spoil, words):
     with pytest.raises(DataError, match=re.escape(words)):
         convert_files([tmp_path / "scan.cfl"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_something_else_is_refused(tmp_path):
+    write_ismrmrd(tmp_path / "scan.h5", scan())
+    with h5py.File(tmp_path / "scan.h5", "r+") as file:
+        del file["dataset/data"]
+        file["dataset/data"] = np.ones(4)
+    with pytest.raises(DataError, match="not in ISMRMRD's form"):
+        convert_files([tmp_path / "scan.h5"], tmp_path / "out")
 
 
 def test_a_folder_of_both_and_what_is_there_already(tmp_path, capsys):

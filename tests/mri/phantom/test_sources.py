@@ -173,6 +173,15 @@ def test_what_is_no_volume_of_magnitudes_is_refused(tmp_path, values, words):
         open_images(tmp_path / "brain.nii")
 
 
+def test_an_hdf5_file_of_images_may_state_whom_it_shows(tmp_path):
+    with h5py.File(tmp_path / "stack.h5", "w") as file:
+        file["images"] = np.ones((3, 16, 16)) + body((3, 16, 16)) / 1000
+        file.attrs["patient_id"] = "p7"
+    for made in simulate_images(tmp_path / "out", tmp_path / "stack.h5", **QUICK):
+        with h5py.File(made) as file:
+            assert file.attrs["patient_id"] == "p7"
+
+
 def test_damaged_and_absent_ones_are_one_line(tmp_path):
     write_nifti(tmp_path / "brain.nii.gz", body())
     for name, content in (("cut.nii.gz", (tmp_path / "brain.nii.gz").read_bytes()[:300]), ("no.nii", b"text")):
