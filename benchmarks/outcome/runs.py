@@ -217,8 +217,6 @@ class Made:
         method, options = record.chosen.method, record.chosen.options
         before = self.analysed[1] if "analysed" in self.__dict__ else 0.0
         unlearner = method.prepare(self.task, options, analyse=analysis, track=silent)
-        for setting in method.published(options):
-            study.enqueue_trial({knob.name: knob.clip(setting[knob.name]) for knob in record.knobs})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             run_study(study, self.task, unlearner, evaluator=self.evaluator)

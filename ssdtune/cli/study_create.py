@@ -83,7 +83,7 @@ def create(
     from ssdtune.fisher.memory import plan_memory
     from ssdtune.mri.task import settle
     from ssdtune.report.dashboard import attach
-    from ssdtune.study.create import measure_record, write_study
+    from ssdtune.study.create import begin_study, measure_record
 
     check_mapper(search)
     resolved = settle(resolved, say)
@@ -96,7 +96,7 @@ def create(
     parameters = sum(value.numel() for value in task.params.values())
     plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to
     record = measure_record(task, study_file=resolved, track=track)
-    study = write_study(name, record, open_storage(storage, create=True))
+    study = begin_study(name, record, open_storage(storage, create=True))
     attach(study)
     if as_json:
         print_json({"name": name, "storage": shown(storage), **record.to_attributes()})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from ssdtune.errors import ConfigError
 from ssdtune.objective.evaluator import Evaluator
@@ -21,10 +21,11 @@ from ssdtune.objective.outcome import Outcome
 from ssdtune.objective.stopping import Incumbent
 from ssdtune.samplers.table import choose_sampler
 from ssdtune.study.cost import cost_of
+from ssdtune.study.create import enqueue_published
 from ssdtune.study.record import ERROR, PREPARATION_SECONDS, StudyRecord
 from ssdtune.study.run import run_study, setting_seed
 from ssdtune.study.series import with_sections
-from ssdtune.study.trials import FINISHED, count_trials
+from ssdtune.study.trials import count_trials
 from ssdtune.studyfile import MethodSection
 from ssdtune.task import Task
 from ssdtune.unlearning.method import UNTOUCHED, Chooser, Knob, Setting, Unlearner
@@ -32,7 +33,6 @@ from ssdtune.unlearning.methods import Chosen, choose_method, find_method, metho
 
 SAMPLER = "tpe"
 MOST = 1000  # trials of a study whose budget is a cost: settings that do nothing cost nothing
-_TAKEN = (*FINISHED, TrialState.RUNNING, TrialState.WAITING)
 
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 OnStudy = Callable[[optuna.Study], None]
@@ -129,21 +129,6 @@ def by_method(studies: Mapping[Rival, optuna.Study]) -> dict[str, dict[Rival, op
     return found
 
 
-def enqueue_published(rival: Rival, study: optuna.Study) -> None:
-    """Let a study begin with the method's published settings, also with those whose trials were interrupted."""
-    knobs = rival.knobs
-    taken = [
-        trial.system_attrs.get("fixed_params", trial.params)
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state in _TAKEN
-    ]
-    for setting in rival.chosen.method.published(rival.chosen.options):
-        clipped = {knob.name: knob.clip(setting[knob.name]) for knob in knobs}
-        if clipped and clipped not in taken:
-            study.enqueue_trial(clipped)
-            taken.append(clipped)
-
-
 class _Spent(Exception):
     """The study has spent its slice passes."""
 
@@ -169,7 +154,7 @@ def run_rivals(
         # what is found in a cache takes no time: the bill is that of whoever computed it
         known = study.user_attrs.get(PREPARATION_SECONDS, 0.0)
         study.set_user_attr(PREPARATION_SECONDS, max(known, seconds))
-        enqueue_published(rival, study)
+        enqueue_published(study, rival.chosen, rival.knobs)
 
         def after(study: optuna.Study, trial: FrozenTrial, rival: Rival = rival) -> None:
             if on_trial is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from ssdtune.errors import ConfigError, StorageError
 from ssdtune.objective.baseline import measure_baseline
@@ -16,10 +17,13 @@ from ssdtune.progress import Track, silent
 from ssdtune.samplers.table import choose_sampler
 from ssdtune.study.record import StudyRecord, write_record
 from ssdtune.study.storage import duplicate, storage_errors, study_names
+from ssdtune.study.trials import FINISHED
 from ssdtune.studyfile import FisherSection, MethodSection, ScoreSection, SearchSection, StudyFile
 from ssdtune.task import Task, sample_ids
-from ssdtune.unlearning.method import Method
-from ssdtune.unlearning.methods import choose_method
+from ssdtune.unlearning.method import Knob, Method
+from ssdtune.unlearning.methods import Chosen, choose_method
+
+_TAKEN = (*FINISHED, TrialState.RUNNING, TrialState.WAITING)
 
 
 def create_study(
@@ -58,7 +62,35 @@ def create_study(
         batch_size=batch_size,
         track=track,
     )
-    return write_study(name, record, storage)
+    return begin_study(name, record, storage)
+
+
+def begin_study(name: str, record: StudyRecord, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
+    """Write a study whose first trials are the method's published settings, but with a sampler that has a prior.
+
+    Raises
+    ------
+    StorageError : as ``write_study``.
+    """
+    study = write_study(name, record, storage)
+    if not choose_sampler(record.search.sampler).uses_prior:
+        with storage_errors():
+            enqueue_published(study, record.chosen, record.knobs)
+    return study
+
+
+def enqueue_published(study: optuna.Study, chosen: Chosen, knobs: Sequence[Knob]) -> None:
+    """Let a study begin with the method's published settings, also with those whose trials were interrupted."""
+    taken = [
+        trial.system_attrs.get("fixed_params", trial.params)
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in _TAKEN
+    ]
+    for setting in chosen.method.published(chosen.options):
+        clipped = {knob.name: knob.clip(setting[knob.name]) for knob in knobs}
+        if clipped and clipped not in taken:
+            study.enqueue_trial(clipped)
+            taken.append(clipped)
 
 
 def measure_record(

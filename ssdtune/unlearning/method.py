@@ -152,7 +152,7 @@ class Method(Protocol):
         """What is searched; a range that would depend on the task is that of a dimensionless knob."""
 
     def published(self, options: Any) -> list[dict[str, float]]:
-        """Published settings, for the first trials of a comparison."""
+        """Published settings: the first trials of a study, in plain values of all knobs."""
 
     def prepare(self, task: Task, options: Any, *, analyse: Analyse, track: Track) -> Unlearner:
         """All long work that trials share."""
