@@ -9,11 +9,9 @@ all positions alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from ssdtune.files import content_hash
-from ssdtune.task import Samples, fingerprint, sample_ids, sample_volumes
+from ssdtune.task import Chosen, Samples, sample_volumes
 
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -48,36 +46,6 @@ def _steps(slices: int, count: int, total: int, shift: float) -> int:
     return int(slices * count / total + shift)
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some samples of a set, by index; a sample set itself."""
-
-    samples: Samples
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int, /) -> Any:
-        return self.samples[self.indices[index]]
-
-    @property
-    def ids(self) -> list[str]:
-        """Names of the samples, as in the whole set."""
-        names = sample_ids(self.samples)
-        return [names[index] for index in self.indices]
-
-    @property
-    def volumes(self) -> list[str]:
-        """The volume of each sample."""
-        names = sample_volumes(self.samples)
-        return [names[index] for index in self.indices]
-
-    def fingerprint(self) -> str:
-        """Content hash of the whole set and of which samples were taken."""
-        return content_hash(["part", fingerprint(self.samples), *map(str, self.indices)])
-
-
 def part_of(samples: Samples, count: int | None, key: str) -> Samples:
     """At most ``count`` samples of a set (None: all), spread over its volumes and their positions."""
     if count is None or count >= len(samples):
@@ -88,4 +56,4 @@ def part_of(samples: Samples, count: int | None, key: str) -> Samples:
         places.setdefault(name, []).append(index)
     taken = stratified(list(places), [len(found) for found in places.values()], count, key)
     chosen = [found[step] for found, steps in zip(places.values(), taken, strict=True) for step in steps]
-    return Part(samples, tuple(sorted(chosen)))
+    return Chosen(samples, sorted(chosen))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssdtune.subset import Part, part_of, stratified
-from ssdtune.task import fingerprint
+from ssdtune.subset import part_of, stratified
+from ssdtune.task import Chosen, fingerprint
 
 
 class Volumes(list):
@@ -49,7 +49,7 @@ def test_a_part_is_a_sample_set():
     samples = Volumes((torch.tensor([float(i)]), torch.tensor(i)) for i in range(12))
     samples.ids = [f"{volume}.h5:{number}" for volume in "abc" for number in range(4)]
     part = part_of(samples, 6, "")
-    assert isinstance(part, Part) and len(part) == 6
+    assert isinstance(part, Chosen) and len(part) == 6
     assert part.ids == [samples.ids[int(part[index][1])] for index in range(6)]
     assert [part.volumes.count(name) for name in ("a.h5", "b.h5", "c.h5")] == [2, 2, 2]
     assert fingerprint(part) != fingerprint(part_of(samples, 5, ""))

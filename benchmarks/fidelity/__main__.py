@@ -6,7 +6,15 @@ models from 10,000 to 30 million parameters, of a trial and of gradients, on an 
 `stock.{ssim,psnr,nmse}_diff`: the largest difference of a volume's measures to `fastmri.evaluate` (psnr in dB).
 `data_check_s`, `data_check_cpu_s`, `data_check_gib`, `dry_run_s`, `dry_run_cpu_s`, `dry_run_gib`: seconds, seconds of
 processors and peak memory of `data check` and of `study create --dry-run` on 1,000 sparse volumes of 15 slices (with
---quick 20 volumes). `--only PART...` for parts.
+--quick 20 volumes).
+`subset.P.{ssd,ssd-repair}.score_loss`: best s of a study whose method is given all retain slices less that of one given
+P per cent of them (as `[data] retain_slices` draws them), both with the method's own sampler and scored on the same
+held-out slices; `subset.P.score_loss` their mean. The two searches have different seeds, so at 100 % it is the search
+alone. `subset.P.mode_{alpha,lambda}_decades`: how far the prior's mode moves. Means over simulated tasks (with --quick
+one, 8 trials).
+`dry_run.trial_error`: the seconds a trial that `create --dry-run` says over those of a trial of SSD evaluated in full;
+`dry_run.analysis_error` the same of the Fisher analysis.
+`--only PART...` for parts.
 """
 
 from __future__ import annotations
@@ -14,8 +22,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from benchmarks.fidelity.dry_run import dry_run
 from benchmarks.fidelity.size import size
 from benchmarks.fidelity.stock import masks, stock
+from benchmarks.fidelity.subset import subset
 from benchmarks.fidelity.threads import threads
 from benchmarks.harness import Metrics, main
 
@@ -25,6 +35,8 @@ PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {
     "masks": masks,
     "stock": stock,
     "size": size,
+    "subset": subset,
+    "dry_run": dry_run,
 }
 
 

@@ -19,12 +19,12 @@ from ssdtune.audit.membership import (
     loss_score,
     paired_attack,
 )
-from ssdtune.audit.sets import BTA, KTA, RA, UA, UNKNOWN, UNSEEN, Part, Served, sets_of, volume_names
+from ssdtune.audit.sets import BTA, KTA, RA, UA, UNKNOWN, UNSEEN, Served, sets_of, volume_names
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.order import stratified_order
 from ssdtune.objective.outcome import Columns
 from ssdtune.progress import Track, silent
-from ssdtune.task import Task
+from ssdtune.task import Chosen, Task
 from ssdtune.unlearning.method import Stage
 
 VERSION = 1
@@ -192,7 +192,7 @@ def _distances(subject: _Subject, members: Sequence[Row]) -> Iterator[Row]:
 def _relearning(subject: _Subject) -> Iterator[Row]:
     task = subject.task
     order = sorted(stratified_order(task.forget, "audit")[:RELEARNED].tolist())
-    forget = task.forget if len(order) == len(task.forget) else Part(task.forget, order)
+    forget = task.forget if len(order) == len(task.forget) else Chosen(task.forget, order)
     goal = (1 + TOLERANCE) * float(losses_of(task, forget, None).mean())
     found = {model: relearn_steps(task, forget, p, goal) for model, p in subject.models.items() if model != UNTOUCHED}
     most = max(allowed for _, allowed in found.values())

@@ -5,26 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ssdtune.objective.order import stratified_order
-from ssdtune.task import Chosen, Samples, Task, sample_ids
+from ssdtune.task import Chosen, Samples, Task, sample_ids, sample_volumes
 
 UA, BTA, KTA, RA = "UA", "BTA", "KTA", "RA"
 UNSEEN, UNKNOWN = "unseen", "unknown"
 
 
-class Part(Chosen):
-    """Some samples of a set, with their volumes."""
-
-    @property
-    def volumes(self) -> list[str]:
-        volumes = volume_names(self.samples)
-        return [volumes[number] for number in self.order]
-
-
 def volume_names(samples: Samples) -> list[str]:
     """The volume of each sample: the set's ``volumes``, else what stands before the last ``:`` of its id, else its
     own."""
-    own = getattr(samples, "volumes", None)
-    return [str(name) for name in own] if own is not None else [i.rpartition(":")[0] or i for i in sample_ids(samples)]
+    return [volume or own for volume, own in zip(sample_volumes(samples), sample_ids(samples), strict=True)]
 
 
 class Served(NamedTuple):
@@ -43,7 +33,7 @@ def sets_of(task: Task, most: int) -> dict[str, Served]:
     """
     given, found = task.evaluation, {UA: Served(task.forget, "known forget slices, trained on")}
     order = sorted(stratified_order(task.retain, "audit")[:most].tolist())
-    trained = task.retain if len(order) == len(task.retain) else Part(task.retain, order)
+    trained = task.retain if len(order) == len(task.retain) else Chosen(task.retain, order)
     of_all = f"retain slices, trained on, of {len(task.retain)} in all"
     if "retain" in given:
         found |= {BTA: Served(given["retain"], "held-out retain slices"), RA: Served(trained, of_all)}

@@ -10,8 +10,11 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ssdtune.cli.console import track
 from ssdtune.cli.study_inputs import analysis_of
+from ssdtune.device import set_threads
 from ssdtune.errors import SsdtuneError, StorageError
 from ssdtune.learning.processes import run_in_processes
 from ssdtune.objective.evaluator import Evaluator
@@ -195,8 +198,9 @@ def run_comparison(
             finally:
                 bar.close()
             continue
+        threads = max(1, torch.get_num_threads() // jobs)  # of those that were settled here
         work = [
-            Job(place.study_file, device, url, {r: s.study_name for r, s in groups[label].items()}, part, jobs)
+            Job(place.study_file, device, url, {r: s.study_name for r, s in groups[label].items()}, part, threads)
             for label in order
         ]
         run_in_processes(run_job, work, jobs, track=track, description="methods")
@@ -204,21 +208,19 @@ def run_comparison(
 
 @dataclass(frozen=True)
 class Job:
-    """The studies of one method, by name, as another process takes them."""
+    """The studies of one method, by name, as another process takes them; ``threads`` : of that process."""
 
     study_file: StudyFile
     device: str
     url: str
     names: Mapping[Rival, str]
     budget: Budget
-    jobs: int
+    threads: int
 
 
 def run_job(job: Job) -> None:
     """The work of another process."""
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // job.jobs))
+    set_threads(job.threads)
     quiet_optuna()
     place = _place_of(job.study_file.model_dump_json(by_alias=True), job.device)
     storage = open_storage(job.url)

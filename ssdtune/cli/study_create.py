@@ -115,7 +115,9 @@ def _foresee(study: StudyFile, chosen: Chosen, device: str, as_json: bool) -> No
 
     task = open_task(study, device, headers_only=True)
     analysed = getattr(chosen.method, "uses_analysis", False)
-    found = foresee(task, study.fisher, study.search.trials, analysed)
+    keys = ("samples", "memory_budget_gib")  # of a method with an analysis of its own
+    own = {key: getattr(chosen.options, key) for key in keys if hasattr(chosen.options, key)}
+    found = foresee(task, study.fisher.model_copy(update=own), study.search.trials, analysed)
     if as_json:
         print_json({"name": study.name, **found.document()})
     else:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -26,6 +27,7 @@ from torch.nn.utils import vector_to_parameters
 from ssdtune.fisher.metric import MetricKind, relinearised, spectral_metric
 from ssdtune.progress import Track
 from ssdtune.studyfile import Positive, Range
+from ssdtune.subset import part_of
 from ssdtune.task import Task
 from ssdtune.unlearning.ft import LR, FTOptions
 from ssdtune.unlearning.method import (
@@ -48,7 +50,8 @@ class SpectralOptions(TrainingOptions):
     """Ranges of the knobs, and what is not searched; of the training, the batches are those of the later gradients.
 
     steps : T. limit : what bounds the update; ``damage`` is over the untouched model's retain loss, and eta is still at
-    most its upper end. memory_budget_gib : for the gradients; of rows that do not fit, as many eigenvectors as do.
+    most its upper end. samples : the most of each set whose gradients make F_r, D and the first step.
+    memory_budget_gib : for them; of rows that do not fit, as many eigenvectors as do.
     repair : steps of fine-tuning on retain samples afterwards, at a rate that is a knob as in ``ft``.
     """
 
@@ -61,6 +64,7 @@ class SpectralOptions(TrainingOptions):
     metric: MetricKind = "diagonal"
     limit: Literal["length", "damage"] = "length"
     repair: Natural = 0
+    samples: Count | None = None
     memory_budget_gib: Positive = 4.0
 
 
@@ -68,6 +72,7 @@ class Spectral:
     """The method."""
 
     name, sampler = "spectral", "tpe"
+    uses_analysis = True  # its own
     summary = "Ascent of the forget loss that spares what the retain set's Fisher information feels"
     Options = SpectralOptions
 
@@ -111,15 +116,17 @@ class SpectralUnlearner:
 
     def __init__(self, task: Task, options: SpectralOptions, track: Track) -> None:
         self._task, self._options, self._knobs = task, options, Spectral().knobs(options)
+        kept_retain, kept_forget = (part_of(getattr(task, n), options.samples, n) for n in ("retain", "forget"))
+        analysed = replace(task, retain=kept_retain, forget=kept_forget) if options.samples else task
         self.metric, self.space = spectral_metric(
-            task, options.metric, memory_budget=options.memory_budget_gib * 2**30, track=track
+            analysed, options.metric, memory_budget=options.memory_budget_gib * 2**30, track=track
         )
         self._trainer: Trainer | None = None
         if options.steps > 1 or options.repair or options.limit == "damage":
             self._trainer = Trainer(task, options, sets=("retain", "forget"))
         trusted = self._trainer if options.limit == "damage" else None
         self._retain_loss, looked = trusted.mean_loss("retain", task.twin()) if trusted else (math.nan, 0)
-        self.preparation = analysis_passes(task) + looked
+        self.preparation = analysis_passes(analysed) + looked
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         options, trainer, space = self._options, self._trainer, self.space

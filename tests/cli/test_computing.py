@@ -81,5 +81,7 @@ def test_a_dry_run_reads_headers_and_writes_nothing(run, study, tmp_path, monkey
     assert not (tmp_path / "studies.db").exists()
     reports = [path.read_text() for path in (tmp_path / "cache" / "files").iterdir()]
     assert reports and not any('"kspace_ids":["' in text for text in reports)
-    assert run("create", study, "--dry-run", "--method", "ft").code == 0
+    for method, analysed in (("ft", False), ("spectral", True)):  # the latter has an analysis of its own
+        done = run("create", study, "--dry-run", "--json", "--method", method)
+        assert (json.loads(done.out)["analysis_minutes"] > 0) is analysed
     assert run("create", study, "--dry-run", "--method", "none").code == 2

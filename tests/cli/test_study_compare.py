@@ -7,6 +7,7 @@ import torch
 
 from ssdtune.cli import main
 from ssdtune.cli.storage import DASHBOARD
+from ssdtune.device import set_threads
 from ssdtune.mri.networks.models import build_model, save_new_model
 from ssdtune.study.storage import load_study, open_storage
 from ssdtune.studyfile import TrainSection
@@ -178,3 +179,13 @@ def test_a_task_that_lacks_something_or_is_another(study_file, run, tmp_path):
 
 def open_and_age(name):
     load_study(name, open_storage("sqlite:///ssdtune.db")).set_user_attr("version", 99)
+
+
+def test_processes_share_the_threads_that_were_settled(study_file, run, monkeypatch):
+    taken, before = [], torch.get_num_threads()
+    monkeypatch.setattr("ssdtune.cli.comparing.run_in_processes", lambda work, jobs, *_, **__: taken.extend(jobs))
+    try:
+        run(study_file, "--methods", "ft,ssd", "--jobs", 2, "--threads", 6)
+    finally:
+        set_threads(before)
+    assert {job.threads for job in taken} == {3}

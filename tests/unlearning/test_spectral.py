@@ -14,6 +14,7 @@ from ssdtune.objective.baseline import measure_baseline
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.progress import silent
 from ssdtune.studyfile import ScoreSection
+from ssdtune.subset import part_of
 from ssdtune.task import Task, model_hash
 from ssdtune.unlearning.method import UNTOUCHED, run
 from ssdtune.unlearning.methods import choose_method
@@ -174,3 +175,13 @@ def test_the_error_of_a_low_rank_is_recorded():
     unlearner = spilled()
     assert unlearner.metric.rank < unlearner.metric.n
     assert 0 < unlearner.notes(START)["rank_error"] < 1
+
+
+def test_a_part_of_the_samples_makes_the_metric():
+    task = linear_task()
+    part, whole = prepared(task, samples=3), prepared(task)
+    assert (part.metric.n, whole.metric.n) == (3, 9)
+    assert (part.preparation, whole.preparation) == (3 * (3 + 3), 3 * (9 + 5))
+    few = replace(task, retain=part_of(task.retain, 3, "retain"), forget=part_of(task.forget, 3, "forget"))
+    one, other = (prepared(each, samples=3, steps=1) for each in (task, few))
+    torch.testing.assert_close(flat(run(one, START, 0).params), flat(run(other, START, 0).params))
