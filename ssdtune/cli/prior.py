@@ -78,9 +78,11 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
 
     A study file uses it with `mapper = "FILE.npz"` in its [search] section.
     """
+    from ssdtune.device import set_threads
     from ssdtune.learning.fit import fit as run
 
     check_writable(out)
+    set_threads(1)  # its networks are too small to be shared out
     experiences = _experiences(collection, storages)
     mapper = run(experiences, seed=seed, track=track)
     mapper.save(out)
@@ -129,12 +131,14 @@ def evaluate(collection: Path | None, storages: tuple[str, ...], html: Path | No
 
     Prints log-likelihood, errors, coverage of the stated intervals, and the regret of the first trial.
     """
+    from ssdtune.device import set_threads
     from ssdtune.learning.fit import hold_out
     from ssdtune.prior.assess import SETTINGS
     from ssdtune.report.page import write_page
     from ssdtune.report.prior_page import family_rows, prior_page
 
     check_writable(html)
+    set_threads(1)  # as fit
     found = hold_out(_experiences(collection, storages), seed=seed, track=track)
     if html is not None:
         write_page(prior_page(found, str(collection or "bundled collection")), html)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ssdtune.progress import Track
 from ssdtune.task import Task
-from ssdtune.unlearning.method import Analyse, Knob, Options, PriorRequest, Setting, Stage, analysis_passes
+from ssdtune.unlearning.method import Analyse, Knob, Options, PriorRequest, Setting, Stage
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA, SSDOptions, SSDUnlearner
 
 
@@ -46,8 +46,9 @@ class ASSDUnlearner:
     """Adaptive SSD on one task. ``chosen`` : SSD's setting."""
 
     def __init__(self, task: Task, analysis: Any) -> None:
-        self.analysis, self.preparation = analysis, analysis_passes(task)
+        self.analysis = analysis
         self._ssd = SSDUnlearner(task, SSDOptions.model_validate({}), analysis)
+        self.preparation = self._ssd.preparation
         self.chosen = dampening_at(analysis, adaptive_share(task.phi))
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:

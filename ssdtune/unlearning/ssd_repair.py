@@ -24,7 +24,7 @@ from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range
 from ssdtune.task import Task
-from ssdtune.unlearning.method import Analyse, Knob, PriorRequest, Setting, Stage, analysis_passes
+from ssdtune.unlearning.method import Analyse, Knob, PriorRequest, Setting, Stage
 from ssdtune.unlearning.plan import Natural, Penalty, Plan, TrainingOptions
 from ssdtune.unlearning.ssd import SSD, SSDOptions, SSDUnlearner
 from ssdtune.unlearning.training import Trainer, allowed, untrainable
@@ -79,9 +79,10 @@ class SSDRepairUnlearner:
     """SSD with repair on one task. ``unit`` : Adam's rate at lr = 1."""
 
     def __init__(self, task: Task, options: SSDRepairOptions, analysis: FisherAnalysis) -> None:
-        self.analysis, self.preparation = analysis, analysis_passes(task)
+        self.analysis = analysis
         self.unit = rate_unit(analysis, task.name)
         self._options, self._ssd = options, SSDUnlearner(task, options, analysis)
+        self.preparation = self._ssd.preparation
         self._trainer = Trainer(task, options, held_back=options.held_back)
         o = torch.from_numpy(analysis.retain.diagonal / analysis.retain.diagonal.mean())
         top = float(o.kthvalue(math.ceil(CAP * len(o))).values)

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from ssdtune.cli import main
+from ssdtune.device import set_threads
 from ssdtune.prior.experience import BUNDLED, Experience, load_collection, save_collection
 from ssdtune.prior.mapper import SpectrumMapper
 
@@ -23,11 +25,20 @@ def collection(tmp_path_factory):
     return path
 
 
-def test_fit_show_and_evaluate(collection, tmp_path, capsys):
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    set_threads(before)
+
+
+def test_fit_show_and_evaluate(collection, tmp_path, capsys, threads):
     out = tmp_path / "mapper.npz"
+    torch.set_num_threads(2)
     main_ok(["prior", "fit", "--collection", str(collection), "--out", str(out), "--json"])
     fitted = json.loads(capsys.readouterr().out)
     assert fitted["tasks"] == 8
+    assert torch.get_num_threads() == 1
     assert fitted["version"] == SpectrumMapper.load(out).version
 
     page = tmp_path / "show.html"

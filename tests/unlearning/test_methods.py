@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ssdtune.errors import ConfigError, DataError, ModelError
+from ssdtune.fisher.analysis import analyse
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.progress import silent
 from ssdtune.study.create import create_study
@@ -53,6 +54,14 @@ def test_a_setting_and_a_seed_decide_the_result_and_the_model_stays(problem, nam
     assert first.cost == second.cost > 0
     assert model_hash(task.model) == before
     assert evaluate(task, first.params).finite
+
+
+@pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
+@pytest.mark.parametrize("name", ["ssd", "ssd-repair", "assd"])
+def test_ssd_is_billed_for_the_samples_that_were_analysed(name):
+    task = small_task.make_task()
+    whole, part = (prepared((task, analyse(task, samples=samples)), name).preparation for samples in (None, 5))
+    assert (whole, part) == (3 * (40 + 12), 3 * (5 + 5))
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "compose"])  # needs trials of others
