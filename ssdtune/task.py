@@ -209,7 +209,7 @@ def stream(samples: Samples, batch_size: int, seed: int, device: torch.device | 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Some samples of a set, by their places and in their order; a sample set itself."""
+    """Some samples of a set, by their places and in their order: a set itself, under the names of the whole."""
 
     samples: Samples
     order: Sequence[int]
@@ -222,18 +222,13 @@ class Chosen:
 
     @property
     def ids(self) -> list[str]:
-        """Names of the samples, as in the whole set."""
-        ids = sample_ids(self.samples)
-        return [ids[place] for place in self.order]
+        return list(map(sample_ids(self.samples).__getitem__, self.order))
 
     @property
     def volumes(self) -> list[str]:
-        """The volume of each sample."""
-        names = sample_volumes(self.samples)
-        return [names[place] for place in self.order]
+        return list(map(sample_volumes(self.samples).__getitem__, self.order))
 
     def fingerprint(self) -> str:
-        """Content hash of the whole set and of which samples were taken."""
         return content_hash(["part", fingerprint(self.samples), *map(str, self.order)])
 
 
