@@ -20,6 +20,9 @@ from optuna.trial import TrialState
 from ssdtune.study.large import storage_of, trial_id_of
 from ssdtune.study.record import WORKER, origin_of
 
+ASKED_BY = "ssdtune:asked_by"
+"""System attribute of a trial: the process that made it, which may end before it signs."""
+
 PROC = Path("/proc")
 _UNSIGNED = timedelta(hours=27)  # datetimes are local to who wrote them: no two places are further apart than 26 hours
 
@@ -39,7 +42,8 @@ def release_lost_trials(study: optuna.Study) -> None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_lost(origin_of(trial).get(WORKER, ""), trial.datetime_start):
+        worker = origin_of(trial).get(WORKER) or trial.system_attrs.get(ASKED_BY, "")
+        if _is_lost(worker, trial.datetime_start):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 
 from ssdtune.errors import StorageError
 from ssdtune.study.interrupts import stop_asked
+from ssdtune.study.lost import ASKED_BY, worker_name
 
 T = TypeVar("T")
 
@@ -82,7 +83,8 @@ def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
     def create_marked(study_id: int, template_trial: FrozenTrial | None = None) -> int:
         mark = uuid.uuid4().hex
         if template_trial is None:
-            template_trial = optuna.trial.create_trial(state=TrialState.RUNNING, system_attrs={_MARK: mark})
+            marks = {_MARK: mark, ASKED_BY: worker_name()}
+            template_trial = optuna.trial.create_trial(state=TrialState.RUNNING, system_attrs=marks)
         return int(_Call(create, patience, lambda: find_marked(study_id, mark))(study_id, template_trial))
 
     def find_marked(study_id: int, mark: str) -> int | None:

@@ -1,8 +1,11 @@
 """How a process signs its trials: a process number says nothing outside its machine, boot and namespace."""
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
-from ssdtune.study import lost
+from ssdtune.study import lost, patience
+from ssdtune.study.storage import open_storage
 
 
 @pytest.fixture
@@ -36,3 +39,16 @@ def test_a_process_elsewhere_is_not_asked_for(machine):
     assert lost._is_lost(f"{here}-{2**22 + 1}", None)  # no process has so large a number
     machine("a", "1", "8")
     assert not lost._is_lost(f"{here}-{2**22 + 1}", None)
+
+
+def test_a_trial_whose_process_ended_before_it_signed_is_given_back(tmp_path, monkeypatch):
+    storage = open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)
+    waiting = patience.waited_for(storage, patience.Patience())
+    study = optuna.create_study(storage=waiting)
+    study.ask()
+    lost.release_lost_trials(study)
+    assert study.trials[0].state == TrialState.RUNNING  # of this process, which lives
+    monkeypatch.setattr(patience, "worker_name", lambda: f"{lost._machine()}-{2**22 + 1}")
+    study.ask()
+    lost.release_lost_trials(study)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.FAIL]
