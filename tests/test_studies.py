@@ -46,7 +46,7 @@ def test_all_that_a_study_of_real_data_lacks_are_the_files(name, tmp_path, fastm
     for place in (study.model.checkpoint, study.model.oracle):
         place.parent.mkdir(parents=True, exist_ok=True)
         save_new_model(place, build_model(sizes), {})
-    sets = study.data.model_dump(exclude={"clean"}, exclude_none=True)
+    sets = study.data.model_dump(include={"retain", "forget", "retain_heldout", "unknown", "unseen"}, exclude_none=True)
     for seed, place in enumerate(map(Path, sets.values())):
         listed = place.suffix == ".txt"
         folder = place.parent if listed else place

@@ -30,7 +30,7 @@ from ssdtune.objective.baseline import MIN_GAP
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import silent
-from ssdtune.study.create import create_study
+from ssdtune.study.create import create_study, enqueue_published
 from ssdtune.study.record import read_record, read_trial
 from ssdtune.study.run import run_study
 from ssdtune.study.storage import quiet_optuna
@@ -217,6 +217,7 @@ class Made:
         method, options = record.chosen.method, record.chosen.options
         before = self.analysed[1] if "analysed" in self.__dict__ else 0.0
         unlearner = method.prepare(self.task, options, analyse=analysis, track=silent)
+        enqueue_published(study, record.chosen, record.knobs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             run_study(study, self.task, unlearner, evaluator=self.evaluator)

@@ -62,7 +62,7 @@ def create_study(
         batch_size=batch_size,
         track=track,
     )
-    return begin_study(name, record, storage)
+    return write_study(name, record, storage)
 
 
 def begin_study(name: str, record: StudyRecord, storage: optuna.storages.BaseStorage | None) -> optuna.Study:

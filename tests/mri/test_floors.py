@@ -43,7 +43,7 @@ def test_both_architectures_have_the_same_zero_filled_image(path):
 
 
 def test_zero_filled_similarity_of_full_sampling_is_one(path, tmp_path, fastmri_file):
-    full = MaskSection(acceleration=1)
+    full = MaskSection(kind="equispaced", acceleration=1)
     clean = fastmri_file(tmp_path / "b.h5", slices=3)
     assert zero_filled_similarity(open_slices([clean], full, "varnet")) == pytest.approx([1, 1, 1], abs=1e-5)
     assert (zero_filled_similarity(open_slices([path], MASK, "varnet")) < 0.95).all()

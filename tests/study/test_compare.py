@@ -87,13 +87,13 @@ def test_published_settings_come_first_also_after_a_stop(opened, task):
     studies = opened("ng", given={"name": "ng", "steps": [1, 3]}, trials=4)
     ((rival, study),) = studies.items()
     published = find_method("ng").published(rival.chosen.options)
-    enqueue_published(rival, study)
+    enqueue_published(study, rival.chosen, rival.knobs)
     study.tell(study.ask().number, state=optuna.trial.TrialState.FAIL)  # interrupted
     carry_out(studies, task, Budget(trials=4))
     finished = [trial.params for trial in study.trials if trial.state.is_finished() and trial.values]
     assert sorted(setting["mu"] for setting in finished[:2]) == [setting["mu"] for setting in published]
     count = len(study.trials)
-    enqueue_published(rival, study)
+    enqueue_published(study, rival.chosen, rival.knobs)
     assert len(study.trials) == count
 
 

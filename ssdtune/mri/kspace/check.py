@@ -158,6 +158,8 @@ def check_clean(path: Path, report: FileReport) -> tuple[str, ...]:
     """
     look = Look()
     ids: tuple[str, ...] = ()
+    if not path.is_file():
+        raise DataError(f"no readable clean version of {report.path.name}", path, "check data.clean")
     try:
         with opened_hdf5(path) as file:
             size = look.at_targets(file, TARGET, TARGET_MAX, report.slices)
