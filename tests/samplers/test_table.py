@@ -36,7 +36,7 @@ def proposals(name, stops, study_name="one", seed=0):
     """Run a study in as many sessions as there are stops, each with samplers of its own."""
     storage = optuna.storages.InMemoryStorage()
     optuna.create_study(storage=storage, study_name=study_name, direction="maximize")
-    record = SimpleNamespace(knobs=KNOBS)
+    record = SimpleNamespace(chosen=SimpleNamespace(method=None), knobs=KNOBS)
     for count in stops:
         study = optuna.load_study(storage=storage, study_name=study_name)
         for _ in range(count):
