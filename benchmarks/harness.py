@@ -64,6 +64,34 @@ def main(
         publish(_name(Path(sys.argv[0])), description, facts, lines, seconds, parts)
 
 
+Parts = Mapping[str, Callable[[argparse.Namespace], Metrics]]
+"""A function a part, which gives its metrics under their full names."""
+
+
+def main_of_parts(description: str, parts: Parts) -> None:
+    """``main`` of a benchmark in parts: all of them, or those that ``--only`` names."""
+
+    def measure(options: argparse.Namespace) -> Metrics:
+        metrics: Metrics = {}
+        for name in options.only or parts:
+            metrics |= parts[name](options)
+        return metrics
+
+    main(description, measure, lambda parser: add_only(parser, parts))
+
+
+def add_only(parser: argparse.ArgumentParser, parts: Iterable[str]) -> None:
+    parser.add_argument("--only", nargs="+", choices=list(parts), help="some of the parts")
+
+
+def add_resumable(parser: argparse.ArgumentParser, work: Path) -> None:
+    """Options of a long benchmark, whose results are kept one by one in a folder."""
+    parser.add_argument("--work", type=Path, default=work, metavar="DIR", help="of the results")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default 2)")
+    parser.add_argument("--dry-run", action="store_true", help="say what is missing and how long it takes")
+    parser.add_argument("--summary", action="store_true", help="run nothing, show what there is")
+
+
 def publish(
     name: str,
     description: str,

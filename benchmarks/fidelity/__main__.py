@@ -19,18 +19,14 @@ one, 8 trials).
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-
 from benchmarks.fidelity.dry_run import dry_run
 from benchmarks.fidelity.size import size
 from benchmarks.fidelity.stock import masks, stock
 from benchmarks.fidelity.subset import subset
 from benchmarks.fidelity.threads import threads
-from benchmarks.harness import Metrics, main
+from benchmarks.harness import main_of_parts
 
-# one function a part, which gives its metrics under their full names
-PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {
+PARTS = {
     "threads": threads,
     "masks": masks,
     "stock": stock,
@@ -40,16 +36,5 @@ PARTS: dict[str, Callable[[argparse.Namespace], Metrics]] = {
 }
 
 
-def measure(options: argparse.Namespace) -> Metrics:
-    metrics: Metrics = {}
-    for name in options.only or PARTS:
-        metrics |= PARTS[name](options)
-    return metrics
-
-
-def extend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", choices=PARTS)
-
-
 if __name__ == "__main__":
-    main(__doc__ or "", measure, extend)
+    main_of_parts(__doc__ or "", PARTS)

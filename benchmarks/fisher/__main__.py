@@ -24,13 +24,11 @@ the measured rate of a large product.
 
 from __future__ import annotations
 
-import argparse
-
 from benchmarks.fisher.damage import damage_planes
 from benchmarks.fisher.gpu import paper_varnet
 from benchmarks.fisher.memory import case_options, growth, run_case
 from benchmarks.fisher.speed import against_curvlinops, against_published_loop
-from benchmarks.harness import Metrics, main
+from benchmarks.harness import main_of_parts
 
 PARTS = {
     "curvlinops": against_curvlinops,
@@ -41,19 +39,8 @@ PARTS = {
 }
 
 
-def measure(options: argparse.Namespace) -> Metrics:
-    metrics: Metrics = {}
-    for name in options.only or PARTS:
-        metrics |= PARTS[name](options)
-    return metrics
-
-
-def extend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the parts")
-
-
 if __name__ == "__main__":
     if chosen := case_options():
         run_case(chosen.case, chosen.seed)
     else:
-        main(__doc__ or "", measure, extend)
+        main_of_parts(__doc__ or "", PARTS)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.gpu.parts import PARTS, Row, run_parts
-from benchmarks.harness import Metrics, main, show, table
+from benchmarks.harness import Metrics, add_only, main, show, table
 
 TEXT: list[str] = []
 
@@ -47,7 +47,7 @@ def _shown(value: float | str) -> str:
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="some of the parts")
+    add_only(parser, PARTS)
 
 
 if __name__ == "__main__":

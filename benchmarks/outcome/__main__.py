@@ -20,11 +20,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import ROOT, Metrics, main, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
 from benchmarks.outcome.runs import Plan, Result, choose, estimate, read_all, run_all, say
 from benchmarks.outcome.tables import BUDGETS, GOALS, WITHIN, Summary, trial_ratios
 from benchmarks.outcome.tasks import CASES, Case
@@ -41,10 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=int, default=3, help="the most trained models of a task (default 3)")
     parser.add_argument("--bounds", nargs="+", type=float, help="min_retained of the searches (default 0.95 0.98)")
     parser.add_argument("--trials", type=int, help="of a study (default 30)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build/outcome", metavar="DIR", help="of the results")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default 2)")
-    parser.add_argument("--dry-run", action="store_true", help="say what is missing and how long it takes")
-    parser.add_argument("--summary", action="store_true", help="run nothing, show what there is")
+    add_resumable(parser, ROOT / "build/outcome")
 
 
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:

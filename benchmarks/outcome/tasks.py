@@ -14,19 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from benchmarks.competition.fresh_tasks import DATA, real_anatomy
-from ssdtune.learning.making import make_mri_task, make_site, make_vision_task
+from ssdtune.learning.making import classifiers, make_mri_task, make_site, make_vision_task
 from ssdtune.learning.recipes import MriRecipe, Recipe, Site, VisionRecipe, draw_mri, draw_site, draw_vision
 from ssdtune.mri.networks.models import build_model
 from ssdtune.mri.networks.train import Joined, train
 from ssdtune.studyfile import TrainSection
 from ssdtune.task import Task
-from ssdtune.vision.forgetting import load_images, split
-from ssdtune.vision.resnet9 import ResNet9
-from ssdtune.vision.train import train_classifier
+from ssdtune.vision.forgetting import load_images
 
 SEEDS = 100_000  # numbers of training seeds beside those of the collection's sites begin here
 IMAGES = {"mnist": "mnist_24k.npz", "cifar10": "cifar10_10k.npz"}
@@ -144,20 +141,5 @@ def _vision(recipe: VisionRecipe, model: int) -> Task:
     task = make_vision_task(recipe, images)
     if not model:
         return task
-    parts = split(
-        images,
-        recipe.forgetting,
-        label=recipe.label,
-        train_size=recipe.train_size,
-        forget_share=recipe.forget_share,
-        known_share=recipe.known_share,
-        seed=recipe.number,
-    )
-    corrupted = [part for part in (parts.forget, parts.unknown) if part is not None]
-    seed, models = SEEDS * model + recipe.number, []
-    for sets in ([parts.retain, *corrupted], [parts.retain]):
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            network = ResNet9(images.channels, images.classes, recipe.width)
-        models.append(train_classifier(network, sets, epochs=recipe.epochs, batch_size=32, seed=seed))
-    return replace(task, model=models[0], oracle=models[1])
+    network, oracle = classifiers(recipe, images, SEEDS * model + recipe.number)
+    return replace(task, model=network, oracle=oracle)

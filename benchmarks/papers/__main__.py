@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 
-from benchmarks.harness import ROOT, Metrics, main, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
 from benchmarks.outcome.runs import say
 from benchmarks.papers.runs import estimate, failures, plan_of, run_all
 from benchmarks.papers.tables import (
@@ -39,10 +38,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", metavar="KEY", help=f"of {', '.join(case.key for case in CASES)}")
     parser.add_argument("--models", type=int, help="trained models of a task (default 3)")
     parser.add_argument("--trials", type=int, help="of a study (default 20)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build/papers", metavar="DIR", help="of the results")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default 2)")
-    parser.add_argument("--dry-run", action="store_true", help="say what is missing and how long it takes")
-    parser.add_argument("--summary", action="store_true", help="run nothing, show what there is")
+    add_resumable(parser, ROOT / "build/papers")
 
 
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:

@@ -85,17 +85,8 @@ def make_mri_task(recipe: MriRecipe, data: SiteData) -> Task:
 
 def make_vision_task(recipe: VisionRecipe, images: Images) -> Task:
     """Train a ResNet-9 with and without the forget set. SSD and the score see at most 300 samples of each set."""
-    parts: Split = split(
-        images,
-        recipe.forgetting,
-        label=recipe.label,
-        train_size=recipe.train_size,
-        forget_share=recipe.forget_share,
-        known_share=recipe.known_share,
-        seed=recipe.number,
-    )
-    corrupted = [part for part in (parts.forget, parts.unknown) if part is not None]
-    model, oracle = (_classifier(recipe, images, sets) for sets in ([parts.retain, *corrupted], [parts.retain]))
+    parts = _split(recipe, images)
+    model, oracle = _classifiers(recipe, images, parts, int(content_hash([recipe.key])[:8], 16))
     sets: Mapping[str, Samples] = {"retain": _first(parts.retain_heldout)}
     if parts.unknown is not None:
         sets = {**sets, "unknown": _first(parts.unknown)}
@@ -111,6 +102,11 @@ def make_vision_task(recipe: VisionRecipe, images: Images) -> Task:
         forget_share=len(parts.forget) / recipe.train_size,
         name=recipe.key,
     )
+
+
+def classifiers(recipe: VisionRecipe, images: Images, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Another (model, oracle) of a recipe, trained from ``seed``."""
+    return _classifiers(recipe, images, _split(recipe, images), seed)
 
 
 def _slices(site: Site, anatomy: str, contrast: str, subjects: range, recipe: MriRecipe | None = None) -> list[Item]:
@@ -164,12 +160,27 @@ def _train(site: Site, sets: list[list[Item]]) -> nn.Module:
     return model.eval()
 
 
-def _classifier(recipe: VisionRecipe, images: Images, sets: list[TensorDataset]) -> nn.Module:
-    seed = int(content_hash([recipe.key])[:8], 16)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = ResNet9(images.channels, images.classes, recipe.width)
-    return train_classifier(model, sets, epochs=recipe.epochs, batch_size=32, seed=seed)
+def _split(recipe: VisionRecipe, images: Images) -> Split:
+    return split(
+        images,
+        recipe.forgetting,
+        label=recipe.label,
+        train_size=recipe.train_size,
+        forget_share=recipe.forget_share,
+        known_share=recipe.known_share,
+        seed=recipe.number,
+    )
+
+
+def _classifiers(recipe: VisionRecipe, images: Images, parts: Split, seed: int) -> tuple[nn.Module, nn.Module]:
+    def trained(*sets: TensorDataset) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = ResNet9(images.channels, images.classes, recipe.width)
+        return train_classifier(model, list(sets), epochs=recipe.epochs, batch_size=32, seed=seed)
+
+    corrupted = [part for part in (parts.forget, parts.unknown) if part is not None]
+    return trained(parts.retain, *corrupted), trained(parts.retain)
 
 
 def _first(samples: TensorDataset) -> TensorDataset:

@@ -66,6 +66,22 @@ def inputs(tmp_path_factory, fastmri_file):
 
 
 @pytest.fixture
+def tiny_study(tmp_path, fastmri_file, monkeypatch):
+    """``tiny_study(text, *names, clean=()) -> path``: a study file in the working folder, with a file a set."""
+
+    def make(text, *names, clean=()):
+        for seed, name in enumerate(names):
+            out = tmp_path / name / f"{name}.h5"
+            fastmri_file(out, slices=2, coils=2, shape=(32, 32), seed=seed, clean=name in clean)
+        save_new_model(tmp_path / "model.pt", build_model(TrainSection(**SIZES)), {})
+        (tmp_path / "study.toml").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        return tmp_path / "study.toml"
+
+    return make
+
+
+@pytest.fixture
 def study(inputs, tmp_path):
     """A study file with inputs of its own."""
     return shutil.copytree(inputs, tmp_path / "own") / "study.toml"

@@ -13,7 +13,6 @@ from ssdtune.study.storage import load_study, open_storage
 from ssdtune.studyfile import TrainSection
 from ssdtune.unlearning.ft import FTUnlearner
 
-SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
 STUDY = """
 name = "field"
 [model]
@@ -34,14 +33,8 @@ trials = 2
 
 
 @pytest.fixture
-def study_file(tmp_path, fastmri_file, monkeypatch):
-    for seed, name in enumerate(("retain", "forget", "unknown")):
-        fastmri_file(tmp_path / name / f"{name}.h5", slices=2, coils=2, shape=(32, 32), seed=seed, clean=seed > 0)
-    save_new_model(tmp_path / "model.pt", build_model(TrainSection(**SIZES)), {})
-    path = tmp_path / "study.toml"
-    path.write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
-    return path
+def study_file(tiny_study):
+    return tiny_study(STUDY, "retain", "forget", "unknown", clean=("forget", "unknown"))
 
 
 @pytest.fixture
@@ -164,7 +157,8 @@ def test_a_task_that_lacks_something_or_is_another(study_file, run, tmp_path):
     code, _, err = run(study_file, "--methods", "ng,ft")
     assert code == 2
     assert "method 'ng' lacks an oracle" in err
-    save_new_model(tmp_path / "oracle.pt", build_model(TrainSection(**{**SIZES, "channels": 4})), {})
+    other = TrainSection(cascades=1, channels=4, pools=2, sens_channels=2, sens_pools=2)
+    save_new_model(tmp_path / "oracle.pt", build_model(other), {})
     study_file.write_text(STUDY.replace('"model.pt"', '"model.pt"\noracle = "oracle.pt"'))
     code, _, err = run(study_file, "--methods", "ft")
     assert code == 3

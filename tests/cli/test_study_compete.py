@@ -5,10 +5,7 @@ import json
 import pytest
 
 from ssdtune.cli import main
-from ssdtune.mri.networks.models import build_model, save_new_model
-from ssdtune.studyfile import TrainSection
 
-SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
 STUDY = """
 name = "cup"
 [model]
@@ -27,14 +24,8 @@ trials = 2
 
 
 @pytest.fixture
-def study_file(tmp_path, fastmri_file, monkeypatch):
-    for seed, name in enumerate(("retain", "forget")):
-        fastmri_file(tmp_path / name / f"{name}.h5", slices=2, coils=2, shape=(32, 32), seed=seed)
-    save_new_model(tmp_path / "model.pt", build_model(TrainSection(**SIZES)), {})
-    path = tmp_path / "study.toml"
-    path.write_text(STUDY)
-    monkeypatch.chdir(tmp_path)
-    return path
+def study_file(tiny_study):
+    return tiny_study(STUDY, "retain", "forget")
 
 
 @pytest.fixture
