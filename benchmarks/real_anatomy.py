@@ -1,30 +1,41 @@
 """Real anatomies: unlearning real knees with ghosted targets from a VarNet that reconstructs real brains.
 
-Real magnitude slices (one brain, ten knees) become 4-coil k-space. A VarNet learns brains and ghosted knees, its
-oracle the brains alone; a TPE study of studies/real_anatomy.toml searches alpha and lambda. `known` knees were given to
-SSD, `unknown` ones only evaluate it; qualities are against the poisoned targets, `clean_unknown_ssim` against the clean
-ones. `default` is SSD's published alpha = 10, lambda = 1; `best` the best feasible trial. Held-out brains are of the
-same subject (there is only one). The real multi-coil k-space files then go through data check, masking, the oracle and
-the measures: `kspace.FILE.{varnet,zero_filled}_{ssim,psnr}`, at a size the model was not trained on.
+Real magnitude slices (one brain, ten knees) become 4-coil k-space. A VarNet learns brains and ghosted knees, its oracle
+the brains alone; `--models` pairs are trained, which differ in the seed of their training. A study of
+studies/real_anatomy.toml with the default method, and studies of `ssd` with its own sampler and with TPE, have the same
+number of trials. `known` knees were given to the methods, `unknown` ones, other subjects, only evaluate them; qualities
+are against the poisoned targets, `clean_unknown_ssim` against the clean ones. `published` is SSD at alpha = 10,
+lambda = 1; the others are the best feasible trials. Held-out brains are 40 slices away, of the same subject (there is
+only one). Values are means over the models, with the lowest and the highest; results are kept one by one in `--work`.
+
+The real multi-coil k-space files then go through data check, masking, the oracles and the measures, the middle of their
+k-space at the size that the models were trained on: `kspace.FILE.{varnet,zero_filled}_{ssim,psnr}`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
-import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import h5py
+import numpy as np
 import torch
 
 import ssdtune
-from benchmarks.harness import ROOT, Metrics, main, show, table
-from ssdtune.cli.console import track
+from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
+from ssdtune.files import atomic_path
+from ssdtune.learning.processes import run_in_processes
 from ssdtune.mri.floors import zero_filled
 from ssdtune.mri.kspace.check import check_files
+from ssdtune.mri.kspace.fourier import centred, root_sum_of_squares
 from ssdtune.mri.kspace.slices import open_slices
+from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.networks.models import build_model
 from ssdtune.mri.networks.train import Joined, train
 from ssdtune.mri.phantom.simulate import simulate_images
@@ -32,10 +43,12 @@ from ssdtune.mri.poison import poison_folder
 from ssdtune.mri.quality import image_measures
 from ssdtune.mri.task import open_sets
 from ssdtune.objective.evaluation import Measures, evaluate
-from ssdtune.study.create import create_study
-from ssdtune.study.record import read_record
-from ssdtune.study.run import run_study
-from ssdtune.study.trials import best_of, scored_trials
+from ssdtune.progress import silent
+from ssdtune.report.pictures import write_hero
+from ssdtune.study.create import begin_study, measure_record
+from ssdtune.study.run import run_study, setting_seed
+from ssdtune.study.storage import quiet_optuna
+from ssdtune.study.trials import best_to_apply
 from ssdtune.study.tune import prepare
 from ssdtune.studyfile import StudyFile, load_study_file
 from ssdtune.task import Task, batches
@@ -43,87 +56,136 @@ from ssdtune.unlearning.method import run
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA
 
 DATA = Path(os.environ.get("SSDTUNE_TEST_DATA", ROOT.parent / "shared" / "data"))
+PICTURE = ROOT / "docs/images/real_anatomy.png"
 MEASURES = ("ssim", "psnr", "nmse")
 SET_NAMES = {"retain": "retain", "forget": "known", "unknown": "unknown"}
+SEARCHED = {"ssd_tpe": ("ssd", "tpe"), "ssd": ("ssd", "auto"), "default": (None, "auto")}
+"""Method and sampler of each study by the name it has in the metrics; None is the study file's own method."""
+SCORED = {"score": "value", "retained": "retained", "remembered": "remembered"}
 
 
-def measure(options: argparse.Namespace) -> Metrics:
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=int, help="pairs trained (default 3)")
+    add_resumable(parser, ROOT / "build/real_anatomy")
+
+
+def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     if not (DATA / "images").is_dir():
         raise SystemExit(f"error: no real images, {DATA}, set SSDTUNE_TEST_DATA to the folder that holds images/")
-    with tempfile.TemporaryDirectory() as folder:
-        study_file = make_data(Path(folder), options)
-        for name, oracle in (("poisoned", False), ("oracle", True)):
-            train_one(study_file, Path(folder) / "data/real" / f"{name}.pt", oracle, options)
-        task = ssdtune.load_task(study_file, options.device)
-        return {**sizes(task), **search(task, study_file), **real_kspace(task, study_file)}
+    folder = chosen.work / ("quick" if chosen.quick else "full")
+    models = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
+    missing = [seed for seed in models if not result_of(folder, seed).exists()]
+    if chosen.dry_run:
+        lines.append(f"missing: {len(missing)} of {len(models)} models, about {12 * len(missing)} minutes of one core")
+        return {"missing": len(missing)}
+    if missing and not chosen.summary:
+        make_data(folder, chosen.quick)
+        work = partial(run_model, folder, quick=chosen.quick, device=chosen.device)
+        run_in_processes(work, missing, min(chosen.workers, len(missing)), track=silent, description="models")
+    found = [json.loads(path.read_text()) for seed in models if (path := result_of(folder, seed)).exists()]
+    if not found:
+        raise SystemExit("error: no results yet, --work, run without --summary")
+    lines += [f"{len(found)} trained models; means [lowest, highest].", "", *tables(found)]
+    return {name: value for key in found[0] for name, value in with_range(key, [each[key] for each in found])}
 
 
-def make_data(folder: Path, options: argparse.Namespace) -> StudyFile:
-    """The commands of studies/real_anatomy.toml, in Python, in a folder of our own."""
-    (folder / "studies").mkdir()
-    path = folder / "studies" / "real_anatomy.toml"
-    shutil.copy(ROOT / "studies" / "real_anatomy.toml", path)
-    study = load_study_file(path)
-    real, side = folder / "data/real", (48, 40) if options.quick else (96, 80)
-    common = {"size": side, "coils": 4, "seed": options.seed}
+def result_of(folder: Path, seed: int) -> Path:
+    return folder / f"model{seed}.json"
+
+
+def with_range(key: str, values: Sequence[float]) -> list[tuple[str, float]]:
+    return [(key, float(np.mean(values))), (f"{key}.lo", min(values)), (f"{key}.hi", max(values))]
+
+
+def make_data(folder: Path, quick: bool) -> None:
+    """The data commands of studies/real_anatomy.toml, in Python, in a folder of our own; once for all models."""
+    (folder / "studies").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "studies" / "real_anatomy.toml", folder / "studies")
+    real, side = folder / "data/real", (48, 40) if quick else (96, 80)
+    if (real / "knee").exists():
+        return
+    common = {"size": side, "coils": 4, "seed": 0}
     brain, knee = DATA / "images/brain_t1_axial.h5", DATA / "images/knee_fse_axial.h5"
     simulate_images(real / "brain", brain, first=6, files=12, slices=5, **common)
     simulate_images(real / "brain_heldout", brain, first=66, files=3, slices=5, **common)
     simulate_images(real / "knee_clean", knee, **common)
-    poison_folder(
-        real / "knee_clean", real / "knee", kind="ghosting", amplitude=0.8, fraction=1.0, known=0.5, seed=options.seed
-    )
-    training = study.train.model_copy(
-        update={"seed": options.seed, "epochs": 15 if options.quick else study.train.epochs}
-    )
-    budget = study.search.model_copy(update={"seed": options.seed, "trials": 10 if options.quick else 30})
-    return study.model_copy(update={"train": training, "search": budget})
+    for path in sorted((DATA / "kspace").glob("*.h5")):
+        write_middle(path, folder / "kspace" / path.name, side)
+    poison_folder(real / "knee_clean", real / "knee", kind="ghosting", amplitude=0.8, fraction=1.0, known=0.5, seed=0)
 
 
-def train_one(study: StudyFile, checkpoint: Path, oracle: bool, options: argparse.Namespace) -> None:
+def write_middle(source: Path, path: Path, size: tuple[int, int]) -> None:
+    """The middle of a file's k-space, the same scan at a coarser resolution of ``size`` pixels."""
+    with h5py.File(source) as file:
+        kspace = file["kspace"][()]
+        acquisition = str(file.attrs["acquisition"])
+    for axis, count in zip((-2, -1), size, strict=True):
+        kspace = centred(kspace, axis, count)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(path, kspace, root_sum_of_squares(kspace), acquisition=acquisition)
+
+
+def run_model(folder: Path, seed: int, *, quick: bool, device: str) -> None:
+    """Train a pair of models, run the studies on it, and keep what came of them."""
+    torch.set_num_threads(1)
+    quiet_optuna()
+    study = load_study_file(folder / "studies" / "real_anatomy.toml")
+    model = {name: folder / f"{name}{seed}.pt" for name in ("poisoned", "oracle")}
+    paths = {"checkpoint": model["poisoned"], "oracle": model["oracle"]}
+    training = study.train.model_copy(update={"seed": seed, "epochs": 15 if quick else study.train.epochs})
+    search = study.search.model_copy(update={"trials": 10 if quick else study.search.trials})
+    study = study.model_copy(
+        update={"model": study.model.model_copy(update=paths), "train": training, "search": search}
+    )
+    for name, path in model.items():
+        if not path.exists():
+            train_one(study, path, name == "oracle", device)
+    task = ssdtune.load_task(study, device)
+    metrics = {**sizes(task), **search_all(task, study, PICTURE if seed == 0 and not quick else None)}
+    metrics |= real_kspace(folder / "kspace", task, study)
+    with atomic_path(result_of(folder, seed)) as path:
+        path.write_text(json.dumps(metrics))
+
+
+def train_one(study: StudyFile, checkpoint: Path, oracle: bool, device: str) -> None:
     sets = open_sets(study, study.train.architecture)
     chosen = ["retain"] if oracle else ["retain", "forget", "unknown"]
-    cached = [[sets[name][index] for index in range(len(sets[name]))] for name in chosen]
     section = study.train
-    train(
-        build_model(section),
-        Joined(cached),
-        epochs=section.epochs,
-        learning_rate=section.learning_rate,
-        batch_size=section.batch_size,
-        seed=section.seed,
-        checkpoint=checkpoint,
-        device=options.device,
-        track=track,
-    )
+    with atomic_path(checkpoint) as path:
+        train(
+            build_model(section),
+            Joined([[sets[name][index] for index in range(len(sets[name]))] for name in chosen]),
+            epochs=section.epochs,
+            learning_rate=section.learning_rate,
+            batch_size=section.batch_size,
+            seed=section.seed,
+            checkpoint=path,
+            device=device,
+        )
 
 
-def search(task: Task, study_file: StudyFile) -> Metrics:
+def search_all(task: Task, study_file: StudyFile, picture: Path | None) -> Metrics:
+    """Measures of the untouched model, the oracle, published SSD and the best trial of each study."""
     analysis = ssdtune.analyse(task)
-    study = create_study(task, study_file=study_file)
-    unlearner = prepare(read_record(study), task, analysis)
-    run_study(study, task, unlearner, track=track)
-    best = best_of(scored_trials(study))
-    if best is None or not best.score.feasible:
-        raise SystemExit("error: no feasible trial, real_anatomy, run more trials")
-    settings = {"default": {ALPHA: 10.0, LAMBDA: 1.0}, "best": best.setting}
-    found = {
-        "original": evaluate(task),
-        "oracle": evaluate(replace(task, model=task.oracle)) if task.oracle is not None else None,
-        **{name: evaluate(task, run(unlearner, setting, seed=0).params) for name, setting in settings.items()},
-    }
-    metrics = {
-        key: value for name, measures in found.items() if measures for key, value in flat(name, measures).items()
-    }
-    columns = [
-        "model",
-        *(f"{shown} {measure}" for shown in SET_NAMES.values() for measure in MEASURES),
-        "clean unknown ssim",
-    ]
-    rows = [[name, *(show(value) for key, value in metrics.items() if key.startswith(f"{name}."))] for name in found]
-    print("\n".join(table(columns, rows)))
-    metrics |= {"best.score": best.score.value, "best.retained": best.score.retained}
-    return metrics | {"best.alpha": best.setting[ALPHA], "best.lambda": best.setting[LAMBDA]}
+    assert task.oracle is not None
+    found = {"original": evaluate(task), "oracle": evaluate(replace(task, model=task.oracle))}
+    metrics: Metrics = {}
+    for name, (method, sampler) in SEARCHED.items():
+        search = study_file.search.model_copy(update={"sampler": sampler})
+        section = None if method is None else {"name": method}
+        record = measure_record(task, method=section, search=search, study_file=study_file)
+        study, unlearner = begin_study(name, record, None), prepare(record, task, analysis)
+        run_study(study, task, unlearner)
+        best = best_to_apply(study, "run more trials")
+        params = run(unlearner, best.setting, setting_seed(record, best.setting)).params
+        found[name] = evaluate(task, params)
+        metrics |= {f"{name}.{what}": getattr(best.score, field) for what, field in SCORED.items()}
+        if method == "ssd":
+            published = run(unlearner, {ALPHA: 10.0, LAMBDA: 1.0}, seed=0).params
+            found["published"] = evaluate(task, published)
+        elif picture is not None:
+            write_hero(task, params, picture, "Real anatomies: a brain that is kept, a knee that is forgotten")
+    return metrics | {key: value for name, measures in found.items() for key, value in flat(name, measures).items()}
 
 
 def flat(name: str, measures: Measures) -> Metrics:
@@ -137,20 +199,20 @@ def flat(name: str, measures: Measures) -> Metrics:
 
 
 @torch.no_grad()
-def real_kspace(task: Task, study: StudyFile) -> Metrics:
+def real_kspace(folder: Path, task: Task, study: StudyFile) -> Metrics:
+    """Real k-space, reconstructed by the oracle, which learned no ghosts, and by zero filling."""
+    assert task.oracle is not None
     metrics: Metrics = {}
-    oracle = replace(task, model=task.oracle) if task.oracle is not None else task
-    for path in sorted((DATA / "kspace").glob("*.h5")):
+    oracle = replace(task, model=task.oracle)
+    for path in sorted(folder.glob("*.h5")):
         (report,) = check_files([path])
-        slices = open_slices([path], study.mask, "varnet")
-        for batch in batches(slices, 1):
-            for name, image in (
-                ("varnet", oracle.predict(None, batch.inputs)),
-                ("zero_filled", zero_filled(batch.inputs)),
-            ):
+        if report.faults:
+            raise SystemExit(f"error: {path} has faults, {report.faults}, look at it")
+        for batch in batches(open_slices([path], study.mask, "varnet"), 1):
+            images = {"varnet": oracle.predict(None, batch.inputs), "zero_filled": zero_filled(batch.inputs)}
+            for name, image in images.items():
                 values = image_measures(image, batch.target)
                 metrics |= {f"kspace.{path.stem}.{name}_{key}": float(values[key]) for key in ("ssim", "psnr")}
-        print(f"{path.name}: {report.slices} slices, {report.coils} coils, faults {report.faults or 'none'}")
     return metrics
 
 
@@ -166,5 +228,37 @@ def sizes(task: Task) -> Metrics:
     }
 
 
+def tables(found: Sequence[Mapping[str, float]]) -> list[str]:
+    """What the models have in common, the measures of each model, and the real k-space."""
+
+    def cell(key: str) -> str:
+        values = [each[key] for each in found if key in each]
+        if not values:
+            return ""
+        digits = ".2f" if key.endswith("psnr") else ".3f"
+        return f"{np.mean(values):{digits}} [{min(values):{digits}}, {max(values):{digits}}]"
+
+    first = found[0]
+    facts = [f"{first['parameters']:.0f} parameters", f"{first['coils']:.0f} coils"]
+    facts += [f"{first['height']:.0f} x {first['width']:.0f} pixels"]
+    facts += [f"{first[f'slices.{name}']:.0f} {name} slices" for name in ("trained_retain", *SET_NAMES.values())]
+    columns = [*SCORED, *(f"{shown}_{measure}" for shown in SET_NAMES.values() for measure in MEASURES[:2])]
+    columns += ["clean_unknown_ssim"]
+    models = ["original", "oracle", "published", *SEARCHED]
+    rows = [[name, *(cell(f"{name}.{column}") for column in columns)] for name in models]
+    scans = dict.fromkeys(key.split(".")[1] for key in first if key.startswith("kspace."))
+    pairs = [f"{name}_{measure}" for name in ("varnet", "zero_filled") for measure in ("ssim", "psnr")]
+    real = [[scan, *(cell(f"kspace.{scan}.{pair}") for pair in pairs)] for scan in scans]
+    words = [column.replace("_", " ") for column in columns]
+    return [
+        ", ".join(facts) + ".",
+        "",
+        *table(["model", *words], rows),
+        "",
+        *table(["real k-space", *(pair.replace("_", " ") for pair in pairs)], real),
+    ]
+
+
 if __name__ == "__main__":
-    main(__doc__ or "", measure)
+    text: list[str] = []
+    main(__doc__ or "", partial(measure, lines=text), options, text)
