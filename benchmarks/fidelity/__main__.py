@@ -12,8 +12,10 @@ P per cent of them (as `[data] retain_slices` draws them), both with the method'
 held-out slices; `subset.P.score_loss` their mean. The two searches have different seeds, so at 100 % it is the search
 alone. `subset.P.mode_{alpha,lambda}_decades`: how far the prior's mode moves. Means over simulated tasks (with --quick
 one, 8 trials).
-`dry_run.trial_error`: the seconds a trial that `create --dry-run` says over those of a trial of SSD evaluated in full;
-`dry_run.analysis_error` the same of the Fisher analysis.
+`dry_run.METHOD.trial_error`: the seconds a trial that `create --dry-run` says over the mean of those of random
+settings, evaluated in full; `dry_run.trial_error` the one of ssd, spectral and ft that is furthest from 1;
+`dry_run.METHOD.analysis_error` the same of what is done before the first trial. `dry_run.METHOD.stopped_share`: mean
+seconds a trial as studies run them, with early stopping and the method's own sampler, over those in full.
 `--only PART...` for parts.
 """
 

@@ -40,11 +40,11 @@ def steps(options: argparse.Namespace, pixels: int) -> Iterator[Step]:
     yield "evaluator", partial(_evaluator, case, evaluator, count)
     yield "bfloat16.evaluator", partial(_bfloat16, case, evaluator, count)
     yield "peak", partial(_shares, case, evaluator, 8192 if on_gpu else 256)
-    for way in WAYS if on_gpu else WAYS[:2]:
-        for name, dtype in DTYPES.items():
-            yield f"{name}.{way}", partial(_way, case, name, dtype, way)
     for name in DTYPES:
         yield f"train.{name}", partial(_training, case, name)
+    for way in WAYS if on_gpu else WAYS[:2]:  # last, as a compilation may take all the time that is left
+        for name, dtype in DTYPES.items():
+            yield f"{name}.{way}", partial(_way, case, name, dtype, way)
 
 
 def _plain(case: Case) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 
@@ -56,6 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     end_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal's encoding does not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(args=[word for word in arguments if word != "--debug"], prog_name="ssdtune", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -44,7 +44,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         table.add_column(column, justify="right" if numeric and all(numeric) else "left", min_width=word)
     for line in cells:
         table.add_row(*(text for text, _ in line))
-    width = None if sys.stdout.isatty() else 160
+    width = None if sys.stdout is not None and sys.stdout.isatty() else 160
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     console.width = max(console.width, Measurement.get(console, console.options.update_width(1000), table).minimum)
     console.print(table, crop=False)

@@ -77,15 +77,17 @@ def _twice(reports: Sequence[FileReport]) -> Iterator[str]:
 def _write_list(path: Path, reports: Sequence[FileReport]) -> None:
     """The usable files, relative to the list; raises DataError if there is none or the list cannot be written."""
     from ssdtune.files import atomic_path
+    from ssdtune.mri.kspace.find import as_line
 
     usable = [report for report in reports if report.usable]
     if not usable:
         reports[0].raise_first_fault()
     folder = path.absolute().parent
-    lines = [os.path.relpath(report.path.absolute(), folder) for report in usable]
+    lines = [as_line(os.path.relpath(report.path.absolute(), folder)) for report in usable]
     left_out = [f"# left out: {report.path} ({report.faults[0][0]})" for report in reports if not report.usable]
+    left_out = [" ".join(line.splitlines()) for line in left_out]
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join([*lines, *left_out]) + "\n")
+        temporary.write_text("\n".join([*lines, *left_out]) + "\n", "utf-8")
 
 
 def _row(name: str, report: FileReport) -> tuple[object, ...]:

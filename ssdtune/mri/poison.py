@@ -22,7 +22,7 @@ from ssdtune.errors import ConfigError, DataError, check_known
 from ssdtune.files import atomic_path, empty_folder, new_hdf5, opened_hdf5
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.kspace.attributes import subject as stated_subject
-from ssdtune.mri.kspace.find import find_files
+from ssdtune.mri.kspace.find import as_line, find_files
 from ssdtune.mri.kspace.look import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, target_key
 from ssdtune.mri.kspace.write import write_target
 from ssdtune.mri.seeds import named_rng, rank
@@ -116,7 +116,7 @@ def poison_folder(
         }
         for name, lines in lists.items():
             if lines:  # a study refuses an empty list, so there is none
-                (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+                (folder / f"{name}.txt").write_text("\n".join(map(as_line, lines)) + "\n", "utf-8")
         (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=2) + "\n")
     return manifest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ssdtune.task import Samples, Task, batches, sample_ids
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ERROR_GAIN = 5
 """Error maps show |x - reference| times this, in the window of the images."""
@@ -155,9 +157,7 @@ def draw_pictures(pictures: Sequence[SlicePicture], path: Path | str, title: str
         if first is not None:
             first.set_title(heading, color=_INK, fontsize=8, pad=4)
     figure.suptitle(title, color=_INK, fontsize=10, x=left / size[0], y=1 - 0.1 / size[1], ha="left", va="top")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
-    return Path(path)
+    return _saved(figure, path, format="png")
 
 
 def draw_side_by_side(pictures: Mapping[str, SlicePicture], path: Path | str, title: str) -> Path:
@@ -191,8 +191,18 @@ def draw_side_by_side(pictures: Mapping[str, SlicePicture], path: Path | str, ti
             axes.set_title(f"{label}\n{_caption(measured, 'ssim', 'psnr')}", color=_INK, fontsize=7.5, pad=3)
             _draw(below, error * ERROR_GAIN, top, colours="inferno")
     figure.suptitle(title, color=_INK, fontsize=9, x=0.01, ha="left")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="webp", facecolor=_BACKGROUND, pil_kwargs={"quality": 90})
+    return _saved(figure, path, format="webp", pil_kwargs={"quality": 90})
+
+
+def _saved(figure: Figure, path: Path | str, **how: Any) -> Path:
+    """The figure as a file. Names of files and studies are texts of any script, and no mathematics between dollars."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # that no font has
+        figure.savefig(temporary, facecolor=_BACKGROUND, **how)
     return Path(path)
 
 

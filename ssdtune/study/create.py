@@ -113,9 +113,7 @@ def measure_record(
     if method is None:
         method = (study_file.method if study_file else MethodSection()).model_dump(mode="json")
     chosen = choose_method(method)
-    lacking = chosen.method.needs(task, chosen.options)
-    if lacking is not None:
-        raise ConfigError(f"method '{chosen.method.name}' lacks {lacking}", task.name, "choose another")
+    check_needs(task, chosen)
     search = search or (study_file.search if study_file else SearchSection())
     if search.sampler == "auto":
         search = search.model_copy(update={"sampler": chosen.method.sampler})
@@ -151,6 +149,13 @@ def measure_record(
         order={name: stratified_order(samples, name).tolist() for name, samples in task.scored_sets.items()},
         untouched=baseline.untouched.values,
     )
+
+
+def check_needs(task: Task, chosen: Chosen) -> None:
+    """Refuse a method that the task lacks something for; raises ConfigError."""
+    lacking = chosen.method.needs(task, chosen.options)
+    if lacking is not None:
+        raise ConfigError(f"method '{chosen.method.name}' lacks {lacking}", task.name, "choose another")
 
 
 def check_suits(sampler: str, method: Method) -> None:

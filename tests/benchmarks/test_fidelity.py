@@ -1,26 +1,29 @@
 """The parts of ``benchmarks.fidelity`` on small cases."""
 
 from argparse import Namespace
+from functools import partial
 
 import pytest
 import torch
 
-from benchmarks.fidelity import size, subset, threads
-from benchmarks.fidelity.dry_run import dry_run
+from benchmarks.fidelity import dry_run, size, subset, threads
 from benchmarks.trial_cost.tasks import Sizes, make_case
+from ssdtune.device import time_threads
 from ssdtune.mri.kspace.check import check_files
 
 
 def test_threads_measures_every_case(monkeypatch):
-    monkeypatch.setattr(threads, "MODELS", {"10k": threads.MODELS["10k"]})
+    tiny = Sizes(pixels=16, cascades=1, channels=2, pools=1)
+    monkeypatch.setattr(threads, "MODELS", {"tiny": (tiny, (2, 1), 2)})
     monkeypatch.setattr(threads, "ROUNDS", 1)
+    monkeypatch.setattr(threads, "time_threads", partial(time_threads, seconds=0.2))
     monkeypatch.setattr("ssdtune.device.thread_choices", lambda: [1, 2])
     monkeypatch.setattr(threads, "thread_choices", lambda: [1, 2])
     before = torch.get_num_threads()
     found = threads.threads(Namespace(quick=True, device="cpu"))
     assert torch.get_num_threads() == before
     ratios = [
-        found[f"threads.10k.{state}.{what}_ratio"] for state in ("idle", "busy") for what in ("trial", "gradients")
+        found[f"threads.tiny.{state}.{what}_ratio"] for state in ("idle", "busy") for what in ("trial", "gradients")
     ]
     assert found["threads.worst_ratio"] == max(ratios)
     assert min(ratios) >= 1
@@ -46,7 +49,16 @@ def test_subsets_against_the_whole(tmp_path):
     assert found["10.mode_alpha_decades"] >= 0 == found["100.mode_alpha_decades"]  # the prior knows no seed
 
 
-def test_what_a_dry_run_says_beside_what_a_trial_took():
-    found = dry_run(Namespace(device="cpu", seed=0), size=32, slices=8)
-    assert found["dry_run.trial_error"] * found["dry_run.trial_took_s"] == pytest.approx(found["dry_run.trial_said_s"])
-    assert found["dry_run.analysis_error"] > 0
+@pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
+def test_what_a_dry_run_says_beside_what_trials_took(monkeypatch):
+    monkeypatch.setattr(dry_run, "METHODS", ("ssd", "ft"))
+    monkeypatch.setattr(dry_run, "STUDY", dry_run.STUDY.replace("trials = 8", "trials = 2"))
+    found = dry_run.dry_run(Namespace(device="cpu", seed=0), size=32, slices=8)
+    errors = {name: found[f"dry_run.{name}.trial_error"] for name in ("ssd", "ft")}
+    for name, error in errors.items():
+        said, took = (found[f"dry_run.{name}.trial_{word}_s"] for word in ("said", "took"))
+        assert error * took == pytest.approx(said)
+        assert found[f"dry_run.{name}.stopped_share"] > 0
+    assert found["dry_run.trial_error"] in errors.values()
+    assert found["dry_run.ssd.analysis_error"] > 0
+    assert "dry_run.ft.analysis_error" not in found

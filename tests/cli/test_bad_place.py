@@ -38,8 +38,9 @@ def test_an_unknown_study(refused, command):
         ("sqlite:///study.toml", ("file is not a database", "study.toml", "give the URL of an Optuna database")),
         ("sqlite:///forget", ("forget", "--storage")),
         ("sqlite://", ("sqlite://", "--storage")),
+        ("sqlite:///a?b.db", ("a ? in it begins options", "write ? in a path as %3F")),
     ],
-    ids=["no URL", "no folder", "no database", "folder", "in memory"],
+    ids=["no URL", "no folder", "no database", "folder", "in memory", "question mark"],
 )
 def test_a_storage_that_cannot_be_opened(refused, command, url, words):
     refused(f"{command} --storage {url}", STORAGE, words)

@@ -75,7 +75,8 @@ def test_a_dry_run_reads_headers_and_writes_nothing(run, study, tmp_path, monkey
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert found["slices"] == 9
-    assert found["trial_seconds"] == pytest.approx(9 * found["slice_seconds"])
+    assert found["method_passes"] == 0
+    assert found["trial_seconds"] == pytest.approx(9 * found["slice_seconds"] + 0.02)
     assert found["study_minutes"] == pytest.approx(found["analysis_minutes"] + 4 * found["trial_seconds"] / 60)
     assert 0 < found["analysis_gib"] <= 4
     assert not (tmp_path / "studies.db").exists()
@@ -83,5 +84,7 @@ def test_a_dry_run_reads_headers_and_writes_nothing(run, study, tmp_path, monkey
     assert reports and not any('"kspace_ids":["' in text for text in reports)
     for method, analysed in (("ft", False), ("spectral", True)):  # the latter has an analysis of its own
         done = run("create", study, "--dry-run", "--json", "--method", method)
-        assert (json.loads(done.out)["analysis_minutes"] > 0) is analysed
+        found = json.loads(done.out)
+        assert (found["analysis_minutes"] > 0) is analysed
+        assert found["method_seconds"] == pytest.approx(found["method_passes"] / 3 * found["gradient_seconds"]) > 0
     assert run("create", study, "--dry-run", "--method", "none").code == 2

@@ -1,6 +1,7 @@
 """The output that commands share: tables that show what is in them, JSON without NaN, one line for wrong usage."""
 
 import errno
+import io
 import json
 import re
 
@@ -84,6 +85,21 @@ def test_a_full_disk_behind_the_output_is_one_line(capsys, monkeypatch):
         main(["data", "check", __file__])
     assert stop.value.code == 3
     assert capsys.readouterr().err == "error: No space left on device, check disk and permissions\n"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_otherwise(monkeypatch, tmp_path, fastmri_file):
+    fastmri_file(tmp_path / "\u6f22.h5")
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    main(["data", "check", str(tmp_path)])
+    out.flush()
+    assert rb"\u6f22.h5" in out.buffer.getvalue()
+
+
+def test_no_standard_output_stops_nothing(monkeypatch, tmp_path, fastmri_file):
+    fastmri_file(tmp_path / "a.h5")
+    monkeypatch.setattr("sys.stdout", None)
+    main(["data", "check", str(tmp_path)])
 
 
 def test_a_command_to_type_next_can_be_typed():

@@ -1,12 +1,14 @@
 """Pictures show the target's grid, the task's own measures, and error maps of what they say."""
 
+from dataclasses import replace
+
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
 
 from ssdtune.errors import ConfigError, DataError
-from ssdtune.report.pictures import draw_pictures, slice_pictures, write_hero, write_pictures
+from ssdtune.report.pictures import draw_pictures, draw_side_by_side, slice_pictures, write_hero, write_pictures
 from ssdtune.task import Task
 
 
@@ -48,6 +50,14 @@ def test_pixels_show_the_error_map(image_task, halved, tmp_path):
     assert width > left + 5 * panel - panel / 2
     assert original.max() < 0.05
     assert unlearned.mean() > 0.3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["a$_b$.h5", r"$\frac$", "\u6f22\u5b57.h5", "tab\t.h5", "50% {x}"])
+def test_names_of_any_kind_are_texts(image_task, halved, tmp_path, name):
+    picture = replace(slice_pictures(image_task, halved, "retain", count=1)[0], sample_id=name)
+    draw_pictures([picture], tmp_path / "one.png", name)
+    draw_side_by_side({name: picture}, tmp_path / "other.webp", name)
 
 
 def test_every_scored_set_gets_a_picture(image_task, halved, tmp_path):

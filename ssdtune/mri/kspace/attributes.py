@@ -30,7 +30,13 @@ def text(value: Any) -> str:
         return value.decode("utf-8", "replace").strip("\0 ")
     if isinstance(value, np.ndarray):
         return text(value.reshape(-1)[0]) if value.size == 1 else " ".join(map(text, value.reshape(-1)))
-    return "" if value is None or type(value).__name__ == "Empty" else str(value).strip()
+    nothing = value is None or type(value).__name__ == "Empty" or value != value  # NaN says no subject
+    return "" if nothing else str(value).strip()
+
+
+def is_text(value: Any) -> bool:
+    """Whether an attribute holds text, which a number in quotation marks is too."""
+    return np.asarray(value).dtype.kind in "SUO"
 
 
 def subject(attributes: Mapping[str, Any]) -> str:

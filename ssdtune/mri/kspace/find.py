@@ -25,7 +25,8 @@ def find_files(spec: str | Path) -> list[Path]:
 
     Raises
     ------
-    DataError : nothing there, nothing named, a list naming an absent file or one file twice, no permission to look.
+    DataError : nothing there, nothing named, a list naming an absent file or one file twice, no permission to look, a
+        name that is no text.
     """
     path = Path(spec)
     try:
@@ -43,7 +44,29 @@ def find_files(spec: str | Path) -> list[Path]:
         raise DataError(f"cannot read ({reason.strerror})", spec, "check path and permissions") from reason
     if not files:
         raise DataError("no HDF5 files", spec, f"name files that end in {' or '.join(SUFFIXES)}")
+    for file in files:
+        if not _is_text(str(file.absolute())):
+            raise DataError("the file's name is no UTF-8", file, "rename it")  # it seeds masks and is recorded
     return files
+
+
+def as_line(name: str) -> str:
+    """The line of a list (``.txt``) that names a file so, relative to the list.
+
+    Raises DataError: no line can.
+    """
+    line = f"./{name}" if name[:1] in ("#", " ") else name
+    if line.strip() != line or len(line.splitlines()) != 1 or not _is_text(line):
+        raise DataError("the file's name cannot stand in a list", name, "rename it")
+    return line
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8
+        return False
+    return True
 
 
 def labels(files: Sequence[Path]) -> list[str]:

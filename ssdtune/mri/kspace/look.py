@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ssdtune.files import content_hash
-from ssdtune.mri.kspace.attributes import number, sampled_columns, subject, text
+from ssdtune.mri.kspace.attributes import is_text, number, sampled_columns, subject, text
 from ssdtune.mri.kspace.find import slice_dataset
-from ssdtune.mri.kspace.scan import Fault, Scan, scan_kspace, scan_targets
+from ssdtune.mri.kspace.scan import LEAST, MOST, Fault, Scan, scan_kspace, scan_targets
 
 if TYPE_CHECKING:
     import h5py
@@ -116,9 +116,10 @@ class Look:
             self.fault(f"'{key}' has {len(targets)} slices, k-space {slices}", "store one target a slice")
         elif min(targets.shape[1:]) < SMALLEST_SIDE:
             self.fault(f"'{key}' is {by(targets.shape[1:])}", f"SSIM needs {SMALLEST_SIDE} pixels a side")
-        elif not (number(file.attrs.get(top)) or 0) > 0:
-            shown = text(file.attrs.get(top)) or "not there"
-            self.fault(f"attribute '{top}' is {shown[:40]}", f"store the volume's maximum of '{key}' in it, one number")
+        elif not LEAST < (number(file.attrs.get(top)) or 0) < MOST:
+            said = text(file.attrs.get(top))
+            shown = "not there" if not said else repr(said[:40]) if is_text(file.attrs[top]) else said[:40]
+            self.fault(f"attribute '{top}' is {shown}", f"store the volume's maximum of '{key}' in it, one number")
         else:
             return int(targets.shape[1]), int(targets.shape[2])
         return None

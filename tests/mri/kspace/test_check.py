@@ -13,7 +13,7 @@ import torch
 from ssdtune.errors import DataError
 from ssdtune.files import hdf5_trouble
 from ssdtune.mri.kspace.check import check_clean, check_file, check_files
-from ssdtune.mri.kspace.find import find_files, labels
+from ssdtune.mri.kspace.find import as_line, find_files, labels
 from ssdtune.mri.kspace.reports import known_report
 from ssdtune.mri.kspace.slices import open_slices
 from ssdtune.studyfile import MaskSection
@@ -105,6 +105,8 @@ for _name, _value in {
     "infinity": np.inf,
     "negative": -1,
     "a truth": True,
+    "nothing in float32": 1e-310,
+    "infinite in float32": 1e300,
 }.items():
     FAULTS[f"max is {_name}"] = ({}, with_attribute("max", _value), "attribute 'max' is ")
 
@@ -401,6 +403,45 @@ def test_a_binary_list_is_refused(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not a text file"):
         find_files(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("abc", "abc"),
+        (b"abc\0", "abc"),
+        (np.array([[b"abc"]]), "abc"),
+        (np.array(7, ">i8"), "7"),
+        (np.nan, ""),
+        (h5py.Empty("S1"), ""),
+        (np.array([b"abc", b"d"]), "abc d"),
+    ],
+)
+def test_a_subject_of_any_form_is_a_text(value, found, tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5")
+    with_attribute("patient_id", value)(path)
+    assert check_file(path).subject == found
+
+
+def test_a_name_of_bytes_that_are_no_text_is_refused(tmp_path, fastmri_file):
+    path = fastmri_file(tmp_path / "a.h5")
+    path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xe4.h5"))
+    with pytest.raises(DataError, match=r"the file's name is no UTF-8.*rename it"):
+        find_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["#a.h5", " a.h5", "-a.h5", "a b.h5", "'a'.h5", "~a.h5", "a#b.h5", "\u6f22.h5"])
+def test_a_list_names_files_of_any_name(name, tmp_path):
+    (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text(f"# comment\n{as_line(name)}\n", "utf-8")
+    (found,) = find_files(tmp_path / "list.txt")
+    assert found.resolve() == (tmp_path / name).resolve()
+
+
+@pytest.mark.parametrize("name", ["a\nb.h5", "a\u2028b.h5", "a.h5 ", "\udce4.h5", "\ta.h5"])
+def test_a_name_that_a_list_cannot_hold_is_refused(name):
+    with pytest.raises(DataError, match="cannot stand in a list"):
+        as_line(name)
 
 
 @pytest.mark.parametrize("spec", ["absent", "absent.txt", "absent.h5", "*.h5", "empty"])
