@@ -106,7 +106,7 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
         code = re.search(r"(?:GLOBAL|function|but got)(?: <class)? '?([\w.]+)", str(reason))
         if code and "eights" in str(reason):
             what = f"would run code when loaded (it holds a {code[1].strip('.')}), refused"
-            todo = "where you trust it, save torch.load(file, weights_only=False)['state_dict'] alone"
+            todo = "where you trust it, load it by torch.load(file, weights_only=False) and save its state_dict alone"
             raise ModelError(what, path, todo) from reason
         what = "truncated or damaged checkpoint" if archive else "not a PyTorch checkpoint"
         raise ModelError(what, path, todo) from reason

@@ -191,11 +191,21 @@ def _fill(sizes: Sizes, own: Mapping[str, Tensor], path: Path) -> Reconstructor:
     if any(misfits.values()):
         what = "; ".join(f"{len(names)} tensors {kind} ({_some(names)})" for kind, names in misfits.items() if names)
         raise ModelError(f"does not fit fastMRI's network of {title}: {what}", path, "name another checkpoint")
+    if odd := {name: kind for name, value in own.items() if (kind := _no_weights(value))}:
+        kinds = " and ".join(sorted(set(odd.values())))
+        raise ModelError(f"{len(odd)} tensors are {kinds} ({_some(odd)})", path, "save dense weights as float32")
     if broken := [name for name, value in own.items() if not torch.isfinite(value).all()]:
         raise ModelError(f"{len(broken)} tensors hold NaN or infinity ({_some(broken)})", path, "train the model again")
     copies = {name: value.detach().to(torch.float32, copy=True) for name, value in own.items()}
     module.net.load_state_dict(copies, assign=True)
     return module.eval()
+
+
+def _no_weights(value: Tensor) -> str:
+    """What a tensor is, if neither weights as they are trained nor such in half precision; else nothing."""
+    if value.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        return str(value.dtype).removeprefix("torch.")
+    return "without values" if value.is_meta else "" if value.layout == torch.strided else "sparse"
 
 
 def _some(names: Any, count: int = 3) -> str:

@@ -137,6 +137,23 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
     refused(path, "2 channels in and 2 out")
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda value: (100 * value).to(torch.int8), "int8"),
+        (lambda value: value.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda value: value.to(torch.complex64), "complex64"),
+        (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "qint8"),
+        (lambda value: value.to_sparse(), "sparse"),
+        (lambda value: value.to("meta"), "without values"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, about kinds that it will give up
+def test_tensors_of_other_kinds_are_refused(tmp_path, change, kind):
+    torch.save({name: change(value) for name, value in UNET.net().state_dict().items()}, tmp_path / "model.pt")
+    refused(tmp_path / "model.pt", f"tensors are {kind}.*as float32")
+
+
 def test_the_other_architecture_is_refused_by_name(tmp_path):
     write(tmp_path / "model.pt", VARNET)
     with pytest.raises(ModelError, match="holds a VarNet, not a U-Net"):
