@@ -33,9 +33,11 @@ def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -
 
     Raises
     ------
-    error : what would be the folder of one is no folder, or may not be written to.
+    error : what would be the folder of one is no folder, or may not be written to, or there is a device or a pipe.
     """
-    for path in filter(None, paths):
+    for path in map(_written, filter(None, paths)):
+        if _is_special(path):
+            raise _unwritable(path, _SPECIAL, error)
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not folder.is_dir():
             raise _unwritable(path, os.strerror(errno.ENOTDIR), error)
@@ -45,7 +47,7 @@ def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -
 
 def empty_folder(out: Path | str) -> Path:
     """The absolute path of a folder to be made, which may be there if it is empty; raises ConfigError otherwise."""
-    out = Path(out).resolve()
+    out = Path(os.path.realpath(out))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         what = "the output folder is not empty" if out.is_dir() else "a file, not a folder"
         raise ConfigError(what, out, "choose another --out")
@@ -56,14 +58,18 @@ def empty_folder(out: Path | str) -> Path:
 def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` on success, remove it on any failure.
 
-    What is made there is a file, or a folder, which may take the place of an empty one.
+    What is made there is a file, or a folder, which may take the place of an empty one. A link stays a link: what it
+    leads to is written.
 
     Raises
     ------
-    error : when the folder cannot be written or the disk is full; ``path`` is then as it was before.
+    error : when the folder cannot be written or the disk is full; ``path`` is then as it was before. A device or a pipe
+        is refused: it would be replaced.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    path = _written(Path(path))
+    if _is_special(path):
+        raise _unwritable(path, _SPECIAL, error)
+    temporary = path.with_name(f".{path.name[:60]}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +83,18 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
     except OSError as reason:
         why = reason.strerror or str(reason).splitlines()[0]
         raise _unwritable(path, why, error) from reason
+
+
+_SPECIAL = "a device or a pipe, not a file"
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _written(path: Path) -> Path:
+    """Where a path leads if it is a link to a file, there or not; else as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() and not _is_special(path) else path
 
 
 def _unwritable(path: Path, why: str, error: type[SsdtuneError]) -> SsdtuneError:

@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssdtune.errors import DataError, ModelError
-from ssdtune.files import atomic_path, content_hash, new_hdf5
+from ssdtune.files import atomic_path, check_writable, content_hash, new_hdf5
 
 
 def test_success_renames(tmp_path):
@@ -33,6 +34,38 @@ def test_an_os_error_becomes_the_error_asked_for(tmp_path):
         pass
     with pytest.raises(DataError, match="No space left"), atomic_path(tmp_path / "y"), open("/dev/full", "w") as full:
         full.write("x" * 10_000)
+
+
+def test_a_link_stays_a_link_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "kept").mkdir()
+    for name in ("there.txt", "not_there.txt"):
+        link = tmp_path / name
+        link.symlink_to(tmp_path / "kept" / name)
+        if name == "there.txt":
+            link.write_text("old")
+        check_writable(link)
+        with atomic_path(link) as path:
+            path.write_text("new")
+        assert link.is_symlink()
+        assert (tmp_path / "kept" / name).read_text() == "new"
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(ModelError, match="a device or a pipe"):
+            check_writable(tmp_path / name, error=ModelError)
+        with pytest.raises(ModelError, match="a device or a pipe"), atomic_path(tmp_path / name, ModelError):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u6f22" * 85, "-o", "a b\n'\"", "~", "#"])
+def test_any_name_of_a_file_can_be_written(tmp_path, name):
+    with atomic_path(tmp_path / name) as path:
+        path.write_text("new")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_content_hash_counts_boundaries_and_order():

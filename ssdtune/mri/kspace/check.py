@@ -109,9 +109,14 @@ def check_file(path: Path, *, compare: bool = True, only: Collection[int] | None
     import h5py
 
     try:
-        path.open("rb").close()
+        special = path.exists() and not path.is_file()  # a pipe would be waited for
+        if not special:
+            path.open("rb").close()
+        why = "not a file" if special else None
     except OSError as reason:
-        fault = (f"cannot read ({reason.strerror})", "check path and permissions")
+        why = reason.strerror
+    if why is not None:
+        fault = (f"cannot read ({why})", "check path and permissions")
         return FileReport(path=path, readable=False, faults=(fault,))
     look = Look()
     readable = True

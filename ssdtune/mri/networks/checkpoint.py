@@ -68,6 +68,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     ModelError : the file is absent, unreadable, damaged or no checkpoint, would need code to load, or holds no tensors.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+        raise ModelError("cannot read (not a file)", path, "check the path")
     if _is_safetensors(path):
         tensors, metadata = _read_safetensors(path)
         return Checkpoint(path, tensors, "safetensors", None, metadata)

@@ -248,6 +248,11 @@ def test_an_absent_file_is_a_fault(tmp_path):
     assert report.faults[0][0] == "cannot read (No such file or directory)"
 
 
+def test_a_pipe_is_a_fault_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.h5")
+    assert check_file(tmp_path / "a.h5").faults[0][0] == "cannot read (not a file)"
+
+
 def test_a_file_without_permission_is_a_fault(tmp_path, fastmri_file, unprivileged):
     path = fastmri_file(tmp_path / "a.h5")
     path.chmod(0)

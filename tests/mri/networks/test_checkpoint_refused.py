@@ -116,6 +116,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, match):
 def test_an_absent_file_and_a_folder_are_refused(tmp_path):
     refused(tmp_path / "absent.pt", "cannot read.*No such file")
     refused(tmp_path, "cannot read.*directory")
+    os.mkfifo(tmp_path / "pipe.pt")
+    refused(tmp_path / "pipe.pt", "cannot read.*not a file")
 
 
 def test_tensors_that_do_not_fit_are_named(tmp_path):
