@@ -21,6 +21,8 @@ from ssdtune.subset import part_of
 from ssdtune.task import Samples, Task, as_sample, batches
 from ssdtune.unlearning.method import BACKWARD, Chooser, Setting, run
 from ssdtune.unlearning.methods import Chosen
+from ssdtune.unlearning.plan import Term, TrainingOptions
+from ssdtune.unlearning.training import Trainer
 
 SLICES = 3
 """Slices that are timed."""
@@ -79,6 +81,7 @@ def foresee(task: Task, fisher: FisherSection, trials: int, analysed: bool, pass
     """
     few = replace(task, retain=part_of(task.retain, SLICES, "foresight"), evaluation={})
     slice_seconds, gradient_seconds = _slice_seconds(few), _gradient_seconds(few)
+    method = passes * _training_seconds(few) / BACKWARD if passes else 0.0
     sizes = tuple(min(len(samples), fisher.samples or len(samples)) for samples in (task.forget, task.retain))
     parameters = sum(value.numel() for value in task.params.values())
     gib = minutes = 0.0
@@ -90,7 +93,6 @@ def foresee(task: Task, fisher: FisherSection, trials: int, analysed: bool, pass
         gradients = sizes[0] * _values(task.forget) / _values(task.retain) + sizes[1]
         minutes = _GRADIENTS_ONCE * gradients * gradient_seconds / 60
     shares = {name: len(samples) * _values(samples) for name, samples in task.scored_sets.items()}
-    method = passes * gradient_seconds / BACKWARD
     trial = sum(shares.values()) / _values(task.retain) * slice_seconds + method + _SEARCH
     return Foresight(
         slices=sum(map(len, task.scored_sets.values())),
@@ -137,6 +139,17 @@ def _slice_seconds(task: Task) -> float:
         evaluator.start(params).extend("retain", SLICES)
         times.append((time.perf_counter() - started) / min(SLICES, len(task.retain)))
     return sorted(times[1:])[1]
+
+
+def _training_seconds(task: Task) -> float:
+    """Of loss and gradient of one slice of a batch, as methods that train take them, the second time."""
+    trainer, twin = Trainer(task, TrainingOptions(), sets=("retain",)), task.twin()
+    batch = next(trainer.stream("retain", 0))
+    started = time.perf_counter()
+    trainer.gradient(twin, [(Term("retain", 1.0), batch)])
+    if torch.device(task.device).type == "cuda":
+        torch.cuda.synchronize(task.device)
+    return (time.perf_counter() - started) / batch.slices
 
 
 def _gradient_seconds(task: Task) -> float:

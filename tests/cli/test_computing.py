@@ -86,5 +86,7 @@ def test_a_dry_run_reads_headers_and_writes_nothing(run, study, tmp_path, monkey
         done = run("create", study, "--dry-run", "--json", "--method", method)
         found = json.loads(done.out)
         assert (found["analysis_minutes"] > 0) is analysed
-        assert found["method_seconds"] == pytest.approx(found["method_passes"] / 3 * found["gradient_seconds"]) > 0
+        assert found["method_passes"] > 0 < found["method_seconds"]
+        parts = 9 * found["slice_seconds"] + found["method_seconds"] + 0.02
+        assert found["trial_seconds"] == pytest.approx(parts)
     assert run("create", study, "--dry-run", "--method", "none").code == 2
