@@ -13,8 +13,10 @@ DATA = "SSDTUNE_DATA"
 
 
 def _located(place: Any, info: ValidationInfo) -> Any:
-    """A path or a text from the folder of the file that is read; as it is where none is."""
-    return type(place)(info.context["folder"] / place) if info.context else place
+    """A path or a text from the folder of the file that is read, ``~`` a home folder; as it is where none is."""
+    if "\0" in str(place):
+        raise ValueError("no path holds a zero byte")
+    return type(place)(info.context["folder"] / os.path.expanduser(place)) if info.context else place  # noqa: PTH111
 
 
 def _as_written(place: Any, info: SerializationInfo) -> str:

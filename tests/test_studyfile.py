@@ -38,6 +38,19 @@ def test_a_short_file_gives_the_defaults_and_absolute_paths(tmp_path):
     choose_method(study.method.model_dump())
 
 
+def test_a_home_folder_is_one_and_no_path_holds_a_zero_byte(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    changes = [("model", 'oracle = "~/oracle.pt"'), ("data", 'unknown = "~/x/*.h5"'), ("data", 'unseen = "./~/x"')]
+    study = load_study_file(write(tmp_path, changes))
+    assert study.model.oracle == tmp_path / "home" / "oracle.pt"
+    assert study.data.unknown == str(tmp_path / "home" / "x" / "*.h5")
+    assert study.data.unseen == str(tmp_path / "~" / "x")
+    assert StudyFile.from_json(study.to_json()).data == study.data
+    for section, key in (("model", "oracle"), ("data", "unseen")):
+        with pytest.raises(ConfigError, match=rf"'{section}\.{key}'.*zero byte"):
+            load_study_file(write(tmp_path, [(section, f'{key} = "a\\u0000b"')]))
+
+
 def test_everything_given_is_taken(tmp_path):
     changes = [
         ("model", 'oracle = "oracle.pt"'),

@@ -37,7 +37,10 @@ def find_files(spec: str | Path) -> list[Path]:
         elif path.exists():
             files = [path]
         elif glob.has_magic(str(spec)):
-            files = _data_files(Path(match) for match in glob.glob(str(spec), recursive=True))  # noqa: PTH207 (takes absolute patterns)
+            # what is there by that name is no pattern: a folder may be called [old]
+            base = next((parent for parent in path.parents if parent.is_dir()), Path())
+            pattern = Path(glob.escape(str(base))) / path.relative_to(base)
+            files = _data_files(Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (takes absolute patterns)
         else:
             raise DataError("no such file or folder", spec, "check the path")
     except OSError as reason:

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -374,6 +375,16 @@ def test_files_are_found_by_folder_glob_list_and_name(tmp_path, fastmri_file):
     listed.write_bytes(b"\xef\xbb\xbf" + listed.read_bytes())  # as Windows saves it
     assert find_files(listed) == [b, a]
     assert find_files(str(a)) == [a]
+
+
+@pytest.mark.parametrize("name", ["[old]", "a*b", "what?", "{x}", "-x", "a b"])
+def test_a_glob_in_a_folder_of_any_name(name, tmp_path, monkeypatch):
+    (tmp_path / name / "set").mkdir(parents=True)
+    (tmp_path / name / "set" / "a.h5").touch()
+    for pattern in ("set/*.h5", "*/a.h5", "**/*.h5"):
+        assert find_files(tmp_path / name / pattern) == [tmp_path / name / "set" / "a.h5"]
+    monkeypatch.chdir(tmp_path)
+    assert find_files(f"{name}/*/*.h5") == [Path(name) / "set" / "a.h5"]
 
 
 def test_file_names_that_repeat_are_told_apart_by_their_folders(tmp_path):
