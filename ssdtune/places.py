@@ -24,7 +24,8 @@ def _as_written(place: Any, info: SerializationInfo) -> str:
     folder = info.context["folder"] if info.context else None
     if folder is None or not Path(place).is_relative_to(folder):
         return str(place)
-    return str(Path(place).relative_to(folder))
+    written = str(Path(place).relative_to(folder))
+    return f"./{written}" if written.startswith("~") else written
 
 
 _Written = PlainSerializer(_as_written, when_used="json-unless-none")
