@@ -116,7 +116,7 @@ def method_passes(chosen: Chosen, task: Task) -> float:
     knobs = method.knobs(chosen.options)
     if isinstance(method, Chooser) and (choice := method.choose(chosen.options, (), 1)) is not None:
         knobs, given = choice.knobs, dict(choice.given)
-    setting: Setting = middle(knobs) | given
+    setting: Setting = {**middle(knobs), **given}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of so few samples
         unlearner = method.prepare(task, chosen.options, analyse=lambda: analyse(task), track=silent)

@@ -114,7 +114,7 @@ def check_file(path: Path, *, compare: bool = True, only: Collection[int] | None
             path.open("rb").close()
         why = "not a file" if special else None
     except OSError as reason:
-        why = reason.strerror
+        why = reason.strerror or str(reason)
     if why is not None:
         fault = (f"cannot read ({why})", "check path and permissions")
         return FileReport(path=path, readable=False, faults=(fault,))
