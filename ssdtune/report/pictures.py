@@ -199,8 +199,7 @@ def _saved(figure: Figure, path: Path | str, **how: Any) -> Path:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        if isinstance(text, Text):  # which findobj's type does not say
-            text.set_parse_math(False)
+        text.set_parse_math(False)
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # that no font has
         figure.savefig(temporary, facecolor=_BACKGROUND, **how)
