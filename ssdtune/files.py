@@ -36,7 +36,7 @@ def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -
     error : what would be the folder of one is no folder, or may not be written to, or there is a device or a pipe.
     """
     for path in map(_written, filter(None, paths)):
-        if _is_special(path):
+        if is_special(path):
             raise _unwritable(path, _SPECIAL, error)
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not folder.is_dir():
@@ -67,7 +67,7 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
         is refused: it would be replaced.
     """
     path = _written(Path(path))
-    if _is_special(path):
+    if is_special(path):
         raise _unwritable(path, _SPECIAL, error)
     temporary = path.with_name(f".{path.name[:60]}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -88,13 +88,14 @@ def atomic_path(path: Path | str, error: type[SsdtuneError] = DataError) -> Iter
 _SPECIAL = "a device or a pipe, not a file"
 
 
-def _is_special(path: Path) -> bool:
-    return path.exists() and not (path.is_file() or path.is_dir())
+def is_special(path: Path) -> bool:
+    """Whether there is a device, a pipe or a socket, neither a file nor a folder; never raises."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))  # noqa: PTH110, PTH112, PTH113
 
 
 def _written(path: Path) -> Path:
     """Where a path leads if it is a link to a file, there or not; else as it is."""
-    return Path(os.path.realpath(path)) if path.is_symlink() and not _is_special(path) else path
+    return Path(os.path.realpath(path)) if path.is_symlink() and not is_special(path) else path
 
 
 def _unwritable(path: Path, why: str, error: type[SsdtuneError]) -> SsdtuneError:

@@ -13,8 +13,8 @@ from ssdtune.mri.kspace.check import check_files
 
 
 def test_threads_measures_every_case(monkeypatch):
-    tiny = Sizes(pixels=16, cascades=1, channels=2, pools=1)
-    monkeypatch.setattr(threads, "MODELS", {"tiny": (tiny, (2, 1), 2)})
+    tiny = Sizes(pixels=32, cascades=1, channels=4, pools=2)
+    monkeypatch.setattr(threads, "MODELS", {"tiny": (tiny, (4, 2), 2)})
     monkeypatch.setattr(threads, "ROUNDS", 1)
     monkeypatch.setattr(threads, "time_threads", partial(time_threads, seconds=0.2))
     monkeypatch.setattr("ssdtune.device.thread_choices", lambda: [1, 2])

@@ -18,7 +18,7 @@ from ssdtune.task import Task
 from ssdtune.unlearning.method import run
 from ssdtune.unlearning.methods import METHODS, choose_method
 
-NEVER = {"compose", "boundary-shrink", "auto"}  # of parents, of classes, of others
+NEVER = {"compose", "boundary-shrink", "auto", "potion"}  # of parents, of classes, of others, until it is enough
 
 
 @pytest.fixture(scope="module", params=["varnet", "unet"])

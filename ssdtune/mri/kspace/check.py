@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ssdtune.errors import DataError
-from ssdtune.files import content_hash, hdf5_trouble, opened_hdf5
+from ssdtune.files import content_hash, hdf5_trouble, is_special, opened_hdf5
 from ssdtune.mri.kspace.attributes import number
 from ssdtune.mri.kspace.look import TARGET, TARGET_MAX, Look, by
 from ssdtune.mri.kspace.scan import UNREAD, Fault, scan_targets
@@ -109,10 +109,9 @@ def check_file(path: Path, *, compare: bool = True, only: Collection[int] | None
     import h5py
 
     try:
-        special = path.exists() and not path.is_file()  # a pipe would be waited for
-        if not special:
+        why = "not a file" if is_special(path) else None  # a pipe would be waited for
+        if why is None:
             path.open("rb").close()
-        why = "not a file" if special else None
     except OSError as reason:
         why = reason.strerror or str(reason)
     if why is not None:

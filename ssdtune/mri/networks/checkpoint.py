@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ssdtune.errors import ModelError
-from ssdtune.files import atomic_path
+from ssdtune.files import atomic_path, is_special
 from ssdtune.mri.networks.copies import without_arrays
 
 Form = Literal["state_dict", "wrapped", "lightning", "safetensors"]
@@ -68,7 +68,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     ModelError : the file is absent, unreadable, damaged or no checkpoint, would need code to load, or holds no tensors.
     """
     path = Path(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+    if is_special(path):  # a pipe would be waited for
         raise ModelError("cannot read (not a file)", path, "check the path")
     if _is_safetensors(path):
         tensors, metadata = _read_safetensors(path)

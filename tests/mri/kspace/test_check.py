@@ -425,7 +425,7 @@ def test_a_binary_list_is_refused(tmp_path):
     ("value", "found"),
     [
         ("abc", "abc"),
-        (b"abc\0", "abc"),
+        (np.bytes_(b"abc"), "abc"),
         (np.array([[b"abc"]]), "abc"),
         (np.array(7, ">i8"), "7"),
         (np.nan, ""),
