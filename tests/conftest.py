@@ -20,7 +20,7 @@ HEADER = """<?xml version="1.0" encoding="utf-8"?>
 </kspace_encoding_step_1></encodingLimits><trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"""
 
 
-pytest_plugins = ("fixtures.search", "fixtures.prior", "fixtures.slices", "fixtures.postgresql")
+pytest_plugins = ("fixtures.search", "fixtures.prior", "fixtures.slices", "fixtures.postgresql", "fixtures.cluster")
 
 
 def pytest_configure():

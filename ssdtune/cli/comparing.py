@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from ssdtune.cli.computing import OnRay
     from ssdtune.report.view import StudyView
     from ssdtune.study.record import StudyRecord
     from ssdtune.unlearning.method import Params, Unlearner
@@ -43,12 +44,17 @@ Group = Mapping[Rival, "optuna.Study"]
 
 
 class Place:
-    """A task, and what all methods share: prepared data, and a Fisher analysis that is made at most once."""
+    """A task, and what all methods share: prepared data, and a Fisher analysis that is made at most once.
 
-    def __init__(self, task: Task, study_file: StudyFile) -> None:
+    on_ray : computes the analysis and measures trials, several at once.
+    """
+
+    def __init__(self, task: Task, study_file: StudyFile, on_ray: OnRay | None = None) -> None:
         self.task, self.study_file = task, study_file
         self.evaluator = Evaluator(task)
-        self._analyse = cache(analysis_of(task, study_file.fisher, silent))  # a terminal has one bar at a time
+        self._pool = on_ray.pool if on_ray else None
+        crew = on_ray.crew if on_ray else None
+        self._analyse = cache(analysis_of(task, study_file.fisher, silent, crew))  # a terminal has one bar at a time
 
     def prepare(self, chosen: Chosen) -> tuple[Unlearner, float]:
         """The method made ready, and the seconds that takes, the analysis anew."""
@@ -84,6 +90,7 @@ class Place:
                 budget,
                 seconds=seconds,
                 evaluator=self.evaluator,
+                pool=self._pool,
                 on_trial=bar.trial,
                 on_study=bar.study,
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -16,6 +16,8 @@ from ssdtune.cli.storage import THREADS
 from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ssdtune.fisher.crew import OpenCrew
+    from ssdtune.learning.collect import Gather
     from ssdtune.study.pool import OpenPool
     from ssdtune.studyfile import StudyFile
     from ssdtune.task import Samples, Task
@@ -102,21 +104,48 @@ def work_of(task: Task) -> Callable[[], object]:
     return forward if time.perf_counter() - started > _SLOW else gradients
 
 
-@contextmanager
-def open_pool(address: str | None, device: str, say: Callable[[str], None]) -> Iterator[OpenPool | None]:
-    """Actors of a Ray cluster, to which this process is connected meanwhile; None without an address.
+def ray_option(command: Any) -> Any:
+    """Adds ``address``: None without --ray."""
+    return click.option(
+        "--ray",
+        "address",
+        is_flag=False,
+        flag_value="auto",
+        metavar="[HOST:PORT]",
+        help="Compute on a Ray cluster: a process a GPU, or one for every --threads cores (1).  [default: that of "
+        "$RAY_ADDRESS, one that this machine is of, or this machine alone]",
+    )(command)
 
-    Raises ConfigError: Ray or the cluster is not there, or the device is one of several.
+
+class OnRay(NamedTuple):
+    """A Ray cluster that this process is connected to: computes analyses, measures trials, collects experience."""
+
+    crew: OpenCrew
+    pool: OpenPool
+    gather: Gather
+
+
+@contextmanager
+def open_ray(address: str | None, device: str) -> Iterator[OnRay | None]:
+    """A Ray cluster, to which this process is connected meanwhile; None without an address. A line says how large.
+
+    Raises ConfigError: Ray, the cluster or room in it is not there, or the device is one of several.
     """
     if address is None:
         yield None
         return
     from ssdtune.device import find_device
-    from ssdtune.study.actors import actor_pool, cluster
+    from ssdtune.study.actors import actor_pool
+    from ssdtune.study.cluster import Places, cluster
+    from ssdtune.study.collect_on_ray import gather_on
+    from ssdtune.study.fisher_on_ray import crew_on
 
     found = find_device(device)
     if found.index is not None:
-        raise ConfigError("with --ray every actor has a GPU of its own", f"--device {device}", "give --device cuda")
+        raise ConfigError("with --ray every process has a GPU of its own", f"--device {device}", "give --device cuda")
+    say = partial(click.echo, err=True)
     with cluster(address):
-        threads = click.get_current_context().meta.get(THREADS) or 1
-        yield partial(actor_pool, threads=threads, gpus=found.type == "cuda", say=say)
+        places = Places(click.get_current_context().meta.get(THREADS) or 1, found.type == "cuda")
+        number = places.number()
+        say(f"ray: {number} process{'es' if number > 1 else ''}, one for {places.each}")
+        yield OnRay(crew_on(places), partial(actor_pool, places=places, say=say), gather_on(places))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssdtune.cli.computing import open_ray, ray_option
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, track
 from ssdtune.files import check_writable
 
@@ -39,6 +40,7 @@ seed_option = click.option("--seed", default=0, show_default=True, type=click.In
 @click.option(
     "--workers", default=os.cpu_count() or 1, show_default=True, type=click.IntRange(min=1), help="Processes."
 )
+@ray_option
 @json_option
 def collect(
     out: Path,
@@ -49,6 +51,7 @@ def collect(
     cifar10: Path | None,
     seed: int,
     workers: int,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Simulate unlearning tasks, train a poisoned model and an oracle for each, and record its response to SSD.
@@ -60,7 +63,10 @@ def collect(
     from ssdtune.learning.recipes import collection
 
     images = {name: path for name, path in (("mnist", mnist), ("cifar10", cifar10)) if path is not None}
-    valid, rejected = run(out, collection(sites, tasks, vision, seed), images=images, workers=workers, track=track)
+    recipes = collection(sites, tasks, vision, seed)
+    with open_ray(address, "cpu") as on_ray:
+        gather = on_ray.gather if on_ray else None
+        valid, rejected = run(out, recipes, images=images, workers=workers, gather=gather, track=track)
     if as_json:
         print_json({"file": str(out), "valid": valid, "rejected": rejected})
     else:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ssdtune.cli.computing import open_task
+from ssdtune.cli.computing import open_ray, open_task, ray_option
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, study_file_argument, track
 from ssdtune.cli.storage import device_option
 from ssdtune.cli.study_inputs import print_warnings, read_study_file
+from ssdtune.errors import ConfigError
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
+    from ssdtune.studyfile import StudyFile
 
 GROUP_COLUMNS = (
     "group",
@@ -36,6 +38,21 @@ GROUP_COLUMNS = (
 @click.option(
     "--spectral", is_flag=True, help="Also the damage planes of the spectral update; takes all gradients anew."
 )
+@click.option(
+    "--part",
+    metavar="K/N",
+    callback=lambda context, parameter, value: _part(value),
+    help="Compute the K-th of N parts alone, into --out; 1/1 is all that a site has.",
+)
+@click.option(
+    "--merge",
+    "parts",
+    multiple=True,
+    metavar="PART.h5",
+    type=click.Path(path_type=Path),
+    help="Take the analysis from parts, one --merge each, and no data.",
+)
+@ray_option
 @device_option
 @json_option
 def spectrum(
@@ -45,6 +62,9 @@ def spectrum(
     png: Path | None,
     groups: Literal["block", "layer"] | None,
     spectral: bool,
+    part: tuple[int, int] | None,
+    parts: tuple[Path, ...],
+    address: str | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -55,23 +75,38 @@ def spectrum(
     """
     from ssdtune.fisher.analysis import FisherWarning
     from ssdtune.fisher.cache import cached_analysis
+    from ssdtune.fisher.crew import Alone
     from ssdtune.fisher.metric import spectral_metric
+    from ssdtune.fisher.sites import merge_parts
     from ssdtune.report.page import write_page
     from ssdtune.report.spectrum import view_spectrum
     from ssdtune.report.spectrum_page import spectrum_page
     from ssdtune.report.spectrum_png import write_spectrum_png
 
     study, _ = read_study_file(study_file)
+    if part is not None:
+        if parts or address or groups or spectral or html or png or out is None:
+            raise ConfigError("a part is written to one file", "--part", "give it with --out alone")
+        _write_part(study, part, out, device, as_json)
+        return
+    if parts and (address or spectral):
+        raise ConfigError("parts have no data to compute with", "--merge", "leave --ray and --spectral out")
     html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
     check_writable(out, html, png)
-    task = open_task(study, device)
-    with warnings.catch_warnings():
+    space = None
+    with warnings.catch_warnings(), open_ray(address, device) as on_ray:
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
-        analysis = cached_analysis(task, study.fisher, track=track, groups=groups)
+        if parts:
+            analysis = merge_parts(parts, study.fisher.denominator, groups, track)
+        else:
+            task = open_task(study, device)
+            crew = on_ray.crew if on_ray else Alone
+            analysis = cached_analysis(task, study.fisher, track=track, groups=groups, crew=crew)
     if out is not None:
         analysis.save(out)
-    budget = study.fisher.memory_budget_gib * 2**30
-    space = spectral_metric(task, memory_budget=budget, track=track)[1] if spectral else None
+    if spectral:
+        budget = study.fisher.memory_budget_gib * 2**30
+        space = spectral_metric(task, memory_budget=budget, track=track)[1]
     view = view_spectrum(analysis)
     files = {
         "page": write_page(spectrum_page(analysis, view, study.name, space), html),
@@ -85,6 +120,30 @@ def spectrum(
     _print(study.name, analysis)
     for what, path in files.items():
         click.echo(f"{what}: {path}")
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    """(K, N) of K/N."""
+    if text is None:
+        return None
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise click.BadParameter(f"'{text}' is no part: give K/N, K from 1 to N")
+    return int(number), int(of)
+
+
+def _write_part(study: StudyFile, part: tuple[int, int], out: Path, device: str, as_json: bool) -> None:
+    from ssdtune.fisher.analysis import work_of
+    from ssdtune.fisher.sites import write_part
+
+    check_writable(out)
+    how, task = study.fisher, open_task(study, device)
+    work = work_of(task, how.definition, how.batch_size, how.samples, how.memory_budget_gib * 2**30)
+    write_part(out, work, how.definition, *part)
+    if as_json:
+        print_json({"part": list(part), "file": str(out)})
+    else:
+        click.echo(f"part {part[0]}/{part[1]}: {out}, as secret as the data: it has gradients of single samples")
 
 
 def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:

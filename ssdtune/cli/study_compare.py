@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.computing import open_task
+from ssdtune.cli.computing import open_ray, open_task, ray_option
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, say, study_file_argument, track
 from ssdtune.cli.storage import device_option, next_line, side_by_side, storage_option
 from ssdtune.cli.study_create import check_name
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     "--dry-run", is_flag=True, help="Measure one trial of each method, say what all would cost, keep nothing."
 )
 @file_option("--out", "PAGE.html", "The page.  [default: NAME-comparison.html]")
+@ray_option
 @storage_option
 @device_option
 @json_option
@@ -63,6 +64,7 @@ def compare(
     jobs: int,
     dry_run: bool,
     out: Path | None,
+    address: str | None,
     storage: str | None,
     device: str,
     as_json: bool,
@@ -77,6 +79,8 @@ def compare(
 
     if trials is not None and cost is not None:
         raise ConfigError("two budgets", "--trials with --cost", "give one; both tables are shown for either")
+    if address is not None and jobs > 1:
+        raise ConfigError("a cluster measures several trials of one method at once", "--ray with --jobs", "give one")
     quiet_optuna()
     resolved, _ = read_study_file(study_file)
     name = name or resolved.name
@@ -105,17 +109,18 @@ def compare(
     def measure() -> StudyRecord:
         return measure_record(task, method=rivals[0].chosen.section(), study_file=resolved, track=track)
 
-    place = Place(task, resolved)
-    if dry_run:
-        _tell_costs(place.foresee(rivals, measure(), budget), jobs, as_json)
-        return
-    opened = open_storage(storage, create=True)
-    studies = open_series(name, rivals, opened, measure, resolved)
-    try:
-        run_comparison(place, studies, budget, storage_url(storage), opened, jobs, device)
-    except KeyboardInterrupt:
-        click.echo("stopped: all finished trials are kept; the same command goes on", err=True)
-        sys.exit(130)
+    with open_ray(address, device) as on_ray:
+        place = Place(task, resolved, on_ray)
+        if dry_run:
+            _tell_costs(place.foresee(rivals, measure(), budget), jobs, as_json)
+            return
+        opened = open_storage(storage, create=True)
+        studies = open_series(name, rivals, opened, measure, resolved)
+        try:
+            run_comparison(place, studies, budget, storage_url(storage), opened, jobs, device)
+        except KeyboardInterrupt:
+            click.echo("stopped: all finished trials are kept; the same command goes on", err=True)
+            sys.exit(130)
     names = [rival.study_name(name) for rival in rivals if rival.seed == first]
     finish = Finish(name, studies, budget, side_by_side(names, opened), storage)
     finish(place, page, as_json)

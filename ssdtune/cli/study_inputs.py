@@ -13,6 +13,7 @@ from ssdtune.cli.console import track
 from ssdtune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ssdtune.fisher.crew import OpenCrew
     from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.progress import Track
     from ssdtune.study.record import StudyRecord
@@ -44,8 +45,10 @@ def check_mapper(search: SearchSection) -> None:
         SpectrumMapper.load(search.mapper)
 
 
-def load_inputs(name: str, record: StudyRecord, device: str) -> tuple[Task, Unlearner]:
+def load_inputs(name: str, record: StudyRecord, device: str, crew: OpenCrew | None = None) -> tuple[Task, Unlearner]:
     """The task of a study, checked against its recorded hashes, and its method made ready for it.
+
+    crew : computes its Fisher analysis; None for this process.
 
     Raises
     ------
@@ -61,22 +64,24 @@ def load_inputs(name: str, record: StudyRecord, device: str) -> tuple[Task, Unle
     chosen = record.chosen
     task = open_task(StudyFile.from_json(record.study_file), device)
     check_inputs(record, task)
-    return task, prepare(task, chosen, record.fisher)
+    return task, prepare(task, chosen, record.fisher, crew)
 
 
-def prepare(task: Task, chosen: Chosen, section: FisherSection) -> Unlearner:
+def prepare(task: Task, chosen: Chosen, section: FisherSection, crew: OpenCrew | None = None) -> Unlearner:
     """A method made ready for a task; its Fisher analysis, if it needs one, from the cache if it is there."""
-    return chosen.method.prepare(task, chosen.options, analyse=analysis_of(task, section), track=track)
+    analyse = analysis_of(task, section, crew=crew)
+    return chosen.method.prepare(task, chosen.options, analyse=analyse, track=track)
 
 
-def analysis_of(task: Task, section: FisherSection, track: Track = track) -> Analyse:
+def analysis_of(task: Task, section: FisherSection, track: Track = track, crew: OpenCrew | None = None) -> Analyse:
     """Gives the Fisher analysis of a task when it is called, from the cache if it is there."""
     from ssdtune.fisher.cache import cached_analysis
+    from ssdtune.fisher.crew import Alone
 
     def analyse() -> FisherAnalysis:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are kept with the analysis, see print_warnings
-            return cached_analysis(task, section, track=track)
+            return cached_analysis(task, section, track=track, crew=crew or Alone)
 
     return analyse
 

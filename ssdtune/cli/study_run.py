@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.computing import open_pool
+from ssdtune.cli.computing import open_ray, ray_option
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_inputs import load_inputs, print_warnings
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from ssdtune.cli.computing import OnRay
     from ssdtune.objective.precision import Precision
-    from ssdtune.study.pool import OpenPool
     from ssdtune.study.record import StudyRecord
     from ssdtune.task import Task
     from ssdtune.unlearning.method import Unlearner
@@ -42,15 +42,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What networks compute in; bfloat16 only where it moves the quality of none of the first slices by 1e-3.",
 )
-@click.option(
-    "--ray",
-    "address",
-    is_flag=False,
-    flag_value="auto",
-    metavar="[HOST:PORT]",
-    help="Measure on a Ray cluster: an actor a GPU, or one for every --threads cores (1).  [default: $RAY_ADDRESS, one "
-    "that this machine is of, or this machine alone]",
-)
+@ray_option
 @storage_option
 @device_option
 @json_option
@@ -84,8 +76,8 @@ def run(
     report = Report(record, trials or record.search.trials)
     again = next_line(storage, "study", "run", name)
     try:
-        with open_pool(address, device, _say) as pool:
-            carry_out(study, opened, report, device, exact=exact, precision=precision, pool=pool)
+        with open_ray(address, device) as on_ray:
+            carry_out(study, opened, report, device, exact=exact, precision=precision, on_ray=on_ray)
     except KeyboardInterrupt as reason:
         finished = count_trials(study).finished
         click.echo(f"stopped: {finished} of {report.total} trials are finished and kept; go on with: {again}", err=True)
@@ -123,12 +115,12 @@ def carry_out(
     *,
     exact: bool = False,
     precision: Precision = "float32",
-    pool: OpenPool | None = None,
+    on_ray: OnRay | None = None,
 ) -> None:
     """Load what a study works on and run it until it has all trials that ``report`` is of.
 
-    ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date. pool : see
-    ``run_study``.
+    ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date. on_ray : measures
+    its trials, and computes the analysis if none is cached.
 
     Raises
     ------
@@ -152,7 +144,7 @@ def carry_out(
         release_lost_trials(study)
     keep_freed_memory()
     with interrupts.welcome():
-        task, unlearner = load_inputs(study.study_name, report.record, device)
+        task, unlearner = load_inputs(study.study_name, report.record, device, on_ray.crew if on_ray else None)
     if unlearner.analysis is not None:
         attach(study, figures=spectrum_figures(view_spectrum(unlearner.analysis)))
     print_warnings(unlearner.analysis)
@@ -167,7 +159,7 @@ def carry_out(
                 trials=report.total,
                 exact=exact,
                 precision=precision,
-                pool=pool,
+                pool=on_ray.pool if on_ray else None,
                 on_trial=report,
                 say=_say,
                 track=track,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import ssdtune
 from ssdtune.arrays import Array
@@ -18,21 +19,18 @@ from ssdtune.device import PRECISION
 from ssdtune.errors import ConfigError, ModelError
 from ssdtune.fisher import depth
 from ssdtune.fisher.bootstrap import intervals, too_few
+from ssdtune.fisher.crew import SETS, Alone, Crew, Notes, OpenCrew, Work
 from ssdtune.fisher.features import FEATURE_VERSION, FeatureInputs, features
-from ssdtune.fisher.gather import GradientSet, evenly_spaced, gather
-from ssdtune.fisher.gradients import GradientEngine
-from ssdtune.fisher.gram import gram_by_group
+from ssdtune.fisher.gather import SetMoments
 from ssdtune.fisher.layout import Layout
-from ssdtune.fisher.memory import plan_memory
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.result import Denominator, FisherAnalysis, SetAnalysis
 from ssdtune.fisher.spectrum import spectrum_of_gram
 from ssdtune.fisher.statistics import SetStatistics
-from ssdtune.fisher.tables import RowTables
-from ssdtune.fisher.units import Definition, Units
-from ssdtune.progress import Track, in_parts, silent
+from ssdtune.fisher.units import Definition
+from ssdtune.progress import Track, silent
 from ssdtune.subset import part_of
-from ssdtune.task import Task, fingerprint, model_hash, sample_ids
+from ssdtune.task import Samples, Task, fingerprint, model_hash, sample_ids
 
 MAX_GRAM_SAMPLES = 512
 """Units of a set whose gradients are kept, by default."""
@@ -54,6 +52,7 @@ def analyse(
     max_gram_samples: int = MAX_GRAM_SAMPLES,
     groups: Grouping | None = None,
     samples: int | None = None,
+    crew: OpenCrew = Alone,
     track: Track = silent,
 ) -> FisherAnalysis:
     """Compute all that the Fisher information says of a task: diagonals, spectra, features, damage tables.
@@ -71,6 +70,7 @@ def analyse(
         the depth).
     samples : the most of each set that is used, spread over its volumes and their slices, the same in every run; None
         for all. phi stays that of the whole sets.
+    crew : who computes it, such as a cluster (``study.fisher_on_ray``); the same but for rounding.
     track : shows progress.
 
     Raises
@@ -84,7 +84,6 @@ def analyse(
     FisherWarning : the bootstrap says that there are too few samples to settle a spectrum; a single gradient takes
         more memory than the budget leaves; or no gradient of the forget set reaches some layers.
     """
-    started = time.perf_counter()
     choices = {
         "definition": (definition, get_args(Definition)),
         "denominator": (denominator, get_args(Denominator)),
@@ -92,38 +91,80 @@ def analyse(
     }
     counts = {"batch_size": batch_size, "max_gram_samples": max_gram_samples}
     _check(task, choices, counts if samples is None else counts | {"samples": samples})
+    work = work_of(task, definition, batch_size, samples, memory_budget, max_gram_samples)
+    return conclude(subject_of(work, definition), crew(work), denominator, groups, track)
+
+
+def work_of(
+    task: Task,
+    definition: Definition,
+    batch_size: int,
+    samples: int | None,
+    memory_budget: float,
+    max_gram_samples: int = MAX_GRAM_SAMPLES,
+) -> Work:
+    """What ``analyse`` gives to a crew."""
     if samples is not None:
         kept_forget, kept_retain = (part_of(whole, samples, name) for name, whole in _sets(task).items())
         task = replace(task, forget=kept_forget, retain=kept_retain, forget_share=task.phi)
-    size = batch_size if definition == "batch" else 1
-    layout = Layout.of(task.params)
-    sets = {name: Units(samples, size, task.device) for name, samples in _sets(task).items()}
-    kept = {name: evenly_spaced(len(units), max_gram_samples) for name, units in sets.items()}
-    plan = plan_memory(layout.parameters, tuple(len(numbers) for numbers in kept.values()), memory_budget)
-    engine = GradientEngine(task, plan.workspace)
-    theta = layout.flatten(task.params)
-    found = {
-        name: gather(engine, units, kept[name], plan, here, name, track)
-        for (name, units), here in zip(sets.items(), plan.kept, strict=True)
-    }
-    gathered = time.perf_counter()
+    return Work(task, batch_size if definition == "batch" else 1, max_gram_samples, memory_budget)
 
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What an analysis is of; see ``FisherAnalysis``. ids : sample names by set."""
+
+    identity: Mapping[str, str]
+    ids: Mapping[str, Sequence[str]]
+    definition: Definition
+    batch_size: int
+    phi: float
+    known_share: float
+    layout: Layout
+    theta: NDArray[np.floating]
+    device: str = "cpu"
+
+
+def subject_of(work: Work, definition: Definition) -> Subject:
+    """Of a task's sets."""
+    return Subject(
+        fisher_identity(work.task),
+        {name: sample_ids(samples) for name, samples in work.samples.items()},
+        definition,
+        work.size,
+        work.task.phi,
+        work.task.known_share,
+        work.layout,
+        work.layout.flatten(work.task.params),
+        str(work.task.device),
+    )
+
+
+def conclude(
+    subject: Subject, members: Crew, denominator: Denominator, groups: Grouping | None, track: Track
+) -> FisherAnalysis:
+    """Everything that follows from what a crew computes; see ``analyse``."""
+    started = time.perf_counter()
+    layout, theta, phi = subject.layout, subject.theta, subject.phi
+    found = members.gather(track)
+    gathered = time.perf_counter()
     forget, retain = found["forget"], found["retain"]
-    gram, spectra_of_groups = _grams(found, layout, groups)
-    grams = {"forget": gram[: forget.n, : forget.n], "retain": gram[forget.n :, forget.n :]}
-    cross = gram[: forget.n, forget.n :]
     o = retain.diagonal
     if denominator == "full":
-        o = np.float32(task.phi) * forget.diagonal + np.float32(1 - task.phi) * retain.diagonal
+        o = np.float32(phi) * forget.diagonal + np.float32(1 - phi) * retain.diagonal
     ratios = SortedRatios.of(forget.diagonal, o)
-    analysed = {
+    tables = members.tables(ratios, theta, _stretches(layout, groups), track)
+    gram, spectra_of_groups = _grams(members.grams(), found, groups is not None)
+    grams = {"forget": gram[: forget.n, : forget.n], "retain": gram[forget.n :, forget.n :]}
+    cross = gram[: forget.n, forget.n :]
+    analysed: dict[str, Any] = {
         name: SetAnalysis(
-            ids=sample_ids(sets[name].samples),
-            **{item.name: getattr(part, item.name) for item in fields(part) if item.name != "rows"},
+            ids=subject.ids[name],
+            **{item.name: getattr(part, item.name) for item in fields(SetMoments)},
             gram=grams[name],
             spectrum=spectrum_of_gram(grams[name]),
             groups=spectra_of_groups[name],
-            table=_table(ratios, theta, part, f"damage of the {name} set", track),
+            table=tables[name],
         )
         for name, part in found.items()
     }
@@ -133,31 +174,24 @@ def analyse(
         cross=cross,
         ratios=ratios,
         depth_profile=depth.profile(layout, forget.diagonal),
-        phi=task.phi,
-        known_share=task.known_share,
+        phi=phi,
+        known_share=subject.known_share,
         denominator=denominator,
     )
     values, ranges = features(inputs), intervals(inputs)
-    complaints = engine.warnings + _unreached(layout, forget) + too_few(inputs, values, ranges)
+    complaints = [*members.notes.warnings, *_unreached(layout, forget), *too_few(inputs, values, ranges)]
     for complaint in complaints:
-        warnings.warn(complaint, FisherWarning, stacklevel=2)
+        warnings.warn(complaint, FisherWarning, stacklevel=3)
+    analysed |= {item.name: getattr(subject, item.name) for item in fields(subject) if item.name != "ids"}
     analysis = FisherAnalysis(
-        identity=fisher_identity(task),
-        definition=definition,
-        batch_size=size,
-        denominator=denominator,
-        phi=task.phi,
-        known_share=task.known_share,
-        layout=layout,
-        theta=theta,
         **analysed,
+        denominator=denominator,
         cross=cross,
         denominator_diagonal=o,
         values=values,
         intervals=ranges,
         warnings=complaints,
-        record=_record(engine, found, gathered - started, time.perf_counter() - started),
-        device=str(task.device),
+        record=_record(subject, members.notes, gathered - started, time.perf_counter() - started),
     )
     analysis.__dict__["ratios"] = ratios  # sorted already
     return analysis
@@ -169,8 +203,8 @@ def fisher_identity(task: Task) -> dict[str, str]:
     return {"model": model_hash(task.model), "loss": task.loss_name, **hashes}
 
 
-def _sets(task: Task) -> dict[str, Any]:
-    return {"forget": task.forget, "retain": task.retain}
+def _sets(task: Task) -> dict[str, Samples]:
+    return {name: getattr(task, name) for name in SETS}
 
 
 def _check(task: Task, choices: Mapping[str, tuple[str, tuple[str, ...]]], counts: Mapping[str, int]) -> None:
@@ -185,7 +219,7 @@ def _check(task: Task, choices: Mapping[str, tuple[str, tuple[str, ...]]], count
         raise ModelError("the model has no parameters", task.name, "give a trained model")
 
 
-def _unreached(layout: Layout, forget: GradientSet) -> list[str]:
+def _unreached(layout: Layout, forget: SetMoments) -> list[str]:
     """One sentence if the forget set's gradients are zero in whole layers; no setting changes those."""
     layers = layout.groups(layout.layers)
     idle = [name for name, places in layers.items() if not any(forget.diagonal[place].any() for place in places)]
@@ -194,40 +228,38 @@ def _unreached(layout: Layout, forget: GradientSet) -> list[str]:
     return [f"forget gradients vanish in {len(idle)} of {len(layers)} layers ({idle[0]}, ...): they stay as they are"]
 
 
-def _table(ratios: SortedRatios, theta: Array, part: GradientSet, description: str, track: Track) -> RowTables:
-    blocks = in_parts(part.rows.blocks(), lambda block: len(block[1]), description, part.n, track)
-    return RowTables.of(ratios, theta, blocks, part.n)
+def _stretches(layout: Layout, groups: Grouping | None) -> dict[str, list[slice]]:
+    """The parameters of each group; all of them under no name where none are asked for."""
+    if groups is None:
+        return {"": [slice(0, layout.parameters)]}
+    return layout.groups(layout.layers if groups == "layer" else depth.stages(layout.names))
 
 
 def _grams(
-    found: Mapping[str, GradientSet], layout: Layout, groups: Grouping | None
+    grams: Iterable[tuple[str, Array]], found: Mapping[str, SetMoments], grouped: bool
 ) -> tuple[Array, dict[str, dict[str, Array]]]:
     """(Gram matrix of all kept rows, eigenvalues of each set and group)."""
-    rows = [part.rows for part in found.values()]
-    whole = np.zeros((sum(map(len, rows)),) * 2)
+    whole = np.zeros((sum(part.n for part in found.values()),) * 2)
     eigenvalues: dict[str, dict[str, Array]] = {name: {} for name in found}
-    labels = [""] * len(layout.names)
-    if groups is not None:
-        labels = layout.layers if groups == "layer" else depth.stages(layout.names)
-    for label, gram in gram_by_group(rows, layout.groups(labels)):
+    for label, gram in grams:
         whole += gram
         first = 0
         for name, part in found.items():
             own = slice(first, first := first + part.n)
-            if groups is not None:
+            if grouped:
                 eigenvalues[name][label] = spectrum_of_gram(gram[own, own]).eigenvalues
     return whole, eigenvalues
 
 
-def _record(engine: GradientEngine, found: Mapping[str, GradientSet], gradients: float, total: float) -> dict[str, Any]:
+def _record(subject: Subject, notes: Notes, gradients: float, total: float) -> dict[str, Any]:
     return {
         "versions": {"ssdtune": ssdtune.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "feature_version": FEATURE_VERSION,
         "machine": platform.machine(),
-        "device": str(engine.task.device),
+        "device": subject.device,
         "precision": PRECISION,
-        "vectorising_failed": engine.failure,
-        "embeddings": engine.bottleneck.name if engine.bottleneck else "",
-        "rows": {name: part.rows.kind for name, part in found.items()},
+        "vectorising_failed": notes.failure,
+        "embeddings": notes.embeddings,
+        "rows": dict(notes.rows),
         "seconds": {"gradients": gradients, "total": total},
     }

@@ -16,6 +16,7 @@ from ssdtune.device import PRECISION
 from ssdtune.errors import DataError
 from ssdtune.files import cache_folder, content_hash
 from ssdtune.fisher.analysis import MAX_GRAM_SAMPLES, analyse, fisher_identity
+from ssdtune.fisher.crew import Alone, OpenCrew
 from ssdtune.fisher.features import FEATURE_VERSION
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.fisher.store import FORMAT_VERSION
@@ -51,10 +52,11 @@ def cached_analysis(
     track: Track = silent,
     *,
     groups: Literal["layer", "block"] | None = None,
+    crew: OpenCrew = Alone,
 ) -> FisherAnalysis:
     """The analysis of a task as a study file's ``[fisher]`` asks for it: read if it was made before, else computed.
 
-    folder : where analyses are kept; default ``fisher`` in ssdtune's cache folder. groups : see ``analyse``.
+    folder : where analyses are kept; default ``fisher`` in ssdtune's cache folder. groups, crew : see ``analyse``.
 
     Raises DataError: the folder cannot be written; and what ``analyse`` raises.
     """
@@ -72,13 +74,18 @@ def cached_analysis(
                 return FisherAnalysis.load(path, device=str(task.device))
             except DataError:
                 path.unlink()  # damaged since it was written: compute it again
-        analysis = analyse_as(task, section, track, groups=groups)
+        analysis = analyse_as(task, section, track, groups=groups, crew=crew)
         analysis.save(path)
         return analysis
 
 
 def analyse_as(
-    task: Task, section: FisherSection, track: Track = silent, *, groups: Literal["layer", "block"] | None = None
+    task: Task,
+    section: FisherSection,
+    track: Track = silent,
+    *,
+    groups: Literal["layer", "block"] | None = None,
+    crew: OpenCrew = Alone,
 ) -> FisherAnalysis:
     """The same, always computed."""
     return analyse(
@@ -89,5 +96,6 @@ def analyse_as(
         memory_budget=section.memory_budget_gib * 2**30,
         groups=groups,
         samples=section.samples,
+        crew=crew,
         track=track,
     )

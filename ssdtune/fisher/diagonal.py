@@ -55,6 +55,16 @@ class Moments:
             norms += block.sum(1)
         return norms
 
+    def sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Σ g and Σ g², (P,) each, for ``merge`` of another part's."""
+        return self._first.cpu().numpy(), self._second.cpu().numpy()
+
+    def merge(self, count: int, first: NDArray[np.float64], second: NDArray[np.float64]) -> None:
+        """Take in the sums over ``count`` other rows."""
+        self.count += count
+        for own, other in ((self._first, first), (self._second, second)):
+            np.add(own.numpy(), other, out=own.numpy())  # the other may be read-only, which torch warns of
+
     def finish(self) -> MomentResult:
         """The results, rounded once; the accumulators are given up, so that both are never held in full."""
         count = max(self.count, 1)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdtune.errors import DataError, ModelError
-from ssdtune.fisher.diagonal import Moments
+from ssdtune.fisher.diagonal import MomentResult, Moments
 from ssdtune.fisher.gradients import GradientBlock, GradientEngine
 from ssdtune.fisher.memory import MemoryPlan
 from ssdtune.fisher.rows import MemoryRows, SpilledRows
@@ -23,14 +23,14 @@ from ssdtune.progress import Track, in_parts
 
 
 @dataclass(frozen=True, eq=False)
-class GradientSet:
-    """What the gradients of one sample set say, over P parameters.
+class SetMoments:
+    """What the gradients of one sample set say, over P parameters, without any row.
 
     diagonal, mean : (P,) float32, the Fisher diagonal and the mean gradient over all units.
     trace : Σ diagonal in float64.
     losses, squared_norms : (units,) float64.
     embeddings : (units, d) float32 bottleneck activations, or None where the model has no bottleneck.
-    kept : (n,) numbers of the units whose rows are kept, rising. rows : those rows.
+    kept : (n,) numbers of the units whose rows are kept, rising.
     """
 
     diagonal: NDArray[np.float32]
@@ -40,7 +40,6 @@ class GradientSet:
     squared_norms: NDArray[np.float64]
     embeddings: NDArray[np.float32] | None
     kept: NDArray[np.int64]
-    rows: MemoryRows | SpilledRows
 
     @property
     def n(self) -> int:
@@ -48,18 +47,57 @@ class GradientSet:
         return len(self.kept)
 
 
+@dataclass(frozen=True, eq=False)
+class GradientSet(SetMoments):
+    """The same with the rows that are kept."""
+
+    rows: MemoryRows | SpilledRows
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What one pass over some units of a set leaves, as it was summed; see ``SetMoments``."""
+
+    moments: Moments
+    losses: NDArray[np.float64]
+    squared_norms: NDArray[np.float64]
+    embeddings: NDArray[np.float32] | None
+    rows: MemoryRows | SpilledRows
+
+
 def gather(
     engine: GradientEngine, units: Units, kept: NDArray[np.int64], plan: MemoryPlan, keep: bool, name: str, track: Track
 ) -> GradientSet:
-    """Stream the gradients of all ``units`` once.
-
-    kept : numbers of the units whose rows to keep, rising. keep : whether those rows have a place in memory.
-    name : of the set, for messages and progress.
+    """Stream the gradients of all ``units`` once; see ``one_pass``.
 
     Raises
     ------
     DataError : a gradient or loss is not finite (names the sample), or there is no room for rows on the disk.
     ModelError : all gradients are zero, or so small that their squares are.
+    """
+    found = one_pass(engine, units, kept, plan, keep, name, track)
+    result = finish(found.moments, name, engine.task.name)
+    return GradientSet(*result, found.losses, found.squared_norms, found.embeddings, kept, found.rows)
+
+
+def finish(moments: Moments, name: str, task: str) -> MomentResult:
+    """The moments of the set ``name``, which are given up. Raises ModelError: all its gradients are zero."""
+    result = moments.finish()
+    if not result.diagonal.any():
+        what = f"all gradients of the {name} set are zero"
+        raise ModelError(what, task, "see that the loss depends on the model's parameters")
+    return result
+
+
+def one_pass(
+    engine: GradientEngine, units: Units, kept: NDArray[np.int64], plan: MemoryPlan, keep: bool, name: str, track: Track
+) -> Gathered:
+    """Stream the gradients of all ``units`` once, and sum them.
+
+    kept : numbers of the units whose rows to keep, rising. keep : whether those rows have a place in memory.
+    name : of the set, for messages and progress.
+
+    Raises DataError: a gradient or loss is not finite (names the sample), or there is no room for rows on the disk.
     """
     parameters, total = engine.layout.parameters, len(units)
     moments = Moments(parameters, engine.home)
@@ -78,11 +116,7 @@ def gather(
         wanted = np.isin(numbers, kept)
         rows.append(block.rows if wanted.all() else block.rows[np.flatnonzero(wanted)])
     engine.release()
-    result = moments.finish()
-    if not result.diagonal.any():
-        what = f"all gradients of the {name} set are zero"
-        raise ModelError(what, engine.task.name, "see that the loss depends on the model's parameters")
-    return GradientSet(*result, losses, norms, embeddings, kept, rows)
+    return Gathered(moments, losses, norms, embeddings, rows)
 
 
 def evenly_spaced(total: int, number: int) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ class SortedRatios:
         Raises DataError: the diagonals differ in shape, or hold a negative, infinite or missing value.
         """
         _check_diagonals(f, o)
-        values = _ratio(f, o)
+        values = ratio_of(f, o)
         order = np.argsort(values)
         if len(order) < 2**32:
             order = order.astype(np.uint32)
@@ -70,7 +70,7 @@ class SortedRatios:
 
     def of_parameters(self, numbers: slice | NDArray[np.integer]) -> NDArray[np.floating]:
         """r of the parameters ``numbers``, in the model's order."""
-        return _ratio(self.forget[numbers], self.denominator[numbers])
+        return ratio_of(self.forget[numbers], self.denominator[numbers])
 
     @cached_property
     def block_size(self) -> int:
@@ -155,7 +155,8 @@ def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def _ratio(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.floating]:
+def ratio_of(f: NDArray[np.floating], o: NDArray[np.floating]) -> NDArray[np.floating]:
+    """r = f / o; inf where o = 0 < f, 0 where f = 0."""
     found: NDArray[np.floating] = ratio(torch.from_numpy(f), torch.from_numpy(o)).numpy()
     return found
 

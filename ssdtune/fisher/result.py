@@ -21,7 +21,7 @@ from ssdtune.fisher.damage import LOW_RANK, DamageSurfaces, DamageTerms
 from ssdtune.fisher.layout import Layout
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.spectrum import Spectrum, spectrum_of_gram
-from ssdtune.fisher.store import Tree, read_tree, write_tree
+from ssdtune.fisher.store import Tree, layout_of, layout_tree, read_tree, write_tree
 from ssdtune.fisher.sums import DiagonalSums
 from ssdtune.fisher.tables import RowTables
 from ssdtune.fisher.units import Definition
@@ -146,7 +146,7 @@ class FisherAnalysis:
         tree = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "device"}
         shared = self.denominator_diagonal is self.retain.diagonal
         tree |= {
-            "layout": {"names": self.layout.names, "shapes": self.layout.shapes, "dtypes": self.layout.dtypes},
+            "layout": layout_tree(self.layout),
             "forget": self.forget.tree(),
             "retain": self.retain.tree(),
             "denominator_diagonal": None if shared else self.denominator_diagonal,
@@ -174,9 +174,7 @@ class FisherAnalysis:
         """
         tree = read_tree(path)
         try:
-            layout = tree["layout"]
-            shapes = tuple(tuple(shape) for shape in layout["shapes"])
-            tree["layout"] = Layout(tuple(layout["names"]), shapes, tuple(layout["dtypes"]))
+            tree["layout"] = layout_of(tree["layout"])
             tree["forget"], tree["retain"] = (SetAnalysis.of_tree(tree[name]) for name in ("forget", "retain"))
             if tree["denominator_diagonal"] is None:
                 tree["denominator_diagonal"] = tree["retain"].diagonal

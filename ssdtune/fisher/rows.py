@@ -50,12 +50,23 @@ class MemoryRows:
         self.width = max(parameters, 1)
         self.filled = 0
 
+    @classmethod
+    def of(cls, values: Tensor) -> MemoryRows:
+        """Rows that are there, (n, P) float32, not copied."""
+        found = cls(0, 0, values.device)
+        found.values, found.width, found.filled = values, max(values.shape[1], 1), len(values)
+        return found
+
     def __len__(self) -> int:
         return len(self.values)
 
     @property
     def parameters(self) -> int:
         return self.values.shape[1]
+
+    def array(self) -> np.ndarray:
+        """(n, P) float32, for writing to a file."""
+        return self.values.cpu().numpy()
 
     def append(self, rows: Tensor) -> None:
         """Copy the next rows in."""
@@ -100,6 +111,10 @@ class SpilledRows:
     @property
     def parameters(self) -> int:
         return self._shape[1]
+
+    def array(self) -> np.ndarray:
+        """(n, P) float32, mapped; see ``MemoryRows.array``."""
+        return self._values()
 
     def append(self, rows: Tensor) -> None:
         for row in rows:

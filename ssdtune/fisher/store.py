@@ -6,7 +6,7 @@ Arrays are datasets with a checksum; everything else is JSON text in a dataset o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, new_hdf5
+from ssdtune.fisher.layout import Layout
+from ssdtune.untrusted import untrusted_fault
 
 FORMAT = "ssdtune Fisher analysis"
 FORMAT_VERSION = 2
@@ -24,28 +26,44 @@ Tree = dict[str, Any]
 """Arrays, JSON values and trees, by name."""
 
 
-def write_tree(path: Path | str, tree: Mapping[str, Any]) -> None:
+def write_tree(path: Path | str, tree: Mapping[str, Any], kind: str = FORMAT) -> None:
     """Write a tree. Raises DataError: the file cannot be written."""
     with atomic_path(path) as temporary, new_hdf5(temporary) as file:
-        file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
+        file.attrs["format"], file.attrs["format_version"] = kind, FORMAT_VERSION
         _write(file, tree)
 
 
-def read_tree(path: Path | str) -> Tree:
-    """Read a tree. Raises DataError: the file is missing, truncated, damaged, or of another format or version."""
+def read_tree(path: Path | str, kind: str = FORMAT, leave: Container[str] = ()) -> Tree:
+    """Read a tree, but for the arrays that ``leave`` names.
+
+    Raises DataError: the file is missing, truncated, damaged, or of another format or version.
+    """
     redo = "delete it and analyse again"
     if not Path(path).is_file():
         raise DataError("no such file", path, "check the path, or analyse again")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise DataError("not a Fisher analysis", path, "give a file that ssdtune spectrum wrote")
+            if file.attrs.get("format") != kind:
+                what = f"not a {kind.removeprefix('ssdtune ')}"
+                raise DataError(what, path, "give a file that ssdtune spectrum wrote")
             version = int(file.attrs["format_version"])
             if not 1 <= version <= FORMAT_VERSION:
                 raise DataError(f"format version {version}, this ssdtune reads {FORMAT_VERSION}", path, redo)
-            return _read(file)
+            if (fault := untrusted_fault(file)) is not None:
+                raise DataError(fault[0], path, redo)
+            return _read(file, leave)
     except (OSError, KeyError, ValueError, RuntimeError) as reason:
         raise DataError(f"damaged or truncated ({str(reason).splitlines()[0]})", path, redo) from reason
+
+
+def layout_tree(layout: Layout) -> Tree:
+    """As ``layout_of`` reads it."""
+    return {"names": layout.names, "shapes": layout.shapes, "dtypes": layout.dtypes}
+
+
+def layout_of(tree: Tree) -> Layout:
+    shapes = tuple(tuple(shape) for shape in tree["shapes"])
+    return Layout(tuple(tree["names"]), shapes, tuple(tree["dtypes"]))
 
 
 def _write(group: h5py.Group, tree: Mapping[str, Any]) -> None:
@@ -60,13 +78,15 @@ def _write(group: h5py.Group, tree: Mapping[str, Any]) -> None:
             group.create_dataset(name, data=json.dumps(value))
 
 
-def _read(group: h5py.Group) -> Tree:
+def _read(group: h5py.Group, leave: Container[str] = ()) -> Tree:
     tree: Tree = {}
     for name, value in group.items():
         if value is None:  # its entry points nowhere
             raise KeyError(name)
+        if name in leave:
+            continue
         if isinstance(value, h5py.Group):
-            tree[name] = _read(value)
+            tree[name] = _read(value, leave)
         elif h5py.check_string_dtype(value.dtype):
             tree[name] = json.loads(value[()])
         else:

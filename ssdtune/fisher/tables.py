@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssdtune.arrays import Array
-from ssdtune.fisher.ratios import SortedRatios
+from ssdtune.fisher.ratios import SortedRatios, ratio_of
 from ssdtune.fisher.sums import inverse
 
 _CHUNK = 1 << 15  # parameters at a time through the gradient rows: 512 kB of float64 stay in cache
@@ -53,15 +53,13 @@ class RowTables:
 
         ``counts`` default to ``log_spaced_counts``; 0 and all selectable parameters are always among them.
         """
-        total = ratios.positive
-        wanted = log_spaced_counts(total) if counts is None else np.clip(counts, 0, total)
-        knots = np.unique(np.append(wanted, [0, total]))
+        knots = knots_of(ratios, counts)
         plain, shrunk = np.zeros((2, samples, len(knots)))
-        binner: _HostBinner | _CudaBinner | None = None
+        binner: Bins | _CudaBinner | None = None
         for rows, block in blocks:
             if binner is None:
-                kind = _CudaBinner if block.device.type == "cuda" else _HostBinner
-                binner = kind(ratios, theta, knots, block.device)
+                on_gpu = block.device.type == "cuda"
+                binner = _CudaBinner(ratios, theta, knots, block.device) if on_gpu else Bins.of(ratios, theta, knots)
             plain[rows], shrunk[rows] = binner(block)
         return cls(knots, plain, shrunk, samples)
 
@@ -109,36 +107,56 @@ def log_spaced_counts(total: int, number: int = 512) -> NDArray[np.int64]:
     return counts
 
 
-class _HostBinner:
-    """Sums up to each knot on the CPU: each parameter's bin is worked out once, then rows are counted into bins."""
+def knots_of(ratios: SortedRatios, counts: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """The counts that a table is exact at: ``counts`` (default ``log_spaced_counts``), 0 and all selectable ones."""
+    total = ratios.positive
+    wanted = log_spaced_counts(total) if counts is None else np.clip(counts, 0, total)
+    return np.unique(np.append(wanted, [0, total]))
 
-    def __init__(
-        self, ratios: SortedRatios, theta: NDArray[np.floating], knots: NDArray[np.int64], device: torch.device
-    ) -> None:
-        # bin j holds what knot j adds to knot j - 1; bin 0 is empty, the last bin is never selected
-        self._number = len(knots) + 1
-        self._ratios, self._theta = ratios, theta
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """Sums up to each knot on the CPU: each parameter's bin is worked out once, then rows are counted into bins.
+
+    numbers : (P,) the bin of each parameter. Bin j holds what knot j adds to knot j - 1; bin 0 is empty, and the last
+    one, of number ``knots``, never selected. theta, forget, denominator : (P,), with r = forget / denominator.
+    """
+
+    numbers: NDArray[np.unsignedinteger]
+    theta: NDArray[np.floating]
+    forget: NDArray[np.floating]
+    denominator: NDArray[np.floating]
+    knots: int
+
+    @classmethod
+    def of(cls, ratios: SortedRatios, theta: NDArray[np.floating], knots: NDArray[np.int64]) -> Bins:
         size, count = ratios.block_size, ratios.block_count
-        of_block = np.full(count + 1, len(knots), np.min_scalar_type(self._number))
+        of_block = np.full(count + 1, len(knots), np.min_scalar_type(len(knots) + 1))
         of_block[:count] = np.searchsorted(knots, size * np.arange(count), side="right")
-        self._bins = of_block[ratios.blocks]
+        bins = of_block[ratios.blocks]
         # a knot inside a block parts it
         parted = np.unique(knots[knots % size > 0] // size)
         places = (size * parted[:, None] + np.arange(size)).ravel()
         places = places[places < ratios.positive]
-        self._bins[ratios.order[places]] = np.searchsorted(knots, places, side="right")
+        bins[ratios.order[places]] = np.searchsorted(knots, places, side="right")
+        return cls(bins, theta, ratios.forget, ratios.denominator, len(knots))
+
+    def stretch(self, place: slice) -> Bins:
+        """Those of some neighbouring parameters; the sums of all stretches add up to those of the whole."""
+        return Bins(self.numbers[place], self.theta[place], self.forget[place], self.denominator[place], self.knots)
 
     def __call__(self, block: Tensor) -> tuple[Array, Array]:
+        """(plain, shrunk), each (rows, knots), of rows of gradients (rows, P)."""
         rows = block.cpu().numpy()
-        plain, shrunk = np.zeros((2, len(rows), self._number))
+        plain, shrunk = np.zeros((2, len(rows), self.knots + 1))
         for start in range(0, rows.shape[1], _CHUNK):
             part = slice(start, start + _CHUNK)
-            bins = self._bins[part].astype(np.intp)
-            theta = self._theta[part].astype(np.float64)
-            shrunk_theta = theta * inverse(self._ratios.of_parameters(part))
+            bins = self.numbers[part].astype(np.intp)
+            theta = self.theta[part].astype(np.float64)
+            shrunk_theta = theta * inverse(ratio_of(self.forget[part], self.denominator[part]))
             for row, values in enumerate(rows[:, part]):
-                plain[row] += np.bincount(bins, values * theta, self._number)
-                shrunk[row] += np.bincount(bins, values * shrunk_theta, self._number)
+                plain[row] += np.bincount(bins, values * theta, self.knots + 1)
+                shrunk[row] += np.bincount(bins, values * shrunk_theta, self.knots + 1)
         return np.cumsum(plain[:, :-1], axis=1), np.cumsum(shrunk[:, :-1], axis=1)
 
 

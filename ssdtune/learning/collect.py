@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,17 +39,23 @@ MIN_GAP = 0.05
 """Least q_forget(model) - q_forget(oracle) of a valid task (DESIGN fact 5)."""
 
 
+Gather = Callable[[Sequence[Sequence[Recipe]], Path, Mapping[str, Path], Track], None]
+"""Makes what is missing of some groups, each recipe's record in a file of its own in a folder (``part_file``)."""
+
+
 def collect(
     path: Path | str,
     groups: Sequence[Sequence[Recipe]],
     *,
     images: Mapping[str, Path] | None = None,
     workers: int = 1,
+    gather: Gather | None = None,
     track: Track = silent,
 ) -> tuple[int, int]:
     """Collect every recipe and write the collection; returns (valid, rejected) tasks.
 
-    images : the ``.npz`` file of each data set that classification recipes name.
+    images : the ``.npz`` file of each data set that classification recipes name. gather : in place of ``workers``
+    processes here, such as ``study.collect_on_ray``.
 
     Raises DataError: a data set is missing, or the collection cannot be written.
     """
@@ -59,10 +66,13 @@ def collect(
             f"no images of {', '.join(sorted(missing))}", path, "name their .npz files, or ask for no such task"
         )
     parts.mkdir(parents=True, exist_ok=True)
-    left = [group for group in groups if any(not _part(parts, recipe).exists() for recipe in group)]
-    work = partial(collect_group, parts=parts, images=dict(images or {}))
-    run_in_processes(work, left, workers, track=track, description="collecting")
-    records = [record for group in groups for recipe in group for record in load_collection(_part(parts, recipe))]
+    left = [group for group in groups if any(not part_file(parts, recipe).exists() for recipe in group)]
+    if gather is not None:
+        gather(left, parts, images or {}, track)
+    else:
+        work = partial(collect_group, parts=parts, images=dict(images or {}))
+        run_in_processes(work, left, workers, track=track, description="collecting")
+    records = [record for group in groups for recipe in group for record in load_collection(part_file(parts, recipe))]
     save_collection(path, records)
     rejected = sum(isinstance(record, Rejected) for record in records)
     return len(records) - rejected, rejected
@@ -73,16 +83,21 @@ def collect_group(group: Sequence[Recipe], parts: Path, images: Mapping[str, Pat
     torch.set_num_threads(1)
     site: SiteData | None = None
     for recipe in group:
-        part = _part(parts, recipe)
+        part = part_file(parts, recipe)
         if part.exists():
             continue
         started = time.perf_counter()
         if isinstance(recipe, MriRecipe):
             site = site or make_site(recipe.site)
-            task = make_mri_task(recipe, site)
-        else:
-            task = make_vision_task(recipe, load_images(images[recipe.dataset]))
-        save_collection(part, [observe(task, recipe, time.perf_counter() - started)])
+        data = site if isinstance(recipe, MriRecipe) else load_images(images[recipe.dataset])
+        save_collection(part, [record_of(recipe, data, started)])
+
+
+def record_of(recipe: Recipe, data: Any, started: float | None = None) -> Experience | Rejected:
+    """Make and measure a task from its site's data, or from its data set's images. started : default now."""
+    started = time.perf_counter() if started is None else started
+    task = make_mri_task(recipe, data) if isinstance(recipe, MriRecipe) else make_vision_task(recipe, data)
+    return observe(task, recipe, time.perf_counter() - started)
 
 
 def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experience | Rejected:
@@ -164,5 +179,6 @@ def damage_tables(analysis: FisherAnalysis, alpha: Array, lam: Array) -> dict[st
     }
 
 
-def _part(parts: Path, recipe: Recipe) -> Path:
+def part_file(parts: Path, recipe: Recipe) -> Path:
+    """Where a recipe's record lies until the collection is whole."""
     return parts / f"{recipe.key}.h5"

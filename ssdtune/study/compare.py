@@ -22,6 +22,7 @@ from ssdtune.objective.stopping import Incumbent
 from ssdtune.samplers.table import choose_sampler
 from ssdtune.study.cost import cost_of
 from ssdtune.study.create import enqueue_published
+from ssdtune.study.pool import OpenPool
 from ssdtune.study.record import ERROR, PREPARATION_SECONDS, StudyRecord
 from ssdtune.study.run import run_study, setting_seed
 from ssdtune.study.series import with_sections
@@ -141,10 +142,13 @@ def run_rivals(
     *,
     seconds: float = 0.0,
     evaluator: Evaluator | None = None,
+    pool: OpenPool | None = None,
     on_trial: OnTrial | None = None,
     on_study: OnStudy | None = None,
 ) -> None:
     """Run the studies of one method until each has spent its budget. ``seconds`` : that its preparation took.
+
+    pool : see ``run_study``; trials under way when a budget of slice passes is spent are given up.
 
     Raises
     ------
@@ -165,7 +169,7 @@ def run_rivals(
         if budget.is_spent(rival, study):
             continue
         with suppress(_Spent):
-            run_study(study, task, unlearner, trials=budget.of(rival), evaluator=evaluator, on_trial=after)
+            run_study(study, task, unlearner, trials=budget.of(rival), evaluator=evaluator, pool=pool, on_trial=after)
         if on_study is not None:
             on_study(study)
 

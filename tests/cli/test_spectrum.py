@@ -119,3 +119,30 @@ def test_a_damaged_file_is_named(study, tmp_path, capsys):
     (tmp_path / "study.toml").write_text(text.replace('"forget"', '"broken"'))
     code, _, err = run(capsys, tmp_path / "study.toml")
     assert code == 3 and "empty.h5" in err and err.count("\n") == 1
+
+
+def test_parts_of_a_study_are_merged_without_its_data(study, tmp_path, capsys):
+    for part in ("1/2", "2/2"):
+        code, out, err = run(capsys, study, "--part", part, "--out", tmp_path / f"{part[0]}.part")
+        assert code == 0 and "as secret as the data" in out, err
+    code, out, err = run(capsys, study, "--json")
+    assert code == 0, err
+    whole = json.loads(out)
+    alone = tmp_path / "alone.toml"
+    alone.write_text(study.read_text())
+    merge = ["--merge", tmp_path / "2.part", "--merge", tmp_path / "1.part"]
+    code, out, err = run(capsys, alone, *merge, "--json", "--out", tmp_path / "merged.h5")
+    assert code == 0, err
+    merged = json.loads(out)
+    assert merged["features"] == pytest.approx(whole["features"], rel=1e-6, abs=1e-6)
+    assert merged["identity"] == whole["identity"] and merged["samples"] == whole["samples"]
+    assert FisherAnalysis.load(tmp_path / "merged.h5").features() == merged["features"]
+    for given, words in (
+        (["--part", "3/2", "--out", "x"], "is no part"),
+        (["--part", "1/2"], "give it with --out alone"),
+        (["--merge", tmp_path / "1.part", "--spectral"], "leave --ray and --spectral out"),
+    ):
+        code, out, err = run(capsys, study, *given)
+        assert code == 2 and words in err
+    code, out, err = run(capsys, study, *merge[:2])
+    assert code == 3 and "give each of the 2 parts" in err

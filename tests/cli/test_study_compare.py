@@ -10,6 +10,7 @@ from ssdtune.cli.storage import DASHBOARD
 from ssdtune.device import set_threads
 from ssdtune.mri.networks.models import build_model, save_new_model
 from ssdtune.study.storage import load_study, open_storage
+from ssdtune.study.trials import FINISHED
 from ssdtune.studyfile import TrainSection
 from ssdtune.unlearning.ft import FTUnlearner
 
@@ -183,3 +184,16 @@ def test_processes_share_the_threads_that_were_settled(study_file, run, monkeypa
     finally:
         set_threads(before)
     assert {job.threads for job in taken} == {3}
+
+
+def test_a_comparison_on_a_cluster(study_file, run, two_places, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDTUNE_CACHE", str(tmp_path / "cache"))
+    code, _, err = run(study_file, "--methods", "ft,ssd", "--ray", "--jobs", "2")
+    assert code == 2 and "--ray with --jobs" in err
+    code, out, err = run(study_file, "--methods", "ft,ssd", "--ray", "--json")
+    assert code == 0, err
+    assert "ray: 2 processes, one for each CPU" in err
+    storage = open_storage(json.loads(out)["storage"])
+    for name in ("field-ft-s0", "field-ssd-s0"):
+        assert len(load_study(name, storage).get_trials(states=FINISHED)) == 2
+    assert len(list((tmp_path / "cache" / "fisher").glob("*.h5"))) == 1

@@ -15,7 +15,7 @@ from ssdtune.fisher import ratios as ratios_module
 from ssdtune.fisher.damage import DamageSurfaces, DamageTerms
 from ssdtune.fisher.ratios import SortedRatios
 from ssdtune.fisher.sums import DiagonalSums
-from ssdtune.fisher.tables import RowTables, _CudaBinner, _HostBinner, log_spaced_counts
+from ssdtune.fisher.tables import Bins, RowTables, _CudaBinner, log_spaced_counts
 
 
 def surfaces(theta, f, o, retain, forget_rows, retain_rows, counts=None, rank=None):
@@ -210,7 +210,7 @@ def test_the_gpu_way_of_summing_rows_is_the_cpu_way():
     case.f[:700] = 0  # never selected
     ratios, knots = SortedRatios.of(case.f, case.o), np.array([0, 1, 40, 900, 2300])
     rows = torch.from_numpy(case.forget_rows)
-    host = _HostBinner(ratios, case.theta, knots, device)(rows)
+    host = Bins.of(ratios, case.theta, knots)(rows)
     cuda = _CudaBinner(ratios, case.theta, knots, device)(rows)
     np.testing.assert_allclose(cuda, host, rtol=1e-9, atol=1e-12)
 

@@ -1,5 +1,6 @@
 """Studies on a Ray cluster of this machine's."""
 
+import gc
 import os
 import signal
 import sys
@@ -13,22 +14,21 @@ import torch
 from small_task import ssd
 
 from ssdtune.errors import ConfigError, TrialError
-from ssdtune.study.actors import actor_pool, cluster
+from ssdtune.objective.evaluator import Evaluator
+from ssdtune.study.actors import actor_pool
+from ssdtune.study.cluster import cluster
 from ssdtune.study.parcel import SHARED, pack, unpack
 from ssdtune.study.run import run_study
-from ssdtune.study.trials import FINISHED, count_trials, scored_trials
+from ssdtune.study.trials import FINISHED, best_of, count_trials, scored_trials
+from ssdtune.task import Task
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
 
 
-@pytest.fixture(scope="module")
-def two_actors():
-    """A cluster with room for two, which knows the modules of the tests."""
-    for module in (small_task, sys.modules[__name__]):
-        ray.cloudpickle.register_pickle_by_value(module)
-    ray.init("local", num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+@pytest.fixture
+def two_actors(two_places):
+    """A cluster with room for two, which knows this module too."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def test_trials_of_actors_are_those_measured_here(two_actors, task, analysis, new_study):
@@ -66,6 +66,45 @@ def test_an_actor_that_dies_costs_no_trial(two_actors, task, new_study, tmp_path
     assert [trial.state in FINISHED for trial in study.trials] == [True] * 5
     assert len(list(tmp_path.iterdir())) == 1
     assert any("died with trial" in words for words in said)
+
+
+def test_trials_stop_early_on_a_cluster(two_actors, wide, new_study):
+    task, analysis = wide
+    study = new_study(task=task, trials=16, sampler="tpe")
+    run_study(study, task, ssd(task, analysis), pool=actor_pool)
+    stopped = [item for item in scored_trials(study) if item.estimated]
+    assert stopped
+    best = best_of(scored_trials(study))
+    assert best is not None and all(item.score.value < best.score.value for item in stopped if item.score.feasible)
+
+
+def tensors_in_store():
+    """(in Ray's store, elsewhere): large tensors of this process."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    stored = [[int(end, 16) for end in line[0].split("-")] for line in lines if any("plasma" in word for word in line)]
+    large = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.nbytes >= SHARED]
+    found = [any(start <= each.data_ptr() < stop for start, stop in stored) for each in large]
+    return sum(found), len(found) - sum(found)
+
+
+def test_prepared_data_are_read_where_the_cluster_has_them_once_a_machine(two_actors):
+    x, y = torch.randn(40, 2000), torch.arange(40) % 3
+    samples = list(zip(x, y, strict=True))
+    model, loss = torch.nn.Linear(2000, 3), torch.nn.functional.cross_entropy
+    task = Task(model, loss, samples[:30], samples[30:], small_task.confidence)
+    evaluator = Evaluator(task)
+    evaluator.prepare()
+
+    def measure(setting, incumbent, seed):
+        evaluator.measures(task.params)
+        return tensors_in_store()
+
+    with actor_pool(measure) as pool:
+        for number in range(2):
+            pool.submit(number, {}, None, 0)
+        found = [pool.wait()[1] for _ in range(2)]
+    for stored, elsewhere in found:
+        assert stored >= 2 and elsewhere == 0, found
 
 
 class Failing(small_task.Diagonals):

@@ -1,0 +1,211 @@
+"""Parts of an analysis as files, from sites that keep their data: what one writes, and the whole made of all.
+
+What leaves a site, and nothing else: the model's parameters, content hashes of model and data, the name of the loss,
+what a unit is, numbers of samples, phi and known share; of either set the sums of its gradients and of their squares,
+and of each unit its loss, the norm of its gradient, its bottleneck activations (means over space) and, of those that
+are kept, the gradient itself. No image, k-space or name. A gradient of one sample can give its image away (Geiping et
+al., "Inverting gradients", NeurIPS 2020), so a part is as secret as the data, for sites that trust whoever merges;
+gradients of mini-batches (``definition = "batch"``) give less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssdtune.errors import DataError, ModelError
+from ssdtune.files import content_hash
+from ssdtune.fisher.analysis import Grouping, Subject, conclude, subject_of
+from ssdtune.fisher.crew import SETS, AtHand, Notes, Work
+from ssdtune.fisher.gather import SetMoments
+from ssdtune.fisher.parts import PartSums, SetSums, cut, gather_part, merged
+from ssdtune.fisher.result import Denominator, FisherAnalysis
+from ssdtune.fisher.store import Tree, layout_of, layout_tree, read_tree, write_tree
+from ssdtune.fisher.units import Definition
+from ssdtune.progress import Track, silent
+
+PART = "ssdtune part of a Fisher analysis"
+_PLAIN = ("identity", "definition", "batch_size", "phi", "known_share")
+_VIEW = 2.0**28  # bytes of rows read at a time
+
+
+def write_part(path: Path | str, work: Work, definition: Definition, number: int = 1, of: int = 1) -> None:
+    """Part ``number`` (from 1) of ``of``, or all that a site has.
+
+    Raises DataError: a gradient is not finite, or the file cannot be written.
+    """
+    sums, rows = gather_part(work, number - 1, of)
+    subject = subject_of(work, definition)
+    tree: Tree = {name: getattr(subject, name) for name in _PLAIN} | {
+        "part": [number, of],
+        "samples": {},
+        "layout": layout_tree(work.layout),
+        "theta": subject.theta,
+        "notes": {item.name: getattr(sums.notes, item.name) for item in fields(Notes)},
+    }
+    for name in SETS:
+        place = cut(len(work.units[name]), number - 1, of)
+        kept, samples = work.kept[name], range(len(work.samples[name]))
+        tree["samples"][name] = len(samples[place.start * work.size : place.stop * work.size])
+        tree[name] = {item.name: getattr(sums.sets[name], item.name) for item in fields(SetSums)} | {
+            "kept": kept[(kept >= place.start) & (kept < place.stop)] - place.start,
+            "rows": rows[name].array(),
+        }
+    write_tree(path, tree, PART)
+
+
+def merge_parts(
+    paths: Sequence[Path | str],
+    denominator: Denominator = "retain",
+    groups: Grouping | None = None,
+    track: Track = silent,
+) -> FisherAnalysis:
+    """The analysis of all parts together: of one study, all that it was cut into, or of sites, one after the other.
+
+    phi and known share of sites are means, by their numbers of samples and of forget samples.
+
+    Raises
+    ------
+    DataError : a file is no part, parts are missing, twice, or of other losses or units.
+    ModelError : they are of different models.
+    """
+    with ExitStack() as files:
+        read = [_read(path, files) for path in paths]
+        order = _order(paths, [tree for tree, _ in read])
+        parts = [read[place] for place in order]
+        return conclude(_subject([tree for tree, _ in parts]), _Files(parts), denominator, groups, track)
+
+
+def _read(path: Path | str, files: ExitStack) -> tuple[Tree, h5py.File]:
+    """A part without its rows, and its open file. Raises DataError: it is none, or does not hold together."""
+    tree = read_tree(path, PART, leave=("rows",))
+    file = files.enter_context(h5py.File(path, "r"))
+    try:
+        parameters = layout_of(tree["layout"]).parameters
+        sound = tree["theta"].shape == (parameters,) and {*_PLAIN, "part", "samples", "notes"} <= tree.keys()
+        for name in SETS:
+            own, rows = tree[name], file[name]["rows"]
+            units, kept = len(own["losses"]), own["kept"]
+            sound &= own["first"].shape == own["second"].shape == (parameters,)
+            sound &= bool(np.isfinite(own["first"].sum() + own["second"].sum()) and (own["second"] >= 0).all())
+            sound &= own["squared_norms"].shape == own["losses"].shape == (units,)
+            sound &= rows.shape == (len(kept), parameters) and rows.dtype == np.float32
+            sound &= bool(((kept >= 0) & (kept < units)).all()) and int(tree["samples"][name]) >= 0
+            sound &= own["embeddings"] is None or own["embeddings"].shape[:1] == (units,)
+    except (KeyError, TypeError, ValueError, AttributeError) as reason:
+        raise DataError(f"damaged ({reason})", path, "make it again") from reason
+    if not sound:
+        raise DataError("its figures do not go together", path, "make it again")
+    return tree, file
+
+
+def _subject(trees: Sequence[Tree]) -> Subject:
+    """What the parts are of, together."""
+    first = trees[0]
+    identity, phi, known = first["identity"], first["phi"], first["known_share"]
+    if first["part"][1] == 1:
+        sizes = {name: np.array([tree["samples"][name] for tree in trees], float) for name in SETS}
+        identity = {what: _common([tree["identity"][what] for tree in trees]) for what in identity}
+        phi, known = (
+            float(np.average([tree[what] for tree in trees], weights=by))
+            for what, by in (("phi", sizes["forget"] + sizes["retain"]), ("known_share", sizes["forget"]))
+        )
+    ids = {
+        name: [f"{part}:{number}" for part, tree in enumerate(trees, 1) for number in range(tree["samples"][name])]
+        for name in SETS
+    }
+    how = first["definition"], first["batch_size"]
+    return Subject(identity, ids, *how, phi, known, layout_of(first["layout"]), first["theta"])
+
+
+class FileRows:
+    """Rows of several open files, one after the other; read as they are asked for."""
+
+    kind = "file"
+
+    def __init__(self, stored: Sequence[h5py.Dataset], parameters: int) -> None:
+        self._stored = [each for each in stored if len(each)]
+        self.parameters = parameters
+        self.width = int(max(1024, _VIEW // (4 * max(len(self), 1))))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._stored))
+
+    def columns(self, place: slice) -> Tensor:
+        return torch.from_numpy(np.concatenate([each[:, place] for each in self._stored]))
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        at_once, start = int(max(1, _VIEW // (4 * self.parameters))), 0
+        for stored in self._stored:
+            for row in range(0, len(stored), at_once):
+                found = torch.from_numpy(stored[row : row + at_once])
+                yield slice(start, start := start + len(found)), found
+
+
+class _Files(AtHand):
+    """A crew that has done its first half."""
+
+    def __init__(self, parts: Sequence[tuple[Tree, h5py.File]]) -> None:
+        super().__init__()
+        self._trees = [tree for tree, _ in parts]
+        self._parameters = len(self._trees[0]["theta"])
+        for name in SETS:
+            self._rows[name] = FileRows([file[name]["rows"] for _, file in parts], self._parameters)
+
+    def gather(self, track: Track) -> Mapping[str, SetMoments]:
+        kept: dict[str, NDArray[np.int64]] = {}
+        for name in SETS:
+            own = [tree[name] for tree in self._trees]
+            starts = np.cumsum([0, *(len(each["losses"]) for each in own[:-1])])
+            kept[name] = np.concatenate([start + each["kept"] for start, each in zip(starts, own, strict=True)])
+        found, self.notes = merged(self._sums(track), self._parameters, kept, "the parts")
+        return found
+
+    def _sums(self, track: Track) -> Iterator[PartSums]:
+        for tree in track(self._trees, "parts", len(self._trees)):
+            sets = {name: SetSums(**{item.name: tree[name][item.name] for item in fields(SetSums)}) for name in SETS}
+            yield PartSums(sets, Notes(**tree["notes"]))
+
+
+def _order(paths: Sequence[Path | str], trees: Sequence[Tree]) -> list[int]:
+    """Parts in their order, sites in that given. Raises what ``merge_parts`` says of parts that do not go together."""
+    for path, tree in zip(paths, trees, strict=True):
+        first = trees[0]
+        if tree["identity"]["model"] != first["identity"]["model"]:
+            raise ModelError(f"of another model than {paths[0]}", path, "give parts of one model")
+        for what in ("definition", "batch_size"):
+            if tree[what] != first[what]:
+                todo = "give parts made alike"
+                raise DataError(f"{what} is {tree[what]}, not {first[what]} as in {paths[0]}", path, todo)
+        if tree["identity"]["loss"] != first["identity"]["loss"]:
+            raise DataError(f"of another loss than {paths[0]}", path, "give parts made alike")
+        if tree["part"][1] != first["part"][1]:
+            what = f"part {tree['part'][0]}/{tree['part'][1]} beside one of {first['part'][1]}"
+            raise DataError(what, path, "give all parts of one study, or whole sites")
+    of = trees[0]["part"][1]
+    data = [str(tree["identity"]) for tree in trees]
+    if of == 1:
+        twice = next((path for path, each in zip(paths, data, strict=True) if data.count(each) > 1), None)
+        if twice is not None:
+            raise DataError("the same data twice", twice, "give each site once")
+        return list(range(len(trees)))
+    numbers = [tree["part"][0] for tree in trees]
+    if len(set(data)) > 1 or sorted(numbers) != list(range(1, of + 1)):
+        what = f"parts {', '.join(f'{number}/{of}' for number in numbers)}" + (
+            " of different data" if len(set(data)) > 1 else ""
+        )
+        raise DataError(what, paths[0], f"give each of the {of} parts of one study once")
+    return sorted(range(of), key=numbers.__getitem__)
+
+
+def _common(values: Sequence[str]) -> str:
+    """The content hash of all sites' together; of what they share, that."""
+    return values[0] if len(set(values)) == 1 else content_hash(["sites", *values])
