@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from importlib.util import find_spec
 
 
@@ -61,6 +61,10 @@ def check_installed(package: str, extra: str, where: object = "") -> None:
 def check_known(what: str, name: str, names: Collection[str], where: object) -> None:
     """Raise ConfigError unless ``name`` is one of ``names``; it names the nearest. ``what`` : kind of thing it is."""
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        todo = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"
-        raise ConfigError(f"unknown {what} '{name}'", where, todo)
+        raise ConfigError(f"unknown {what} '{name}'", where, nearest(name, names) or f"choose from {', '.join(names)}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``did you mean 'x'?`` with those of ``names`` that look most like ``name``; nothing where none does."""
+    near = difflib.get_close_matches(name, list(names), n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""

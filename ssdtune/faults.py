@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from ssdtune.errors import nearest
 
 
 def explain_faults(
@@ -20,9 +22,7 @@ def explain_faults(
     dotted = ".".join(filter(None, [prefix, *keys]))
     if faults[0]["type"] == "extra_forbidden":
         known = _valid_keys(keys[:-1], model)
-        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        todo = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
-        return f"unknown key '{dotted}'", str(where), todo
+        return f"unknown key '{dotted}'", str(where), nearest(keys[-1], known) or f"valid keys: {', '.join(known)}"
     if faults[0]["type"] == "missing":
         part = len(keys) < len(faults[0]["loc"])  # of a value that is there
         return (f"'{dotted}' is incomplete" if part else f"missing key '{dotted}'"), str(where), "add what is missing"
@@ -30,7 +30,10 @@ def explain_faults(
     same = [fault for fault in faults if _file_keys(fault["loc"], model) == keys]
     messages = dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in same)
     todo = ", or ".join(message[:1].lower() + message[1:] for message in messages).replace("an object", "a table")
-    return f"'{dotted}' = {faults[0]['input']!r} is not valid", str(where), todo
+    given = faults[0]["input"]
+    choices = re.findall(r"'([^']+)'", " ".join(fault["ctx"].get("expected", "") for fault in same if "ctx" in fault))
+    near = nearest(given, choices) if isinstance(given, str) else ""
+    return f"'{dotted}' = {given!r} is not valid", str(where), f"{near} {todo}" if near else todo
 
 
 def _file_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

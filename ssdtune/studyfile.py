@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, nearest
 from ssdtune.faults import explain_faults
 from ssdtune.places import Files, Located, data_folder
 
@@ -264,7 +264,8 @@ def load_study_file(path: Path | str) -> StudyFile:
         parsed._folder = folder
     except ValidationError as reason:
         raise ConfigError(*explain_faults(reason, StudyFile, path)) from reason
-    if parsed.search.sampler not in ("auto", *SAMPLER_NAMES):
-        todo = f"choose one of auto, {', '.join(SAMPLER_NAMES)}"
-        raise ConfigError(f"'search.sampler' = {parsed.search.sampler!r} is not valid", path, todo)
+    sampler, samplers = parsed.search.sampler, ("auto", *SAMPLER_NAMES)
+    if sampler not in samplers:
+        todo = nearest(sampler, samplers) or f"choose one of {', '.join(samplers)}"
+        raise ConfigError(f"'search.sampler' = {sampler!r} is not valid", path, todo)
     return parsed

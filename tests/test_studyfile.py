@@ -105,9 +105,12 @@ FAULTS = {
     "infinite": (("fisher", "memory_budget_gib = inf"), "'fisher.memory_budget_gib'"),
     "no such choice": (
         ("search", 'sampler = "tpee"'),
-        "'search.sampler' = 'tpee' is not valid.*choose one of auto, spectrum",
+        "'search.sampler' = 'tpee' is not valid.*did you mean 'tpe'",
     ),
-    "neither name nor number": (("score", 'floor = "oracel"'), "'score.floor' = 'oracel'.*'oracle'.*, or .*number"),
+    "neither name nor number": (
+        ("score", 'floor = "oracel"'),
+        "'score.floor' = 'oracel'.*did you mean 'oracle'\\?.*, or .*number",
+    ),
     "number out of range, or a name": (
         ("score", "floor = 2"),
         "'score.floor' = 2 is .*'oracle'.*less than or equal to 1",

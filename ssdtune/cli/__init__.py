@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from importlib import import_module
 
 import click
 
 import ssdtune
-from ssdtune.errors import SsdtuneError
+from ssdtune.errors import SsdtuneError, nearest
 from ssdtune.study.interrupts import end_on_sigterm, exit_code
 
 # command -> one-line help; it lies in a module of its name
@@ -45,7 +46,11 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: ssdtune demo --out demo",
+)
 @click.version_option(ssdtune.__version__, prog_name="ssdtune")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; at any place.")
 def cli() -> None:
@@ -101,4 +106,11 @@ def _in_one_line(error: click.ClickException) -> str:
     """What click found wrong, and where the right usage is shown."""
     message = " ".join(error.format_message().split()).removesuffix(".")
     context = getattr(error, "ctx", None)
+    wrong = re.search(r"(?:command|:) '([^']*)'", message)
+    if wrong and context and "id you mean" not in message:
+        kind = getattr(getattr(error, "param", None), "type", None)
+        names = [*kind.choices] if isinstance(kind, click.Choice) else []
+        if isinstance(context.command, click.Group):
+            names = context.command.list_commands(context)
+        message = ", ".join(filter(None, [message, nearest(wrong[1], names)]))
     return f"{message}, see: {context.command_path if context else 'ssdtune'} --help"

@@ -11,7 +11,7 @@ from ssdtune.cli.storage import storage_option
 from ssdtune.errors import ConfigError
 
 
-@click.command()
+@click.command(epilog="Example: ssdtune dashboard --port 8080")
 @storage_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")

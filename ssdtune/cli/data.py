@@ -18,7 +18,7 @@ CONTRASTS = ("t1", "t2", "pd", "pdfs")
 KINDS = ("ghosting", "bias", "lesion", "zipper", "motion", "blur")
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
     """Pixels: a side, or HEIGHTxWIDTH."""
 
     name = "pixels"
@@ -51,12 +51,12 @@ class DataGroup(click.Group):
         return command
 
 
-@click.group(cls=DataGroup)
+@click.group(cls=DataGroup, epilog="Example: ssdtune data check train")
 def data() -> None:
     """Simulate, poison, average, convert and check HDF5 k-space in fastMRI's layout."""
 
 
-@data.command()
+@data.command(epilog="Example: ssdtune data simulate brains --subjects 8 --size 48")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--anatomy", type=click.Choice(ANATOMIES), help="Procedural anatomy.  [default: brain]")
 @click.option("--contrast", type=click.Choice(CONTRASTS), help="Spin-echo contrast at 3 T.  [default: t1]")
@@ -117,7 +117,7 @@ def simulate(
         click.echo(f"wrote {names} ({len(files)}) in {out}")
 
 
-@data.command()
+@data.command(epilog="Example: ssdtune data poison knees --out poisoned --kind ghosting")
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not hold anything.")
 @click.option("--kind", type=click.Choice(KINDS), default="ghosting", show_default=True, help="What goes wrong.")

@@ -21,7 +21,11 @@ MOST_GIB = 2
 COLUMNS = ("file", "slices", "coils", "k-space", "target", "NaN", "missing", "mismatches", "fault")
 
 
-@click.command("check", short_help="Check HDF5 k-space files and print what they hold.")
+@click.command(
+    "check",
+    short_help="Check HDF5 k-space files and print what they hold.",
+    epilog="Example: ssdtune data check train --write-usable usable.txt",
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--strict", is_flag=True, help="Take mismatches for faults too.")
 @click.option("--write-usable", metavar="LIST.txt", type=FILE, help="Write the usable files, to name in a study.")

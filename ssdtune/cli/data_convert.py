@@ -10,7 +10,10 @@ import click
 from ssdtune.cli.console import json_option, print_json, print_table, track
 
 
-@click.command(short_help="Average repeated scans to targets, as for M4Raw.")
+@click.command(
+    short_help="Average repeated scans to targets, as for M4Raw.",
+    epilog="Example: ssdtune data average m4raw --out averaged",
+)
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not hold anything.")
 @click.option(
@@ -42,7 +45,10 @@ def average(source: str, out: Path, by: str, pattern: str | None, as_json: bool)
     click.echo(f"wrote {len(done)} files in {out}")
 
 
-@click.command(short_help="Convert ISMRMRD HDF5 and BART's cfl/hdr.")
+@click.command(
+    short_help="Convert ISMRMRD HDF5 and BART's cfl/hdr.",
+    epilog="Example: ssdtune data convert scan.h5 --out converted",
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the new files.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")

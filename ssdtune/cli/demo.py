@@ -62,7 +62,10 @@ STEPS = [
 ]  # fmt: skip
 
 
-@click.command(short_help="The main job on an embedded default, no data needed.")
+@click.command(
+    short_help="The main job on an embedded default, no data needed.",
+    epilog="Example: ssdtune demo --out demo --device cpu",
+)
 @click.option(
     "--out",
     default="demo",
@@ -95,7 +98,7 @@ def demo(out: Path, device: str) -> None:
 
 
 def prepare(out: Path) -> None:
-    """An empty folder with the study file; an earlier demo in it is removed, anything else is refused."""
+    """An empty folder with the study file; an earlier demo in it is removed, ConfigError for anything else."""
     if out.exists() and any(out.iterdir()):
         if not (out / "study.toml").exists() or _study_file() != (out / "study.toml").read_text():
             raise ConfigError("the folder holds something that is no demo", out, "name another one with --out")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ssdtune.prior.experience import Experience
 
 
-@click.group(short_help="Collect experience, fit the learned prior, and evaluate it.")
+@click.group(
+    short_help="Collect experience, fit the learned prior, and evaluate it.", epilog="Example: ssdtune prior show"
+)
 def prior() -> None:
     """Collect experience, fit the learned prior to it, and evaluate it."""
 
@@ -29,7 +31,7 @@ html_option = file_option("--html", "PAGE.html", "Also plot calibration and regr
 seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of what is drawn.")
 
 
-@prior.command()
+@prior.command(epilog="Example: ssdtune prior collect --out tasks.h5 --sites 10")
 @file_option("--out", "FILE.h5", "The collection.", required=True)
 @click.option("--sites", default=50, show_default=True, type=click.IntRange(min=0), help="MRI sites, one oracle each.")
 @click.option("--tasks", default=4, show_default=True, type=click.IntRange(1, 7), help="Corruptions at each site.")
@@ -73,7 +75,7 @@ def collect(
         click.echo(f"{out}: {valid} valid tasks, {rejected} rejected (nothing to forget)")
 
 
-@prior.command()
+@prior.command(epilog="Example: ssdtune prior fit --out mapper.npz --storage sqlite:///ssdtune.db")
 @file_option("--out", "FILE.npz", "The mapper.", required=True)
 @collection_option
 @storage_option
@@ -99,7 +101,7 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
         click.echo(f"{out}: mapper {mapper.version} of {len(experiences)} tasks, {studies} of them studies")
 
 
-@prior.command()
+@prior.command(epilog="Example: ssdtune prior show --html prior.html")
 @file_option("--mapper", "FILE.npz", "Instead of the one that ships with ssdtune.")
 @html_option
 @json_option
@@ -126,7 +128,7 @@ def show(mapper: Path | None, html: Path | None, as_json: bool) -> None:
         click.echo(f"page: {html}")
 
 
-@prior.command()
+@prior.command(epilog="Example: ssdtune prior evaluate --collection tasks.h5")
 @collection_option
 @storage_option
 @html_option

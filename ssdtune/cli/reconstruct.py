@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ssdtune.unlearning.method import Params
 
 
-@click.command(short_help="Reconstruct with the untouched and the unlearned model, in fastMRI's layout.")
+@click.command(
+    short_help="Reconstruct with the untouched and the unlearned model, in fastMRI's layout.",
+    epilog="Example: ssdtune reconstruct mine --out images",
+)
 @click.argument("name", metavar="NAME|CHECKPOINT")
 @click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Results.")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="Of a study.  [default: the best feasible]")

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-@click.command(short_help="Write a study's report as one HTML page.")
+@click.command(
+    short_help="Write a study's report as one HTML page.", epilog="Example: ssdtune report mine --out mine.html"
+)
 @click.argument("name")
 @file_option("--out", "PAGE.html", "The page.  [default: NAME.html]")
 @click.option(

@@ -25,7 +25,10 @@ GROUP_COLUMNS = (
 )
 
 
-@click.command(short_help="Fisher spectrum and features of the forget set.")
+@click.command(
+    short_help="Fisher spectrum and features of the forget set.",
+    epilog="Example: ssdtune spectrum mine.toml --groups block",
+)
 @study_file_argument
 @file_option("--out", "FISHER.h5", "Also write the whole analysis, for FisherAnalysis.load.")
 @file_option("--html", "PAGE.html", "The interactive page.  [default: NAME-spectrum.html]")

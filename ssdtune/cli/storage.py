@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.errors import ConfigError, StorageError
+from ssdtune.errors import ConfigError, SsdtuneError, StorageError
 from ssdtune.places import DATA
 from ssdtune.studyfile import check_name
 
@@ -79,8 +80,9 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             from ssdtune.study.storage import shown, storage_errors
 
-            if isinstance(reason, StorageError) and not reason.where:
-                raise StorageError(reason.what, shown(storage), reason.todo) from reason
+            if isinstance(reason, SsdtuneError):
+                where = reason.where or (shown(storage) if isinstance(reason, StorageError) else "")
+                raise type(reason)(reason.what, where, _on(storage, reason.todo)) from reason
             with storage_errors(shown(storage)):
                 raise
 
@@ -89,6 +91,14 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         help="SQLAlchemy URL of the studies.  [default: $SSDTUNE_STORAGE, else sqlite:///ssdtune.db]",
     )(on_storage)
+
+
+def _on(storage: str | None, todo: str) -> str:
+    """What to do, its command on studies on the same storage."""
+    from ssdtune.study.storage import shown
+
+    suggested = storage and re.search(r": ssdtune study [^:]*$", todo) and "--storage" not in todo
+    return f"{todo} --storage {shlex.quote(shown(storage))}" if suggested else todo
 
 
 def _has_password(url: str) -> bool:
@@ -130,12 +140,15 @@ def next_line(storage: str | None, *words: str) -> str:
     return shlex.join(["ssdtune", *words])
 
 
-@click.group(short_help="Make a storage, or serve one.")
+@click.group(short_help="Make a storage, or serve one.", epilog="Example: ssdtune storage create")
 def storage() -> None:
     """Storages as such; commands on studies open one that is there."""
 
 
-@storage.command(short_help="Make an empty storage, unless it is there.")
+@storage.command(
+    short_help="Make an empty storage, unless it is there.",
+    epilog="Example: ssdtune storage create --storage sqlite:///studies.db",
+)
 @storage_option
 def create(storage: str | None) -> None:
     """Make the database's tables, or the file, that workers and dashboards then find; one that is there is left."""
@@ -147,7 +160,9 @@ def create(storage: str | None) -> None:
     click.echo(f"storage {shown(storage)}")
 
 
-@storage.command(short_help="Serve it to workers as grpc://HOST:PORT.")
+@storage.command(
+    short_help="Serve it to workers as grpc://HOST:PORT.", epilog="Example: ssdtune storage serve --port 13000"
+)
 @storage_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; it asks for no password.")
 @click.option("--port", type=click.IntRange(1, 65535), default=13000, show_default=True)

@@ -21,7 +21,7 @@ class StudyGroup(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=StudyGroup)
+@click.group(cls=StudyGroup, epilog="Example: ssdtune study create mine.toml")
 def study() -> None:
     """Create, run, compare and apply studies of a method's knobs.
 

@@ -28,7 +28,9 @@ LOOKED_AT, CLOSE = 8, 0.01
 """Slices of each set that an applied model is measured on again, and how far their mean quality may be off."""
 
 
-@click.command(short_help="Write the unlearned checkpoint.")
+@click.command(
+    short_help="Write the unlearned checkpoint.", epilog="Example: ssdtune study apply mine --out unlearned.ckpt"
+)
 @click.argument("name")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="A finished trial.  [default: the best feasible]")
 @file_option("--out", "CKPT", "The new checkpoint.", required=True)
@@ -100,7 +102,7 @@ def check_notes(item: ScoredTrial, notes: Mapping[str, float], name: str) -> Non
 
 
 def check_finite(item: ScoredTrial, name: str) -> None:
-    """Refuse a trial whose model gives output that is not finite."""
+    """Raise ConfigError for a trial whose model gives output that is not finite."""
     from ssdtune.study.record import read_trial
 
     if read_trial(item.trial).get("non_finite"):
@@ -156,6 +158,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def choose(study: optuna.Study, number: int | None) -> ScoredTrial:
+    """The trial of this number, None: the best feasible one."""
     from ssdtune.study.trials import best_to_apply, find_trial
 
     if number is not None:

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from ssdtune.study.record import StudyRecord
 
 
-@click.command(short_help="Methods against each other on one task, as a table and a page.")
+@click.command(
+    short_help="Methods against each other on one task, as a table and a page.",
+    epilog="Example: ssdtune study compare mine.toml --methods spectral,ft,ssd --seeds 3",
+)
 @study_file_argument
 @click.option(
     "--methods",

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 DEFAULT = ("spectrum", "tpe", "gp", "random")
 
 
-@click.command(short_help="Samplers against each other on one task, as one page.")
+@click.command(
+    short_help="Samplers against each other on one task, as one page.",
+    epilog="Example: ssdtune study compete mine.toml --samplers spectrum,tpe",
+)
 @study_file_argument
 @click.option("--method", metavar="NAME", help="Instead of method.name.")
 @click.option(
@@ -71,7 +74,8 @@ def compete(
     page = out or Path(f"{name}-competition.html")
     if not chosen.method.knobs(chosen.options):
         what = f"method '{chosen.method.name}' has nothing to search"
-        raise ConfigError(what, "method.name", "choose another, or run it alone: ssdtune study create, study run")
+        alone = next_line(storage, "study", "create", str(study_file), "--method", chosen.method.name, "--name", name)
+        raise ConfigError(what, "method.name", f"choose another, or run it alone: {alone}")
     first = resolved.search.seed
     wanted = [name for name in DEFAULT if name != "spectrum" or chosen.method.sampler == name]
     if samplers is not None:

@@ -29,7 +29,10 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
         raise click.BadParameter(f"'{value}' is no study name: {reason}") from reason
 
 
-@click.command(short_help="Check everything, measure the untouched model, write the study.")
+@click.command(
+    short_help="Check everything, measure the untouched model, write the study.",
+    epilog="Example: ssdtune study create mine.toml --method ssd --name mine-ssd",
+)
 @study_file_argument
 @click.option("--name", callback=check_name, help="Instead of the study file's name.")
 @click.option("--method", metavar="NAME", help="Instead of method.name; see ssdtune study methods.")
@@ -130,7 +133,7 @@ def _foresee(study: StudyFile, chosen: Chosen, device: str, as_json: bool) -> No
         print_table(["what", "it takes"], found.rows(), title=f"{study.name}, not made: from headers and three slices")
 
 
-@click.command(short_help="Delete a study with all its trials.")
+@click.command(short_help="Delete a study with all its trials.", epilog="Example: ssdtune study delete mine --yes")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @storage_option

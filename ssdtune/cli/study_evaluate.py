@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 CHECKPOINT = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command(short_help="The field's measures of an unlearned model.")
+@click.command(
+    short_help="The field's measures of an unlearned model.", epilog="Example: ssdtune study evaluate mine --trial 12"
+)
 @click.argument("name")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="A finished trial.  [default: the best feasible]")
 @click.option(
@@ -96,7 +98,7 @@ def evaluate(
 
 
 def check_peers(unlearned: tuple[Path, ...], oracles: tuple[Path, ...], record: StudyRecord) -> None:
-    """Refuse models that LiRA cannot be made of, before the long work."""
+    """Raise ConfigError for models that LiRA cannot be made of, before the long work."""
     if (unlearned or oracles) and min(len(unlearned), len(oracles)) < 2:
         what = f"LiRA takes 2 models or more of each kind, got {len(unlearned)} unlearned and {len(oracles)} oracles"
         raise ConfigError(what, "--unlearned, --oracle", "name more of them, or none")

@@ -11,7 +11,9 @@ from ssdtune.cli.storage import open_study, storage_option
 from ssdtune.errors import ConfigError
 
 
-@click.command(short_help="Point a study at its files in another place.")
+@click.command(
+    short_help="Point a study at its files in another place.", epilog="Example: ssdtune study move mine there/mine.toml"
+)
 @click.argument("name")
 @study_file_argument
 @storage_option

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TOP = 5
 
 
-@click.command("list", short_help="The studies of a storage.")
+@click.command("list", short_help="The studies of a storage.", epilog="Example: ssdtune study list")
 @storage_option
 @json_option
 def list_studies(storage: str | None, as_json: bool) -> None:
@@ -40,7 +40,9 @@ def list_studies(storage: str | None, as_json: bool) -> None:
         print_rows(rows)
 
 
-@click.command(short_help="What a study was made with, how far it is, its best trials.")
+@click.command(
+    short_help="What a study was made with, how far it is, its best trials.", epilog="Example: ssdtune study show mine"
+)
 @click.argument("name")
 @storage_option
 @json_option
@@ -68,7 +70,7 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
     _print_top(view.trials, "best trials")
 
 
-@click.command(short_help="The best trial, before and after.")
+@click.command(short_help="The best trial, before and after.", epilog="Example: ssdtune study best mine --json")
 @click.argument("name")
 @storage_option
 @json_option
@@ -81,7 +83,10 @@ def best(name: str, storage: str | None, as_json: bool) -> None:
         print_best(study)
 
 
-@click.command(short_help="The best trial under another weight, from what is recorded.")
+@click.command(
+    short_help="The best trial under another weight, from what is recorded.",
+    epilog="Example: ssdtune study rescore mine --retain-weight 0.5 --min-retained 0.98",
+)
 @click.argument("name")
 @click.option("--retain-weight", required=True, type=click.FloatRange(0, 1), help="w of the score.")
 @click.option("--min-retained", type=click.FloatRange(0, 1), help="Feasibility bound.  [default: the study's]")
@@ -111,7 +116,7 @@ def rescore(name: str, retain_weight: float, min_retained: float | None, storage
     _print_top(scored, "best trials under the new weight")
 
 
-@click.command(short_help="Write a study as JSON or CSV.")
+@click.command(short_help="Write a study as JSON or CSV.", epilog="Example: ssdtune study export mine --out mine.csv")
 @click.argument("name")
 @file_option("--out", "FILE", "A .json or .csv file.", required=True)
 @storage_option
@@ -128,7 +133,9 @@ def export(name: str, out: Path, storage: str | None, as_json: bool) -> None:
         click.echo(f"{path}: {trials} trials of {name}")
 
 
-@click.command("methods", short_help="The ways to unlearn, and what each searches.")
+@click.command(
+    "methods", short_help="The ways to unlearn, and what each searches.", epilog="Example: ssdtune study methods"
+)
 @json_option
 def list_methods(as_json: bool) -> None:
     """List the methods that can be had here, with their knobs; `[method] name` or `create --method` chooses one."""

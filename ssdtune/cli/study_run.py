@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ssdtune.unlearning.method import Unlearner
 
 
-@click.command(short_help="Run a study, or go on with it.")
+@click.command(short_help="Run a study, or go on with it.", epilog="Example: ssdtune study run mine --trials 50")
 @click.argument("name")
 @click.option(
     "--trials", type=click.IntRange(min=1), help="Finished trials the study is to have in all.  [default: its budget]"
@@ -88,7 +88,7 @@ def run(
 
     counts = count_trials(study)
     if not counts.finished:
-        todo = "wait for one; ssdtune study show says how many are finished"
+        todo = f"wait for one; how many are finished: {next_line(storage, 'study', 'show', name)}"
         raise ConfigError(f"all trials ({counts.running}) are under way in other processes", f"study '{name}'", todo)
     if counts.finished < report.total and counts.running:
         what = f"{counts.finished} of {report.total} trials are finished, {counts.running} under way in other processes"

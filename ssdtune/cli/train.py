@@ -27,7 +27,7 @@ SEEN = ("retain", "forget", "unknown")
 SEEN_BY_ORACLE = ("retain",)
 
 
-@click.command()
+@click.command(epilog="Example: ssdtune train mine.toml --out model.pt --epochs 20")
 @click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--out", required=True, metavar="CKPT", type=click.Path(dir_okay=False, path_type=Path), help="Result.")
 @click.option("--oracle", is_flag=True, help="Leave the forget and unknown sets out of the training.")

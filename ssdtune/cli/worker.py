@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from ssdtune.cli.work import Work
 
 
-@click.command(short_help="Run what is left of all studies of a storage.")
+@click.command(
+    short_help="Run what is left of all studies of a storage.",
+    epilog="Example: ssdtune worker --watch 10 --device cuda",
+)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--watch",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, nearest
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.samplers.spectrum import SpectrumSampler
 from ssdtune.samplers.view import Trials, ViewSampler, estimates_as_values
@@ -112,7 +112,8 @@ def choose_sampler(name: str) -> SamplerChoice:
     ConfigError : there is no such sampler.
     """
     if name not in SAMPLERS:
-        raise ConfigError(f"no sampler '{name}'", "search.sampler", f"choose one of {', '.join(SAMPLERS)}")
+        todo = nearest(name, SAMPLERS) or f"choose one of {', '.join(SAMPLERS)}"
+        raise ConfigError(f"no sampler '{name}'", "search.sampler", todo)
     return SAMPLERS[name]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -19,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ssdtune.errors import StorageError
+from ssdtune.errors import StorageError, nearest
 from ssdtune.study.sqlite import is_local, quick_commits, whole_or_none
 from ssdtune.study.storage_url import GRPC, JOURNAL, SQLITE, database_file, parse, shown, shown_url, storage_url
 
@@ -124,12 +123,8 @@ def load_study(name: str, storage: BaseStorage, url: str | None = None) -> optun
     """
     names = study_names(storage)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        if near:
-            todo = "did you mean " + " or ".join(f"'{other}'" for other in near) + "?"
-        else:
-            todo = "ssdtune study list shows what is there" if names else "create one with: ssdtune study create"
-        raise StorageError(f"no study '{name}'", shown(url), todo)
+        todo = "see what is there: ssdtune study list" if names else "make one: ssdtune study create STUDY.toml"
+        raise StorageError(f"no study '{name}'", shown(url), nearest(name, names) or todo)
     with storage_errors(shown(url)):
         return optuna.load_study(study_name=name, storage=storage)
 

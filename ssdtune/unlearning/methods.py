@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from ssdtune.unlearning.method import Method, Options
@@ -73,8 +72,7 @@ def find_method(name: str, where: object = "method.name") -> Method:
     """
     places = {entry.name: entry.value for entry in entry_points(group=GROUP)} | METHODS
     if name not in places:
-        near = difflib.get_close_matches(name, places, n=1, cutoff=0.5)
-        todo = f"did you mean '{near[0]}'?" if near else f"install its package, or choose one of {', '.join(places)}"
+        todo = nearest(name, places) or f"install its package, or choose one of {', '.join(places)}"
         raise ConfigError(f"no method '{name}'", where, todo)
     module, _, attribute = places[name].partition(":")
     try:

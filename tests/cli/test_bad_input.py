@@ -105,7 +105,7 @@ def test_a_folder_with_a_link_to_nothing(refused):
 @pytest.mark.parametrize("command", [CREATE, "study compete study.toml --samplers tpe --seeds 1"])
 def test_a_mapper_that_cannot_be_read(refused, command):
     edit_study('sampler = "random"', 'sampler = "random"\nmapper = "gone.npz"')
-    refused(command, FILE, ("cannot read the mapper", "gone.npz", "ssdtune prior fit makes one"))
+    refused(command, FILE, ("cannot read the mapper", "gone.npz", "make one: ssdtune prior fit"))
 
 
 def test_a_memory_budget_that_nothing_fits_into(refused):

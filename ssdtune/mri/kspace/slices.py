@@ -92,7 +92,7 @@ def open_slices(
         if report.sound_slices:
             reports.append(report)
     if not reports:
-        raise DataError(f"no usable file in the {name} set", files[0] if files else "", "see: ssdtune data check")
+        raise DataError(f"no usable file in the {name} set", files[0], f"see: ssdtune data check {str(files[0])!r}")
     if clean is not None:
         beside = [(clean / report.path.name).absolute() for report in reports]
         ids = map(check_clean, beside, reports)
