@@ -6,6 +6,7 @@ import hashlib
 import math
 import secrets
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,6 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from threadpoolctl import ThreadpoolController
 
 from ssdtune.plane.settings import Box, Settings
 from ssdtune.prior.density import HyperparameterPrior
@@ -142,7 +142,7 @@ class SpectrumSampler(BaseSampler):
         self, acquisition: Acquisition, study: optuna.Study, others: Trials, trial: FrozenTrial, box: Box
     ) -> dict[str, float]:
         rng = np.random.default_rng(self._seed_of(study, others, trial, "setting"))
-        with _blas().limit(limits=1, user_api="blas"):  # to small matrices, threads that wait for one another cost most
+        with _one_thread():  # to small matrices, threads that wait for one another cost most
             found = acquisition.propose(_pending(others, trial), box, rng)
         return {ALPHA: float(found.alpha[0]), LAMBDA: float(found.lam[0])}
 
@@ -178,9 +178,19 @@ class SpectrumSampler(BaseSampler):
 
 
 @lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    """What sets the threads of NumPy's and SciPy's libraries."""
+def _blas() -> Any:
+    """What sets the threads of NumPy's and SciPy's libraries; None where it is missing, as it may beside Optuna."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
     return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    controller = _blas()
+    found: AbstractContextManager[Any] = controller.limit(limits=1, user_api="blas") if controller else nullcontext()
+    return found
 
 
 def _others(study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:

@@ -6,7 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import time
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
@@ -52,7 +55,12 @@ def test_its_content(wheel):
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ssdtune" / "report" / "templates").iterdir()}
     assert sources | templates <= set(names)
     assert not [name for name in names if re.search(r"(^|/)(tests|benchmarks|docs)/|\.(db|h5|pyc)$", name)]
-    assert "Classifier: Typing :: Typed" in about and "License-File: LICENSE" in about
+    for line in ("Classifier: Typing :: Typed", "License-Expression: MIT", "License-File: LICENSE", "Author: "):
+        assert line in about
+    assert "License-File: ssdtune/prior/data/README.md" in about  # where the data that ship come from
+    for name in ("Repository", "Documentation", "Changelog", "Issues"):
+        assert f"Project-URL: {name}, https://" in about
+    assert "](docs/" not in about  # the README that an index shows
 
 
 def test_the_collection_that_is_left_out_is_named_by_its_hash(wheel, tmp_path):
@@ -66,6 +74,32 @@ def test_the_collection_that_is_left_out_is_named_by_its_hash(wheel, tmp_path):
 def test_an_installation_predicts_and_lists_its_methods(wheel, tmp_path):
     assert '"tasks": 158' in installed(wheel, tmp_path, "prior", "show", "--json").stdout
     assert "spectral" in installed(wheel, tmp_path, "study", "methods").stdout
+
+
+def test_an_environment_with_the_wheel_has_the_demo(wheel, tmp_path):
+    """Installed by pip into an environment of its own, which borrows the dependencies of this one.
+
+    The demo takes minutes, so it is stopped once it has written its first scan.
+    """
+    place = tmp_path / "environment"
+    venv.create(place, with_pip=False)
+    into = ["--python", str(place / "bin" / "python"), "install", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", *into, str(wheel)], check=True, capture_output=True)
+    (packages,) = place.glob("lib/python*/site-packages")
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    started = subprocess.Popen(
+        [place / "bin" / "ssdtune", "demo", "--device", "cpu"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        end = time.monotonic() + 120
+        while not any(tmp_path.glob("demo/data/brain/*.h5")):
+            assert started.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+    finally:
+        started.terminate()
+        started.wait()
+    assert (tmp_path / "demo" / "study.toml").exists()
 
 
 def installed(wheel, folder, *words):

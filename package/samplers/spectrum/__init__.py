@@ -1,7 +1,6 @@
-"""OptunaHub package of ssdtune's sampler; it is loaded with ``optunahub.load_local_module``."""
+"""The sampler of ssdtune as an OptunaHub package. ``package/assemble.py`` makes what the registry takes of it."""
 
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.samplers.spectrum import SpectrumSampler
 
-__all__ = ["HyperparameterPrior", "SpectrumMapper", "SpectrumSampler"]
+__all__ = ["HyperparameterPrior", "SpectrumSampler"]
