@@ -22,7 +22,7 @@ def site(tmp_path_factory):
 
 def test_every_page_is_reached_and_none_fetches_from_elsewhere(site):
     pages = {page.relative_to(site).parts[0] for page in site.rglob("index.html")}
-    assert {"index.html", "reference", "benchmarks", "changelog", "contributing", "methods"} <= pages
+    assert {"index.html", "reference", "benchmarks", "changelog", "contributing", "methods", "half_hour"} <= pages
     for page in site.rglob("*.html"):
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(https?:[^\"]+)", page.read_text())
         assert not fetched, page
@@ -33,3 +33,17 @@ def test_the_reference_comes_from_the_code(site):
     assert "study create" in commands and "--sampler" in commands and "Sentinel" not in commands
     python = (site / "reference" / "python" / "index.html").read_text()
     assert "ssdtune.tune" in python and "SpectrumSampler" in python
+    outputs = (site / "reference" / "outputs" / "index.html").read_text()
+    assert "ssdtune study run --json" in outputs and "retained_interval" in outputs
+
+
+def test_each_method_has_a_page_with_its_knobs_and_what_was_measured(site):
+    from ssdtune.unlearning.methods import METHODS
+
+    pages = {path.parent.name: path.read_text() for path in site.glob("methods/*/index.html")}
+    shown = " ".join(pages.values())
+    assert len(pages) >= 15 and all(name in shown for name in METHODS)
+    assert "0.1 … 300" in pages["ssd"] and re.search(r"0\.\d+ \[0\.\d+, 0\.\d+\]", pages["ssd"])
+    assert "In no published benchmark yet" in shown
+    goals = (site / "goals" / "index.html").read_text()
+    assert "Goal w = 0.2, min_retained 0.98" in goals and "<td>ssd</td>" in goals

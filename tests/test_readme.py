@@ -13,6 +13,8 @@ from ssdtune.unlearning.methods import METHODS, find_method
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+NETWORK = (ROOT / "docs" / "howto" / "network.md").read_text()
+HERE = r"https://(?:github|raw\.githubusercontent)\.com/ssdtune/ssdtune/(?:(?:blob|tree)/)?main/"
 
 
 def blocks(language):
@@ -20,8 +22,8 @@ def blocks(language):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_python_example_makes_the_third_class_forgotten(capsys):
-    (code,) = blocks("python")
+def test_the_classifier_of_the_how_to_forgets_its_third_class(capsys):
+    code = re.findall(r"```python\n(.*?)```", NETWORK, re.DOTALL)[-1]
     scope = {}
     exec(code, scope)
     right = (scope["model"](scope["x"]).argmax(-1) == scope["y"]).float().reshape(3, 20).mean(1)
@@ -46,20 +48,29 @@ def test_every_command_shown_exists():
             assert command.get_command(None, words[1]) is not None, line
 
 
-def test_every_link_to_a_file_leads_somewhere():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_every_link_leads_somewhere_also_from_an_index():
+    """An index of packages shows the README alone, so links into the repository are whole."""
+    assert not re.findall(r"\]\((?!https?:)[^)]+\)", README)
+    named = dict(re.findall(r"^\[(\w+)\]: (\S+)$", README, re.MULTILINE))
+    assert set(re.findall(r"\]\[(\w+)\]", README)) == set(named)
+    for target in named.values():
+        assert (ROOT / re.sub(HERE, "", target)).exists(), target
 
 
-def test_every_key_is_in_the_reference():
+def test_it_is_two_screens_with_one_picture_and_one_table():
+    assert len(README.splitlines()) <= 100
+    assert len(re.findall(r"!\[", README)) == 1 and len(re.findall(r"^\|(?:---\|)+$", README, re.MULTILINE)) == 1
+    assert "make demo" in README and "make test" in README
+
+
+def test_every_key_is_in_the_reference_with_its_default():
     text = (ROOT / "docs" / "studyfile.md").read_text()
     for name, field in StudyFile.model_fields.items():
-        keys = getattr(field.annotation, "model_fields", {})
-        if not keys:
-            continue
-        assert f"## [{name}]" in text
-        for key, value in keys.items():
-            assert f"| `{value.alias or key}` |" in text, f"{name}.{key}"
+        section = text.partition(f"## [{name}]\n")[2].partition("\n## ")[0]
+        for key, value in getattr(field.annotation, "model_fields", {}).items():
+            default = "required" if value.is_required() else f"`{json.dumps(value.default)}`"
+            default = "" if value.default is None else default
+            assert f"| `{value.alias or key}` | {default} |" in section, f"{name}.{key} {default}"
 
 
 def test_every_option_of_every_method_is_in_its_section():

@@ -4,12 +4,16 @@ And for tests of bad input a sound folder, of which each test spoils a copy.
 """
 
 import hashlib
+import json
 import shutil
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import click
 import pytest
+from outputs import check_output
 
-from ssdtune.cli import main
+from ssdtune.cli import console, main
 from ssdtune.mri.networks.models import build_model, save_new_model
 from ssdtune.studyfile import TrainSection, load_study_file
 
@@ -186,3 +190,16 @@ def contents(folder):
         path.relative_to(folder): path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
     }
+
+
+@pytest.fixture(autouse=True)
+def _every_json_output_is_as_its_schema_says(monkeypatch):
+    """Whatever any of these tests has a command print as JSON is checked."""
+    monkeypatch.setattr(console, "json", SimpleNamespace(dumps=checked_dumps))
+
+
+def checked_dumps(document, **options):
+    context = click.get_current_context()
+    dry = " --dry-run" if context.params.get("dry_run") else ""
+    check_output(" ".join(context.command_path.split()[1:]) + dry, document)
+    return json.dumps(document, **options)
