@@ -61,7 +61,12 @@ def dampen(
     lam: float,
     exponent: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Dampened copies of ``params``; nothing is mutated. ``f`` and ``o`` have the names and shapes of ``params``."""
+    """Dampened copies of ``params`` by name, in their shapes (any) and dtypes; nothing is mutated.
+
+    ``f`` and ``o`` : Fisher diagonals of the forget and the retain set, names and shapes of ``params``. ``alpha`` : the
+    threshold on r = f / o, above 0. ``lam`` : the dampening constant, above 0. ``exponent`` : of the dampening, 1 as
+    published (Foster et al., AAAI 2024, equation at the head of this file).
+    """
     return {
         name: value.detach() * dampening_factors(f[name], o[name], alpha, lam, exponent).to(value.dtype)
         for name, value in params.items()

@@ -35,6 +35,7 @@ def leaves(nest: Any) -> list[Tensor]:
 
 
 def cut(nest: Any, places: slice) -> Any:
+    """The same slice of every tensor in it."""
     return change(lambda value: value[places], nest)
 
 
@@ -54,6 +55,7 @@ def pinned(nest: Any) -> Any:
 
 
 def move(nest: Any, device: torch.device | str) -> Any:
+    """The nest on another device."""
     return change(lambda value: value.to(device, non_blocking=True), nest)
 
 

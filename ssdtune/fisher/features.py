@@ -80,17 +80,20 @@ def features(inputs: FeatureInputs) -> dict[str, float]:
 
 
 def mean_alignment(x: FeatureInputs) -> float:
+    """Cosine of the mean forget and the mean retain gradient, in [-1, 1]."""
     norm = math.sqrt(x.forget.mean_norm2) * math.sqrt(x.retain.mean_norm2)
     dot = float(x.forget.mean_weights @ x.cross @ x.retain.mean_weights)
     return float(np.clip(dot / norm, -1.0, 1.0)) if norm > 0 else 0.0
 
 
 def subspace_overlap(x: FeatureInputs) -> float:
+    """Mean squared cosine between the leading eigenvectors of both sets, in [0, 1]."""
     cosines = x.forget.basis.T @ x.cross @ x.retain.basis
     return float(np.clip(np.sum(cosines**2) / min(cosines.shape), 0.0, 1.0)) if cosines.size else 0.0
 
 
 def forget_energy_in_retain(x: FeatureInputs) -> float:
+    """Share of the forget trace along the retain set's leading eigenvectors, in [0, 1]."""
     if not x.forget.trace > 0:
         return 0.0
     inside = x.cross @ x.retain.basis
@@ -106,6 +109,7 @@ def log10_ratio(x: FeatureInputs, level: float) -> float:
 
 
 def tail_index(x: FeatureInputs) -> float:
+    """Hill's estimate over the largest finite ratios: mean log excess, 0 of fewer than two."""
     finite = x.ratios.values[x.ratios.infinite : x.ratios.positive].astype(np.float64)
     if len(finite) < 2:
         return 0.0
@@ -114,6 +118,7 @@ def tail_index(x: FeatureInputs) -> float:
 
 
 def ceiling_share(x: FeatureInputs) -> float:
+    """phi times the largest ratio over the full set's diagonal, in [0, 1]; 1: alpha can reach 1 / phi."""
     largest = float(x.ratios.values[0]) if x.ratios.size else 0.0
     if x.denominator == "full":
         return min(x.phi * largest, 1.0)  # above 1 by rounding alone
@@ -122,6 +127,7 @@ def ceiling_share(x: FeatureInputs) -> float:
 
 
 def log10_entanglement(x: FeatureInputs) -> float:
+    """log10 of distances of embeddings within the sets over those between; 0 without embeddings."""
     if x.forget.embeddings is None or x.retain.embeddings is None:
         return 0.0
     forget, retain = (np.asarray(s.embeddings, np.float64) for s in (x.forget, x.retain))

@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ssdtune.arrays import Array
 from ssdtune.fisher.rows import Rows
 
 _TILE = 64  # rows of the triangle at a time
 _CPU_ENTRIES, _GPU_ENTRIES = 1 << 19, 1 << 26  # float64 entries turned and multiplied at a time
 
 
-def gram_matrix(sets: Sequence[Rows]) -> NDArray:
+def gram_matrix(sets: Sequence[Rows]) -> Array:
     """K of all sets' rows together, (N, N) float64; its off-diagonal blocks are the sets' inner products."""
     whole = {"": [slice(0, sets[0].parameters)]}
     return next(iter(gram_by_group(sets, whole)))[1]
 
 
-def gram_by_group(sets: Sequence[Rows], groups: Mapping[str, Sequence[slice]]) -> Iterator[tuple[str, NDArray]]:
+def gram_by_group(sets: Sequence[Rows], groups: Mapping[str, Sequence[slice]]) -> Iterator[tuple[str, Array]]:
     """(group, K over the group's parameters), in one pass over the columns; each comes when its last one is done.
 
     groups : non-overlapping stretches of the flat vector, as ``Layout.groups`` gives them.

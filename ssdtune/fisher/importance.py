@@ -92,7 +92,8 @@ def _squared_norm(output: Tensor, target: Any) -> Tensor:
 
 def _norm(output: Tensor, target: Any) -> Tensor:
     values = _scaled(output)
-    return torch.linalg.vector_norm(values, dim=1).mean() / values.shape[1] ** 0.5
+    found: Tensor = torch.linalg.vector_norm(values, dim=1).mean() / values.shape[1] ** 0.5
+    return found
 
 
 def _scaled(output: Tensor) -> Tensor:

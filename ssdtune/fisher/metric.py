@@ -17,7 +17,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ssdtune.arrays import Array
@@ -174,7 +173,13 @@ def metric_of(
     epsilon: float = EPSILON,
     device: torch.device | str = "cpu",
 ) -> tuple[Metric, SampleSpace]:
-    """The full form, from gathered gradients; one pass over the columns of both sets' rows, which are on ``device``."""
+    """The full form, from gathered gradients; one pass over the columns of both sets' rows, which are on ``device``.
+
+    Raises
+    ------
+    ConfigError : no such kind of metric.
+    ModelError : all gradients of a set are zero.
+    """
     if kind not in get_args(MetricKind):
         raise ConfigError(f"metric must be {' or '.join(get_args(MetricKind))}, got {kind!r}", "spectral")
     for name, part in (("forget", forget), ("retain", retain)):
@@ -205,7 +210,7 @@ def metric_of(
     return metric, space
 
 
-def weighted_grams(sets: Sequence[Rows], weights: Tensor) -> tuple[NDArray, NDArray]:
+def weighted_grams(sets: Sequence[Rows], weights: Tensor) -> tuple[Array, Array]:
     """G W Gᵀ and G W² Gᵀ (N, N) float64 of all sets' rows, W = diag(weights (P,)); one pass over the columns."""
     n, width = sum(map(len, sets)), min(rows.width for rows in sets)
     once, twice = (torch.zeros(n, n, dtype=torch.float64, device=weights.device) for _ in range(2))

@@ -132,7 +132,8 @@ class SortedRatios:
         edge = self.values[np.maximum(np.ceil(wanted).astype(np.int64), 1) - 1]
         upper = self.size - np.searchsorted(self._rising, edge, side="left")
         lower = np.maximum(self.size - np.searchsorted(self._rising, edge, side="right"), self.infinite)
-        return np.where(upper - wanted <= wanted - lower, upper, lower)
+        found: NDArray[np.int64] = np.where(upper - wanted <= wanted - lower, upper, lower)
+        return found
 
     def _between(self, count: NDArray[np.int64]) -> NDArray[np.float64]:
         if not self.positive:

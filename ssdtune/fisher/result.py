@@ -118,11 +118,14 @@ class FisherAnalysis:
         return dict(self.values)
 
     def unflatten(self, vector: Any) -> dict[str, Any]:
-        """Views of a (P,) array or tensor by parameter name, each in its parameter's shape."""
+        """Views of ``vector``, a (P,) array or tensor, by parameter name, each in its parameter's shape."""
         return self.layout.unflatten(vector)
 
     def dampen(self, alpha: float, lam: float, exponent: float = 1.0) -> dict[str, Tensor]:
-        """The dampened parameters by name, in the model's dtypes, on ``device``; see ``ssdtune.dampen``."""
+        """The dampened parameters by name, in the model's shapes and dtypes, on ``device``.
+
+        ``alpha``, ``lam``, ``exponent`` : as of ``ssdtune.dampen`` (SSD; Foster et al., AAAI 2024).
+        """
         dampened = self.unflatten(dampen_flat(*self._tensors, alpha, lam, exponent))
         dtypes = zip(dampened.items(), self.layout.dtypes, strict=True)
         return {name: value.to(getattr(torch, dtype)) for (name, value), dtype in dtypes}
@@ -142,7 +145,7 @@ class FisherAnalysis:
         return self._surfaces(alpha, lam)
 
     def save(self, path: Path | str) -> None:
-        """Write everything to one HDF5 file, whole or not at all. Raises DataError if it cannot be written."""
+        """Write everything to one HDF5 file at ``path``, whole or not at all. Raises DataError if it cannot."""
         tree = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "device"}
         shared = self.denominator_diagonal is self.retain.diagonal
         tree |= {
@@ -162,7 +165,7 @@ class FisherAnalysis:
         *,
         device: str = "cpu",
     ) -> FisherAnalysis:
-        """Read what ``save`` wrote, and refuse it if it is not what is expected.
+        """Read what ``save`` wrote to ``path``, and refuse it if it is not what is expected.
 
         expect : content hashes that must agree, such as ``task.identity`` (those the file does not record are passed
         over).

@@ -76,7 +76,8 @@ class SetStatistics:
 
 def above_rounding(eigenvalues: Array) -> Array:
     """Those that are not 0 but for rounding."""
-    return eigenvalues[eigenvalues > RANK_TOLERANCE * eigenvalues.max(initial=0.0)]
+    found: Array = eigenvalues[eigenvalues > RANK_TOLERANCE * eigenvalues.max(initial=0.0)]
+    return found
 
 
 def top_share(eigenvalues: Array) -> float:
@@ -93,6 +94,7 @@ def effective_rank(eigenvalues: Array) -> float:
 
 
 def participation_ratio(x: SetStatistics) -> float:
+    """(sum p)² / sum p² of the eigenvalues p, between 1 and their number; 0 of none."""
     if not len(x.eigenvalues):
         return 0.0
     p = x.eigenvalues / x.eigenvalues[0]
@@ -100,18 +102,22 @@ def participation_ratio(x: SetStatistics) -> float:
 
 
 def decay_slope(x: SetStatistics) -> float:
+    """Slope of log eigenvalue over log rank, by least squares; 0 of fewer than three."""
     if len(x.eigenvalues) < 3:
         return 0.0
     return float(np.polyfit(np.log(np.arange(1, len(x.eigenvalues) + 1)), np.log(x.eigenvalues), 1)[0])
 
 
 def log10_trace(x: SetStatistics) -> float:
+    """log10 of the trace, at least that of ``TRACE_FLOOR``."""
     return math.log10(max(x.trace, TRACE_FLOOR))
 
 
 def mean_share(x: SetStatistics) -> float:
+    """Squared norm of the mean gradient over the trace, in [0, 1]."""
     return min(x.mean_norm2 / x.trace, 1.0) if x.trace > 0 else 0.0
 
 
 def mean_loss(x: SetStatistics) -> float:
+    """Mean training loss of the samples; 0 of none."""
     return float(np.mean(x.losses)) if len(x.losses) else 0.0

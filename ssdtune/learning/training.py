@@ -65,7 +65,8 @@ class _Network(nn.Module):
 
     def forward(self, local: Tensor, global_: Tensor, gate: Tensor, task: Tensor) -> Tensor:
         first = silu(self.local(local) + self.global_(global_) + self.latent(self.of_task(task)))
-        return 1 - gate[:, None] * self.out(silu(self.hidden(first)))
+        found: Tensor = 1 - gate[:, None] * self.out(silu(self.hidden(first)))
+        return found
 
     def weights(self) -> dict[str, Array]:
         layers = (self.local, self.global_, self.latent, self.hidden, self.out)

@@ -119,4 +119,5 @@ def _frequencies(n: int) -> np.ndarray:
 
 
 def _magnitude(image: np.ndarray) -> np.ndarray:
-    return np.abs(image).astype(np.float32)
+    found: np.ndarray = np.abs(image).astype(np.float32)
+    return found

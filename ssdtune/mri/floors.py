@@ -19,7 +19,8 @@ from ssdtune.mri.quality import image_measures
 def zero_filled(inputs: tuple[Tensor, ...]) -> Tensor:
     """Root-sum-of-squares image (..., H, W) that a VarNet's or a U-Net's inputs show, with or without batch."""
     if inputs[1].dtype == torch.bool:
-        return fastmri.rss(fastmri.complex_abs(fastmri.ifft2c(inputs[0])), dim=-3)
+        found: Tensor = fastmri.rss(fastmri.complex_abs(fastmri.ifft2c(inputs[0])), dim=-3)
+        return found
     image, mean, std = inputs
     return image * std[..., None, None] + mean[..., None, None]
 

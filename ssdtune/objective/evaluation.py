@@ -75,6 +75,7 @@ def evaluate(
 ) -> Measures:
     """Measure the model with ``params`` (None: untouched) on every scored set of the task.
 
+    ``batch_size`` : slices at once. ``track`` : shows progress (``ssdtune.progress``), silent by default.
     Slices stream in their own order; nothing but the measures is kept. A slice whose output is not finite has NaN for
     every measure, whatever the quality function makes of it (an accuracy would not show it).
     """

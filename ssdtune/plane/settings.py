@@ -89,7 +89,8 @@ class Box:
     @property
     def logs(self) -> Array:
         """(2, 2): log10 of (low, high) of alpha, then of lambda."""
-        return np.log10(np.array([self.alpha, self.lam]))
+        found: Array = np.log10(np.array([self.alpha, self.lam]))
+        return found
 
     def clip(self, settings: Settings) -> Settings:
         """The nearest settings inside."""

@@ -103,7 +103,8 @@ def _residual_sd(tasks: Sequence[HeldOut], weights: Sequence[Array]) -> Array:
         typical = square[usual].sum() / mass[usual].sum()
         little = _LITTLE * usual.sum()  # a level that is hardly ever predicted takes the typical residual
         found[j] = np.sqrt((square[usual].sum(axis=0) + little * typical) / (mass[usual].sum(axis=0) + little))
-    return np.maximum(found, _LEAST_SD[:, None])
+    result: Array = np.maximum(found, _LEAST_SD[:, None])
+    return result
 
 
 def _length_scales(tasks: Sequence[HeldOut], weights: Sequence[Array], calibration: Calibration) -> Array:

@@ -107,7 +107,7 @@ class HyperparameterPrior:
         return {"alpha": float(best.alpha[0]), "lambda": float(best.lam[0])}
 
     def sample(self, n: int, seed: int = 0) -> list[dict[str, float]]:
-        """``n`` settings ``{"alpha", "lambda"}`` drawn from the density."""
+        """``n`` settings ``{"alpha", "lambda"}`` drawn from the density; the same ``seed`` draws the same."""
         rng = np.random.default_rng(seed)
         cells = rng.choice(self._mass.size, size=n, p=self._mass.ravel())
         place = (np.stack(np.unravel_index(cells, self._mass.shape)) + rng.uniform(size=(2, n))) / _CELLS
@@ -128,10 +128,10 @@ class HyperparameterPrior:
         """
         try:
             alpha, lam = float(setting["alpha"]), float(setting["lambda"])
-            if not (0 < alpha < np.inf and 0 < lam < np.inf):
-                raise ValueError("not positive")
-        except (KeyError, TypeError, ValueError) as reason:
-            raise ConfigError(f"no setting: {dict(setting)}", "log_prob", "give alpha and lambda above 0") from reason
+        except (KeyError, TypeError, ValueError):
+            alpha = lam = 0.0
+        if not (0 < alpha < np.inf and 0 < lam < np.inf):
+            raise ConfigError(f"no setting: {dict(setting)}", "log_prob", "give alpha and lambda above 0")
         place = np.log10([alpha, lam])
         low, high = self.bounds.logs.T
         if (place < low - 1e-9).any() or (place > high + 1e-9).any():

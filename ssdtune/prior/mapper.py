@@ -102,7 +102,7 @@ class SpectrumMapper:
         return content_hash([arrays[name].astype("<f4").tobytes().hex() for name in sorted(arrays)])[:12]
 
     def respond(self, view: TaskView) -> ResponseSurface:
-        """Predicted response over the plane of one task.
+        """Predicted response over the plane of one task, seen as ``view``.
 
         An unknown floor is estimated from the features. A task unlike the experience gets a wider residual and less
         trust.
@@ -136,7 +136,8 @@ class SpectrumMapper:
     ) -> HyperparameterPrior:
         """The prior over (alpha, lambda) of an analysed task.
 
-        floor_ratio : floor / q_forget of the untouched model; None estimates it. ``bounds`` : the box that is searched.
+        fisher : its analysis. retain_weight, min_retained : the goal, in [0, 1]. floor_ratio : floor / q_forget of the
+        untouched model; None estimates it. ``bounds`` : the box that is searched.
 
         Raises
         ------
@@ -200,7 +201,7 @@ class SpectrumMapper:
         }
 
     def save(self, path: Path | str) -> None:
-        """Write one ``.npz`` without pickle, whole or not at all."""
+        """Write one ``.npz`` without pickle to ``path``, whole or not at all."""
         header = {
             "format": FORMAT,
             "features": FEATURE_VERSION,
@@ -217,14 +218,14 @@ class SpectrumMapper:
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> SpectrumMapper:
-        """Read a mapper; the bundled one by default.
+        """Read a mapper from ``path``; None: the bundled one.
 
         Raises
         ------
         DataError : the file is missing or broken, or was fitted to features of another version.
         """
         path = BUNDLED if path is None else Path(path)
-        todo = "ssdtune prior fit makes one"
+        todo = "make one: ssdtune prior fit --out mapper.npz"
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(str(file["facts"]))

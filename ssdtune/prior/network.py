@@ -54,4 +54,5 @@ class Networks:
 
 
 def _silu(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return x / (1 + np.exp(-np.clip(x, -60, 60)))
+    found: NDArray[np.float32] = x / (1 + np.exp(-np.clip(x, -60, 60)))
+    return found

@@ -9,6 +9,7 @@ from ssdtune.report.page import Block, Table, Text
 
 
 def audit_columns(found: Audit) -> list[str]:
+    """``measure`` and the models that any row has a value of."""
     return ["measure", *(model for model in MODELS if any(model in row.values for row in found.rows))]
 
 

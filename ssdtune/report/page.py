@@ -90,6 +90,8 @@ Block = Text | Command | Table | Plot | Image
 
 @dataclass(frozen=True)
 class Section:
+    """A heading and the blocks under it."""
+
     heading: str
     blocks: Sequence[Block]
 

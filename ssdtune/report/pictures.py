@@ -62,7 +62,8 @@ class SlicePicture:
 
     def error(self, which: str, reference: str = "target") -> np.ndarray:
         """|reconstruction - reference|, (h, w); ``which`` is "original" or "unlearned", ``reference`` or "clean"."""
-        return np.abs(getattr(self, which) - getattr(self, reference))
+        found: np.ndarray = np.abs(getattr(self, which) - getattr(self, reference))
+        return found
 
 
 def has_images(task: Task) -> bool:
@@ -223,7 +224,8 @@ def _picture(
 
 
 def _array(batch: Any) -> np.ndarray:
-    return batch[0].detach().float().cpu().numpy()
+    found: np.ndarray = batch[0].detach().float().cpu().numpy()
+    return found
 
 
 def _centre(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

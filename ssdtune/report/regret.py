@@ -61,7 +61,8 @@ def block_curves(runs: np.ndarray) -> np.ndarray:
             "competition",
             "give every sampler the same tasks, seeds and trials",
         )
-    return runs[0] if runs.shape[0] == 1 else runs.mean(axis=1)
+    found: np.ndarray = runs[0] if runs.shape[0] == 1 else runs.mean(axis=1)
+    return found
 
 
 def mean_band(curves: np.ndarray, level: float = 0.95, seed: int = 0) -> Band:
@@ -88,7 +89,8 @@ def trials_to_target(runs: np.ndarray, tolerance: float = 0.01) -> np.ndarray:
 def block_trials(runs: np.ndarray, tolerance: float = 0.01) -> np.ndarray:
     """Trials to target of each block, (blocks,): the median over seeds of each task, or each seed of a single task."""
     trials = trials_to_target(runs, tolerance)
-    return trials[0] if len(trials) == 1 else np.median(trials, axis=1)
+    found: np.ndarray = trials[0] if len(trials) == 1 else np.median(trials, axis=1)
+    return found
 
 
 def solved_curve(trials: np.ndarray, budget: int, level: float = 0.95) -> SolvedCurve:
@@ -115,7 +117,8 @@ def solved_curve(trials: np.ndarray, budget: int, level: float = 0.95) -> Solved
 
 def area_under_regret(runs: np.ndarray, trials: int) -> np.ndarray:
     """Mean regret over the first ``trials`` trials, shape (...,): in the units of s, so budgets compare."""
-    return np.asarray(runs, float)[..., :trials].mean(axis=-1)
+    found: np.ndarray = np.asarray(runs, float)[..., :trials].mean(axis=-1)
+    return found
 
 
 def win_rate(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-9) -> float:

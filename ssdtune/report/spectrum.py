@@ -207,7 +207,8 @@ def damage_figure(view: SpectrumView) -> go.Figure:
 def damage_map(view: SpectrumView, name: str) -> Array:
     """(L, A) log10 of a set's full damage, not below -30."""
     damage = getattr(view.damage, f"{name}_full").T
-    return np.log10(np.maximum(damage, 1e-30))
+    found: Array = np.log10(np.maximum(damage, 1e-30))
+    return found
 
 
 def colour_range(*maps: Array) -> tuple[float, float]:

@@ -82,6 +82,7 @@ class ActorPool:
         self._hand_out()
 
     def wait(self) -> tuple[int, Outcome | Exception]:
+        """The next outcome there is; raises ConfigError where the cluster has had no room for long."""
         while True:
             with interrupts.welcome():
                 ready, _ = self._ray.wait([*self._busy, *self._starting], num_returns=1, timeout=ROOM)

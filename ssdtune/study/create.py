@@ -197,4 +197,4 @@ def delete_study(name: str, storage: optuna.storages.BaseStorage) -> None:
         try:
             optuna.delete_study(study_name=name, storage=storage)
         except KeyError as reason:
-            raise StorageError(f"no study '{name}'", todo="ssdtune study list shows what is there") from reason
+            raise StorageError(f"no study '{name}'", todo="see what is there: ssdtune study list") from reason

@@ -37,7 +37,7 @@ def pack(value: Any) -> Parcel:
 
     arrays: list[np.ndarray] = []
 
-    class Packer(CloudPickler):
+    class Packer(CloudPickler):  # type: ignore[misc]
         def reducer_override(self, given: Any) -> Any:
             if type(given) is Tensor and not given.requires_grad and given.layout is torch.strided:
                 values: Any = given.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

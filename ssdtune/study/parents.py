@@ -59,7 +59,10 @@ def parents_of(studies: Sequence[optuna.Study], task: Task, kind: str = "interpo
 def with_parents(
     study_file: StudyFile, chosen: Chosen, names: Sequence[str], storage: BaseStorage, task: Task
 ) -> StudyFile:
-    """A study file whose method has its parents written in; ``names`` of studies, none: all of this task."""
+    """A study file whose method has its parents written in; ``names`` of studies, none: all of this task.
+
+    Raises ConfigError for parents that were analysed otherwise.
+    """
     if names:
         studies = [load_study(name, storage) for name in names]
     else:

@@ -265,6 +265,7 @@ def setting_seed(record: StudyRecord, setting: Setting) -> int:
 
 
 def in_words_exactly(setting: Setting) -> str:
+    """A setting such that equal words mean equal floats."""
     return ", ".join(f"{name}={float(value).hex()}" for name, value in sorted(setting.items()))
 
 

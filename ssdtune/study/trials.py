@@ -69,10 +69,12 @@ class Counts:
 
 
 def count_trials(study: optuna.Study) -> Counts:
+    """How many trials of a study there are of each kind."""
     return counts_of(study.get_trials(deepcopy=False))
 
 
 def counts_of(trials: Sequence[FrozenTrial]) -> Counts:
+    """The same of trials at hand."""
     stopped = sum(interrupted(trial) for trial in trials)
     states = [trial.state for trial in trials]
     return Counts(

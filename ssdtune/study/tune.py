@@ -40,9 +40,11 @@ def tune(
     """Search the knobs of a method for a task and return the finished Optuna study.
 
     ``study.best_trial`` is the best; as for any Optuna study it raises ValueError if there is none (where no trial came
-    near being feasible and better than the untouched model, all were stopped early). method : its name, or the
-    ``[method]`` section of a study file as a mapping, with ``name``. storage : a storage URL or an Optuna storage; None
-    keeps the study in memory. analysis : the task's Fisher analysis, computed where it is needed and not given.
+    near being feasible and better than the untouched model, all were stopped early). trials : finished ones in the end.
+    method : its name, or the ``[method]`` section of a study file as a mapping, with ``name``. storage : a storage URL
+    or an Optuna storage; None keeps the study in memory. seed : of the search. retain_weight, min_retained : the goal,
+    in [0, 1]. analysis : the task's Fisher analysis, computed where it is needed and not given. track : shows progress
+    (``ssdtune.progress``), silent by default.
 
     Raises
     ------
@@ -79,6 +81,7 @@ def prepare(
 def unlearned_params(study: optuna.Study, task: Task, analysis: FisherAnalysis | None = None) -> dict[str, Tensor]:
     """The model's whole state dict with the parameters of a study's best feasible trial, for ``model.load_state_dict``.
 
+    Names and shapes are those of the model (any), on its device.
     analysis : the task's Fisher analysis, computed where the method needs it and it is not given.
 
     Raises

@@ -50,7 +50,8 @@ def _has_trials_left(study: optuna.Study) -> bool:
         budget = study.user_attrs.get("search", {}).get("trials", 0)  # a record of a newer version is refused later
         release_lost_trials(study)
         counts = count_trials(study)
-    return counts.finished + counts.running < budget
+    found: bool = counts.finished + counts.running < budget
+    return found
 
 
 @dataclass

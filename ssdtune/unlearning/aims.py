@@ -90,7 +90,8 @@ def distance_of(task: Task) -> Distance | None:
 def divergence(output: Tensor, reference: Tensor, target: Any) -> Tensor:
     """KL(softmax(reference) || softmax(output)), mean over the batch; classes along dimension 1."""
     p = reference.softmax(1)
-    return (torch.special.xlogy(p, p) - p * output.log_softmax(1)).sum() / (p.numel() / p.shape[1])
+    found: Tensor = (torch.special.xlogy(p, p) - p * output.log_softmax(1)).sum() / (p.numel() / p.shape[1])
+    return found
 
 
 def noise_of(task: Task) -> Noise | None:

@@ -67,6 +67,7 @@ class Auto:
         return None
 
     def knobs(self, options: AutoOptions) -> tuple[Knob, ...]:
+        """Those of all methods, by METHOD.KNOB; raises ValueError for a method that has none."""
         knobs = {name: _knobs(name, chosen) for name, chosen in _inner(options).items()}
         for name, own in knobs.items():
             if not own:

@@ -51,6 +51,7 @@ class NG(FT):
         return [{LR: 5.5, STEPS: options.steps[1], MU: mu} for mu in (0.053, 1.0)]
 
     def prepare(self, task: Task, options: NGOptions, *, analyse: Analyse, track: Track) -> Unlearner:
+        """With the oracle's loss as bound where one is asked for; raises ConfigError where there is no oracle."""
         if options.bounded and task.oracle is None:
             raise ConfigError("no oracle, whose loss bounds the ascent", "method.bounded", "name one, or leave it out")
         trainer = Trainer(task, options, sets=self.sets)

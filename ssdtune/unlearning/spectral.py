@@ -80,6 +80,7 @@ class Spectral:
         return None
 
     def knobs(self, options: SpectralOptions) -> tuple[Knob, ...]:
+        """What these options leave to be searched; raises ValueError for options that exclude each other."""
         if options.limit == "damage" and options.steps > 1:
             raise ValueError("limit = 'damage' foresees one step only: take steps = 1, or limit = 'length'")
         size = (

@@ -20,7 +20,8 @@ class _Residual(nn.Module):
         self.body = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        found: Tensor = x + self.body(x)
+        return found
 
 
 class ResNet9(nn.Module):
@@ -38,4 +39,5 @@ class ResNet9(nn.Module):
         self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.stage3(self.stage2(self.stage1(self.stem(x)))))
+        found: Tensor = self.head(self.stage3(self.stage2(self.stage1(self.stem(x)))))
+        return found

@@ -14,18 +14,21 @@ AXES = (-2, -1)
 
 def fft2c(image: np.ndarray) -> np.ndarray:
     """Centred orthonormal 2-D Fourier transform of (..., h, w); single precision stays single."""
-    return fft.fftshift(fft.fft2(fft.ifftshift(image, AXES), axes=AXES, norm="ortho"), AXES)
+    found: np.ndarray = fft.fftshift(fft.fft2(fft.ifftshift(image, AXES), axes=AXES, norm="ortho"), AXES)
+    return found
 
 
 def ifft2c(kspace: np.ndarray) -> np.ndarray:
     """Inverse, and adjoint, of ``fft2c``."""
-    return fft.fftshift(fft.ifft2(fft.ifftshift(kspace, AXES), axes=AXES, norm="ortho"), AXES)
+    found: np.ndarray = fft.fftshift(fft.ifft2(fft.ifftshift(kspace, AXES), axes=AXES, norm="ortho"), AXES)
+    return found
 
 
 def root_sum_of_squares(kspace: np.ndarray) -> np.ndarray:
     """Root-sum-of-squares image (..., h, w) of multi-coil k-space (..., coils, h, w)."""
     images = ifft2c(kspace)
-    return np.sqrt(np.sum(images.real**2 + images.imag**2, axis=-3))
+    found: np.ndarray = np.sqrt(np.sum(images.real**2 + images.imag**2, axis=-3))
+    return found
 
 
 def fit(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -45,7 +48,8 @@ def fit(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         kspace = centred(kspace, axis, count)
     # the orthonormal transform spreads an image's energy over its pixels
     scale = np.sqrt(size[0] * size[1] / (before[0] * before[1]))
-    return np.maximum(ifft2c(kspace).real * scale, 0).astype(np.float32)
+    found: np.ndarray = np.maximum(ifft2c(kspace).real * scale, 0).astype(np.float32)
+    return found
 
 
 def centred(values: np.ndarray, axis: int, count: int) -> np.ndarray:

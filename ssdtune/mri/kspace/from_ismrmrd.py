@@ -140,13 +140,15 @@ def _rows(data: h5py.Dataset, chosen: np.ndarray) -> Iterator[tuple[int, Any]]:
 def _are_lines(flags: np.ndarray) -> np.ndarray:
     skipped = sum(_bit(name) for name in _NO_LINES)
     calibration, both = _bit("IS_PARALLEL_CALIBRATION"), _bit("IS_PARALLEL_CALIBRATION_AND_IMAGING")
-    return ((flags & skipped) == 0) & (((flags & calibration) == 0) | ((flags & both) != 0))
+    found: np.ndarray = ((flags & skipped) == 0) & (((flags & calibration) == 0) | ((flags & both) != 0))
+    return found
 
 
 def _bit(name: str) -> int:
     import ismrmrd
 
-    return 1 << (getattr(ismrmrd, f"ACQ_{name}") - 1)
+    found: int = 1 << (getattr(ismrmrd, f"ACQ_{name}") - 1)
+    return found
 
 
 def _refused(what: str, path: Path) -> DataError:

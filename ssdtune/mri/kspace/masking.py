@@ -126,7 +126,8 @@ def sampled_lines(mask: MaskSection, columns: int, file_name: str) -> Tensor:
         shown = f"{mask.in_words()}, {columns} columns"
         todo = "lower mask.acceleration or mask.center_fraction"
         raise ConfigError(f"the mask cannot be drawn ({shown})", file_name, todo) from reason
-    return lines.flatten().bool()
+    found: Tensor = lines.flatten().bool()
+    return found
 
 
 def _measured(kspace: np.ndarray, own_mask: np.ndarray | None) -> np.ndarray:

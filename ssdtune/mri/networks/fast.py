@@ -97,7 +97,8 @@ class QuickVarNet:
             values = torch.view_as_real(current)
             current = torch.view_as_complex(values - (values - measured) * weight - update)
         images = torch.view_as_real(torch.fft.ifft(current, norm="ortho"))
-        return torch.fft.fftshift(_root_sum_of_squares(images), -1)
+        found: Tensor = torch.fft.fftshift(_root_sum_of_squares(images), -1)
+        return found
 
     def _network(self, params: Params, prefix: str, image: Tensor) -> Tensor:
         """fastMRI's NormUnet on (N, H, W) complex images whose columns are rolled."""
@@ -111,7 +112,8 @@ class QuickVarNet:
         padded = F.pad(parts / std, (left, -width % MULTIPLE - left, top, -height % MULTIPLE - top))
         output = self.unets(params, prefix, padded).to(parts.dtype)
         output = output[..., top : top + height, left : left + width] * std + mean
-        return torch.fft.ifftshift(torch.complex(output[:, 0], output[:, 1]), -1)
+        found: Tensor = torch.fft.ifftshift(torch.complex(output[:, 0], output[:, 1]), -1)
+        return found
 
 
 def _root_sum_of_squares(parts: Tensor) -> Tensor:

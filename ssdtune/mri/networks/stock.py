@@ -84,7 +84,8 @@ class VarNetReconstructor(nn.Module):
         kspace = masked_kspace
         for cascade in self.net.cascades:
             kspace = cascade(kspace, masked_kspace, mask, maps)
-        return fastmri.rss(fastmri.complex_abs(fastmri.ifft2c(kspace)), dim=1)
+        found: Tensor = fastmri.rss(fastmri.complex_abs(fastmri.ifft2c(kspace)), dim=1)
+        return found
 
     def quick(self, dtype: torch.dtype = torch.float32) -> QuickVarNet:
         """The same network for many evaluations of the same slices; its networks compute in ``dtype``."""
@@ -104,7 +105,8 @@ class UnetReconstructor(nn.Module):
         image : float32 (B, H, W), normalised by ``mean`` and ``std``, each (B,), as fastMRI's UnetDataTransform does.
         """
         output = self.net(image.unsqueeze(1)).squeeze(1)
-        return output * std[:, None, None] + mean[:, None, None]
+        found: Tensor = output * std[:, None, None] + mean[:, None, None]
+        return found
 
     def quick(self, dtype: torch.dtype = torch.float32) -> QuickUnet:
         """The same network for many evaluations of the same slices; it computes in ``dtype``."""

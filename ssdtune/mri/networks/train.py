@@ -250,7 +250,7 @@ def _equal_shapes(samples: TrainingSet) -> list[np.ndarray]:
 
 
 def _diverged(what: str, progress: Progress, checkpoint: Path | None) -> ModelError:
-    todo = "lower train.learning_rate, or look for bad slices with 'ssdtune data check'"
+    todo = "lower train.learning_rate, or look for bad slices: ssdtune data check PATH"
     return ModelError(f"{what} in epoch {progress.epoch + 1}, step {progress.step + 1}", checkpoint or "", todo)
 
 

@@ -83,7 +83,8 @@ def _fissure_end(y: np.ndarray, z: float, half_length: float) -> np.ndarray:
     Below the top of the callosum the midline is closed between the ventricles' horns, above it is open throughout.
     """
     bridge = 0.42 * half_length * np.sqrt(max(1 - (max(z, 0) / 22) ** 2, 0)) if z < 22 else -half_length
-    return bridge - np.abs(y + 2)
+    found: np.ndarray = bridge - np.abs(y + 2)
+    return found
 
 
 def _deep_structures(painter: Painter, x: np.ndarray, y: np.ndarray, z: float, ventricle: float) -> None:

@@ -32,7 +32,8 @@ def coil_maps(coils: int, size: tuple[int, int], levels: np.ndarray, rng: np.ran
     fields = np.stack([_received(points, loop) for loop in _loops(coils, rng)], 1)
     if len(y) < h or len(x) < w:
         fields = _interpolated(fields, (y, x), size)
-    return (fields / np.sqrt(np.sum(np.abs(fields) ** 2, axis=1, keepdims=True))).astype(np.complex64)
+    found: np.ndarray = (fields / np.sqrt(np.sum(np.abs(fields) ** 2, axis=1, keepdims=True))).astype(np.complex64)
+    return found
 
 
 def _loops(coils: int, rng: np.random.Generator) -> np.ndarray:
@@ -48,7 +49,8 @@ def _loops(coils: int, rng: np.random.Generator) -> np.ndarray:
     sideways = np.stack([-np.sin(facing), np.cos(facing), np.zeros(coils)], -1)
     upwards = np.array([0.0, 0.0, 1.0])
     ring = np.cos(turn)[None, :, None] * sideways[:, None] + np.sin(turn)[None, :, None] * upwards
-    return centre[:, None] + radius[:, None, None] * ring
+    found: np.ndarray = centre[:, None] + radius[:, None, None] * ring
+    return found
 
 
 def _received(points: np.ndarray, loop: np.ndarray) -> np.ndarray:

@@ -108,7 +108,8 @@ def _femur(x: np.ndarray, y: np.ndarray, bones: float, notch: float, groove: flo
     deep = 17 * notch * (1 - 0.5 * u)
     behind = ellipse(x, y, (0, 33), (9 * notch * (1 - 0.25 * u), deep))
     before = ellipse(x, y, (2, -31 - groove), (17, 11.5), 0.1)
-    return np.maximum(femur, np.maximum(-behind, -before))
+    found: np.ndarray = np.maximum(femur, np.maximum(-behind, -before))
+    return found
 
 
 def _patella(x: np.ndarray, y: np.ndarray, at_x: float, at_y: float, bones: float, u: float) -> np.ndarray:

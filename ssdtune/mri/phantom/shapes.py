@@ -58,7 +58,8 @@ class SmoothField:
     def __call__(self, grid: Grid) -> np.ndarray:
         """Values (h, w), float32."""
         along_x, along_y = self._waves(grid)
-        return (along_y @ along_x).real
+        found: np.ndarray = (along_y @ along_x).real
+        return found
 
     def distance_to_zero(self, grid: Grid) -> np.ndarray:
         """First-order distance |g| / |grad g| to the nearest zero of the field, mm, (h, w): thin winding curves."""
@@ -66,7 +67,8 @@ class SmoothField:
         kx, ky = (1j * k.astype(np.float32) for k in self._k[:2])
         value = (along_y @ along_x).real
         slope = np.hypot((along_y @ (kx[:, None] * along_x)).real, ((along_y * ky) @ along_x).real)
-        return np.abs(value) / np.maximum(slope, 1e-6)
+        found: np.ndarray = np.abs(value) / np.maximum(slope, 1e-6)
+        return found
 
     def _waves(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
         # a plane wave is a product of one along each axis, so a slice of K waves is a matrix product (h, K) @ (K, w);
@@ -124,4 +126,5 @@ def segment(x: np.ndarray, y: np.ndarray, start: tuple[float, float], end: tuple
 def blend(first: np.ndarray, second: np.ndarray, radius: float) -> np.ndarray:
     """Union of two shapes with a fillet of about ``radius`` mm (polynomial smooth minimum)."""
     share = np.clip(0.5 + (second - first) / (2 * radius), 0, 1)
-    return second + (first - second) * share - radius * share * (1 - share)
+    found: np.ndarray = second + (first - second) * share - radius * share * (1 - share)
+    return found
