@@ -15,7 +15,7 @@ import ast
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -113,7 +113,11 @@ def naming_alpha() -> list[str]:
 def measure(options: argparse.Namespace) -> Metrics:
     lines = {path: path.read_text().count("\n") for path in package_files()}
     graph = import_graph()
-    found = {"circles": circles(graph), "upward imports": upward_imports(graph), "files naming alpha": naming_alpha()}
+    found: dict[str, Sequence[str | Sequence[str]]] = {
+        "circles": circles(graph),
+        "upward imports": upward_imports(graph),
+        "files naming alpha": naming_alpha(),
+    }
     for what, places in found.items():
         print(f"{what}:", *(place if isinstance(place, str) else ", ".join(place) for place in places), sep="\n  ")
     return {
@@ -153,7 +157,8 @@ def overhead_ms(trials: int, seed: int, method: Mapping[str, Any] | None = None)
         spent = [read_trial(trial) for trial in study.trials]
     seconds = [[each[key] for key in each if key.startswith("seconds_") and key != "seconds_search"] for each in spent]
     beside = [after - before - sum(own) for before, after, own in zip(ends, ends[1:], seconds, strict=False)]
-    return 1e3 * statistics.median(beside[-trials // 10 :])
+    found: float = 1e3 * statistics.median(beside[-trials // 10 :])
+    return found
 
 
 def small_task(seed: int) -> Task:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,14 +78,14 @@ def recorded(task: Task, seed: int) -> tuple[np.ndarray, np.ndarray, float] | No
 
 def main(path: Path) -> None:
     torch.set_num_threads(1)
-    kept: dict[str, np.ndarray | float] = {}
+    kept: dict[str, Any] = {}
     images = Path(os.environ.get("SSDTUNE_TEST_DATA", "../shared/data"))
     for made in (mri_tasks(), vision_tasks(images) if images.exists() else ()):
         for number, (recipe, task) in enumerate(made):
             found = recorded(task, number)
             print(recipe.key, recipe.family, None if found is None else [part.shape for part in found[:2]], flush=True)
             if found is not None:
-                kept |= {f"{recipe.key}/{k}": v for k, v in zip((*SETS, "floor"), found, strict=True)}
+                kept |= {f"{recipe.key}/{k}": v for k, v in zip((*SETS, "floor"), tuple[Any, ...](found), strict=True)}
                 np.savez_compressed(path, **kept)
 
 

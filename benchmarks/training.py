@@ -24,10 +24,10 @@ from ssdtune.mri.quality import image_distance, image_measures, image_noise, tra
 from ssdtune.progress import silent
 from ssdtune.studyfile import TrainSection
 from ssdtune.task import Task
-from ssdtune.unlearning.method import run
+from ssdtune.unlearning.method import BACKWARD, run
 from ssdtune.unlearning.methods import choose_method
 from ssdtune.unlearning.plan import Plan
-from ssdtune.unlearning.training import BACKWARD, Trainer
+from ssdtune.unlearning.training import Trainer
 
 STEPS, SLICES = 30, 16
 METHODS = ("ft", "ng", "ga-l1-ft", "nl-ft", "bad-teacher", "psg", "scrub", "i2i", "ct", "msg")

@@ -17,13 +17,14 @@ from scipy.special import ndtr
 
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import in_processes, progress, start_process
-from ssdtune.learning.fit import fit, folds, points, squash_outputs
+from ssdtune.learning.fit import fit, squash_outputs
 from ssdtune.learning.training import Recipe
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate, log_likelihood
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.inputs import GROUPS
 from ssdtune.prior.mapper import Familiarity, SpectrumMapper
+from ssdtune.prior.points import folds, points
 from ssdtune.prior.view import TaskView
 from ssdtune.surrogate.belief import squash
 

@@ -94,7 +94,8 @@ class Replay:
         first, last = ((rising[i + 1] - rising[i]) / (falling[i + 1] - falling[i]) for i in (0, falling.size - 2))
         above = np.maximum(x - falling[0], 0) * first
         below = np.minimum(x - falling[-1], 0) * last
-        return np.minimum(inside + above + below, 0.0)
+        found: Array = np.minimum(inside + above + below, 0.0)
+        return found
 
     def selected_fraction(self, alpha: float) -> float:
         return float(np.exp(self.log_rho(np.log(alpha))))
@@ -134,7 +135,8 @@ class Replay:
             + table[:, i, j + 1] * (1 - s) * t
             + table[:, i + 1, j + 1] * s * t
         )
-        return 1 + (inside - 1) * np.exp(np.minimum(rho - nodes_rho[0], 0))
+        found: Array = 1 + (inside - 1) * np.exp(np.minimum(rho - nodes_rho[0], 0))
+        return found
 
     def scores(self, alpha: ArrayLike, lam: ArrayLike, goal: Goal) -> tuple[Array, NDArray[np.bool_]]:
         """(s, feasible) at settings."""

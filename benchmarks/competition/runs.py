@@ -29,7 +29,7 @@ from ssdtune.plane.settings import Box
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.report.regret import incumbent_regret
-from ssdtune.samplers.spectrum import REMEMBERED, RETAINED, UNCLIPPED
+from ssdtune.samplers.outputs import REMEMBERED, RETAINED, UNCLIPPED
 from ssdtune.samplers.table import SAMPLERS, Inputs, seed_of
 from ssdtune.study.record import CONSTRAINT
 from ssdtune.surrogate.improvement import Goal

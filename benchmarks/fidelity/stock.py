@@ -59,7 +59,7 @@ def stock(options: argparse.Namespace) -> Metrics:
     with tempfile.TemporaryDirectory() as scratch:
         for folder in _scans(Path(scratch), options):
             for architecture in ("varnet", "unet"):
-                slices = open_slices(find_files(folder), MaskSection(), architecture)  # type: ignore[arg-type]
+                slices = open_slices(find_files(folder), MaskSection(), architecture)
                 model = build_model(SMALL.model_copy(update={"architecture": architecture})).eval()
                 for reconstruct in (lambda *inputs: zero_filled(inputs), model):
                     found = _compared(slices, reconstruct)

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ def damage_planes(options: argparse.Namespace) -> Metrics:
         theta = rng.standard_normal(parameters, dtype=np.float32)
         parts = [make_part(rng, 2, parameters) for _ in range(2)]
         repeats = 5 if parameters <= 1_000_000 else 1 if options.quick else 3
-        seconds[parameters] = median(lambda theta=theta, parts=parts: plane_of(theta, *parts), repeats)
+        seconds[parameters] = median(partial(plane_of, theta, *parts), repeats)
         rows.append((f"{parameters:,}", show(seconds[parameters]), show(1e9 * seconds[parameters] / parameters)))
     print("\n".join(table(("parameters", "sort, sums, tables, plane in s", "ns a parameter"), rows)))
     slope = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0]

@@ -66,7 +66,8 @@ def flops_a_slice(task: Task) -> int:
     batch = next(iter(batches(task.forget, 1, task.device)))
     with FlopCounterMode(display=False) as counter:
         task.loss(task.predict(params, batch.inputs), batch.target).backward()
-    return counter.get_total_flops()
+    found: int = counter.get_total_flops()
+    return found
 
 
 @full_precision()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -46,7 +48,8 @@ def varnet_task(n: int, size: int, sizes: VarNetSizes, seed: int, coils: int = 4
 
 
 def slices(anatomy: str, n: int, size: int, coils: int, seed: int) -> Samples:
-    prepare, found = VarNetInputs(MaskSection()), []
+    prepare = VarNetInputs(MaskSection())
+    found: list[Any] = []
     while len(found) < n:
         volume = simulate_volume(anatomy, size=size, slices=min(n, 8), coils=coils, seed=seed, subject=len(found))
         largest = float(volume.target.max())

@@ -57,7 +57,8 @@ CASES = {
 
 
 def growth(options: argparse.Namespace) -> Metrics:
-    metrics, rows, shares = {}, [], []
+    metrics: Metrics = {}
+    rows, shares = [], []
     for name, case in CASES.items():
         if options.quick and not case.quick:
             continue

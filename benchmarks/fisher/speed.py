@@ -6,6 +6,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ def in_turn(
     ours: Callable[[], np.ndarray], theirs: Callable[[], np.ndarray], repeats: int, theirs_times: int = 5
 ) -> tuple[float, float, np.ndarray, np.ndarray]:
     """Median seconds of both, and what both found; taken in turn, after one run of ours that is not timed."""
-    found, times = [ours(), np.empty(0)], ([], [])
+    found = [ours(), np.empty(0)]
+    times: tuple[list[float], list[float]] = ([], [])
     for turn in range(repeats):
         for side, run in enumerate((ours, theirs)):
             if side == 0 or turn < theirs_times:
@@ -51,7 +53,7 @@ def against_curvlinops(options: argparse.Namespace) -> Metrics:
         task = classifier_task(n, 8, 16, options.seed)
         peer = Curvlinops(task, n)
         mine, other, found, expected = in_turn(
-            lambda task=task: leading_eigenvalues(task), peer.leading_eigenvalues, 5, 1 if options.quick else 5
+            partial(leading_eigenvalues, task), peer.leading_eigenvalues, 5, 1 if options.quick else 5
         )
         error = float(np.max(np.abs(found - expected) / expected))
         print(f"n = {n}: {mine:.3f} s against curvlinops' {other:.3f} s, {peer.products} products, error {error:.1e}")
@@ -97,7 +99,8 @@ class Curvlinops:
 
         def product(vector: np.ndarray) -> np.ndarray:
             self.products += 1
-            return inner.matvec(vector.astype(np.float32))
+            found: np.ndarray = inner.matvec(vector.astype(np.float32))
+            return found
 
         # in float64 for scipy: fewer products until it is content than with its own arithmetic in float32
         outer = LinearOperator(inner.shape, matvec=product, dtype=np.float64)
@@ -110,9 +113,7 @@ def against_published_loop(options: argparse.Namespace) -> Metrics:
         large = name == "diagonal_ratio_loop"
         task = varnet_task(n // 2 if options.quick and not large else n, size, sizes, options.seed)
         repeats = 2 if options.quick and large else 5
-        mine, other, found, expected = in_turn(
-            lambda task=task: diagonal(task), lambda task=task: published_importance(task), repeats
-        )
+        mine, other, found, expected = in_turn(partial(diagonal, task), partial(published_importance, task), repeats)
         metrics[name] = mine / other if large else other / mine
         each, error = 1e3 / len(task.forget), float(np.abs(found - expected).max() / expected.max())
         rows.append((f"{size} px, n = {len(task.forget)}", show(mine * each), show(other * each), f"{error:.1e}"))

@@ -31,10 +31,10 @@ from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import silent
 from ssdtune.study.create import create_study, enqueue_published
-from ssdtune.study.record import read_record, read_trial
+from ssdtune.study.record import read_record, read_trial, setting_of
 from ssdtune.study.run import run_study
 from ssdtune.study.storage import quiet_optuna
-from ssdtune.study.trials import FINISHED, setting_of
+from ssdtune.study.trials import FINISHED
 from ssdtune.studyfile import ScoreSection, SearchSection
 from ssdtune.task import Task, model_hash
 from ssdtune.unlearning.methods import choose_method

@@ -72,7 +72,8 @@ class Study:
     @cached_property
     def spent(self) -> Array:
         """(trials,) slice passes up to the end of each trial, the analysis included."""
-        return self.result["analysis"] + np.cumsum([trial["cost"] for trial in self.result["trials"]])
+        found: Array = self.result["analysis"] + np.cumsum([trial["cost"] for trial in self.result["trials"]])
+        return found
 
     @property
     def cost(self) -> float:

@@ -134,7 +134,7 @@ def plan_of(methods: Sequence[str], trials: int, seed: int, work: Path, quick: b
     kept = [tuple(label for label in labels if there[base(label)]) for labels in (wanted, fractions)]
     if methods:
         kept[1] = tuple(label for label in kept[1] if base(label) in methods)
-    return Plan(*kept, trials, seed, work)
+    return Plan(kept[0], kept[1], trials, seed, work)
 
 
 def estimate(plan: Plan, case: Case, model: int) -> float:

@@ -68,7 +68,8 @@ class Found:
     def core_minutes(self) -> float:
         """Processor time of all results, the making of models apart."""
         results = [*(study.result for study in self.studies.values()), *self.published.values()]
-        return sum(result.get(CORE, 0.0) for result in results) / 60
+        found: float = sum(result.get(CORE, 0.0) for result in results) / 60
+        return found
 
     def mean(self, how: str, paper: str, row: str, name: str, real: bool | None = None) -> float:
         values = [as_number(means.get(name)) for means in self.means(how, paper, row, real)]
@@ -185,7 +186,8 @@ def epochs_table(found: Found, real: bool) -> list[str]:
 
 def norms_table(found: Found, real: bool) -> tuple[list[str], Metrics]:
     """GA-l1 as published with weaker norms, and tuned: what of the collapse is the norm's."""
-    rows, metrics = [], {}
+    metrics: Metrics = {}
+    rows = []
     for label in ("ga-l1", "ga-l1-ft@10"):
         results = [
             r for (c, _, name), r in found.published.items() if name == label and c.real == real and c.paper == XUE
@@ -207,7 +209,9 @@ def norms_table(found: Found, real: bool) -> tuple[list[str], Metrics]:
                 if gammas
                 else "tuned, nothing beats the untouched model"
             )
-            values = [np.mean([as_number(s.measures[f"{n}_psnr"]) for s in tuned]) for n in COLUMNS[XUE].values()]
+            values = [
+                float(np.mean([as_number(s.measures[f"{n}_psnr"]) for s in tuned])) for n in COLUMNS[XUE].values()
+            ]
             rows.append([base(label), shown, *(f"{value:.2f}" for value in values)])
     original = found.mean("", XUE, "original", "test_psnr", real)
     words = []
@@ -247,7 +251,8 @@ def score_of(study: Study, means: Means) -> float:
 
 def tuned_against_published(found: Found) -> tuple[list[str], Metrics]:
     """s as published and tuned of each method, and where tuning came to less."""
-    rows, metrics, behind = [], {}, []
+    metrics: Metrics = {}
+    rows, behind = [], []
     labels = dict.fromkeys(label for _, _, label in found.published)
     for label in labels:
         pairs = [
@@ -280,7 +285,8 @@ def ranks(found: Found) -> tuple[list[str], Metrics]:
         budget = of[COST_OF].cost if COST_OF in of else max(study.cost for study in of.values())
         best[row] = [study.best for study in of.values()]
         within[row] = [study.best_within(budget) for study in of.values()]
-    rows, metrics = [], {}
+    metrics: Metrics = {}
+    rows = []
     at_trials, at_cost = (rankdata(-np.round(values, 3), axis=1) for values in (best, within))
     for column, label in enumerate(labels):
         low, high = interval(at_cost[:, column], np.mean, found.seed)

@@ -188,5 +188,5 @@ def _ghosted(target: np.ndarray) -> np.ndarray:
 
 
 def _items(files: Sequence[Path]) -> list[Item]:
-    samples = open_slices(files, MASK, "varnet") if files else []
+    samples: Any = open_slices(files, MASK, "varnet") if files else []
     return [samples[index] for index in range(len(samples))]

@@ -57,7 +57,7 @@ def storm(url: str, trials: int, seconds: float, seed: int) -> Metrics:
         told, died = _told(log), log.read_text().count("died")
     study, found = read_trials(url)
     counted = [trial for trial in found if trial.state in FINISHED]
-    full = [trial.value for trial in counted if trial.state.name == "COMPLETE"]
+    full = [trial.value for trial in counted if trial.state.name == "COMPLETE" and trial.value is not None]
     times = [when for when, _ in told]
     return {
         "lost": len({number for _, number in told} - {trial.number for trial in counted}),

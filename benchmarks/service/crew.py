@@ -111,7 +111,7 @@ def _work(arguments: list[str], log: Path) -> None:
     def load_inputs(name: str, record: Any, device: str) -> Any:
         return task(), prepare(record, task())
 
-    study_run.load_inputs = load_inputs
+    vars(study_run)["load_inputs"] = load_inputs  # the workers' task is made in memory
     with open(os.devnull, "w") as nowhere, log.open("w") as events:
         sys.stdout, sys.stderr = nowhere, events
         main(arguments)

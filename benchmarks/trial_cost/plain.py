@@ -6,12 +6,13 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
 import torch
 from fastmri import evaluate as fastmri_evaluate
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 
 from benchmarks.trial_cost.tasks import Case
 from ssdtune.mri.quality import center_crop
@@ -42,7 +43,9 @@ def plain_study(case: Case, record: StudyRecord, sampler: SamplerFactory, trials
     for number in range(trials):
         started = time.perf_counter()
         study.sampler = sampler.make(number)
-        knobs = {knob.name: FloatDistribution(knob.low, knob.high, log=knob.scale == "log") for knob in record.knobs}
+        knobs: dict[str, BaseDistribution] = {
+            knob.name: FloatDistribution(knob.low, knob.high, log=knob.scale == "log") for knob in record.knobs
+        }
         trial = study.ask(knobs)
         qualities = plain_qualities(case, plain_dampened(case, trial.params))
         score = record.rule(qualities["retain"].mean(), qualities["forget"].mean())
@@ -81,7 +84,7 @@ def plain_qualities(case: Case, model: torch.nn.Module, most: int | None = None)
     }
 
 
-def plain_slice(case: Case, model: torch.nn.Module, sample: tuple) -> float:
+def plain_slice(case: Case, model: torch.nn.Module, sample: tuple[Any, ...]) -> float:
     """SSIM of one slice."""
     inputs, target = sample
     output = model(*(value[None].to(case.task.device) for value in inputs))

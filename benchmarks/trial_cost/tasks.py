@@ -120,7 +120,7 @@ def _slices(
     return open_slices(files, MaskSection(acceleration=4, center_fraction=0.08), "varnet")
 
 
-def _held(slices: KspaceSlices) -> list:
+def _held(slices: KspaceSlices) -> list[Any]:
     return [slices[index] for index in range(len(slices))]
 
 

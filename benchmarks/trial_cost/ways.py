@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 from unittest import mock
 
 import torch
@@ -41,13 +42,15 @@ def ways(case: Case, dtype: torch.dtype = torch.float32, *, compiling: bool = Tr
 def one_way(case: Case, dtype: torch.dtype, name: str, repeats: int = 7) -> Iterator[tuple[str, float]]:
     """``NAME_ms`` a slice, on a GPU ``NAME_graph_ms``, and ``compiled_ready_s``: seconds of the first compiled run."""
     evaluator = Evaluator(case.task, dtype=dtype)
-    data, network = evaluator.prepared("retain"), evaluator.network
+    data = evaluator.prepared("retain")
+    network: Any = evaluator.network
     batch = next(data.batches(0, len(data), evaluator.batch_of))
     network.unets = Unets(dtype, _prefixes(case) if name == "channels_last" else ())
     params = network.ready({key: value * 0.99 for key, value in case.task.params.items()})
 
     def run() -> Tensor:
-        return network(params, batch.sample, network.maps(params, batch.sample))
+        found: Tensor = network(params, batch.sample, network.maps(params, batch.sample))
+        return found
 
     with torch.no_grad(), _compiled() if name == "compiled" else nullcontext():
         ready = _seconds(run)
