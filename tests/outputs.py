@@ -6,6 +6,8 @@ from pathlib import Path
 from jsonschema import Draft202012Validator
 
 OUTPUTS = Path(__file__).parents[1] / "docs" / "reference" / "outputs.json"
+VARIANTS = ("dry_run", "part")
+"""Options with which a command prints another document."""
 
 
 def check_output(command, document):

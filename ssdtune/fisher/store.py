@@ -62,6 +62,7 @@ def layout_tree(layout: Layout) -> Tree:
 
 
 def layout_of(tree: Tree) -> Layout:
+    """The layout in a file's tree, as the function above writes it."""
     shapes = tuple(tuple(shape) for shape in tree["shapes"])
     return Layout(tuple(tree["names"]), shapes, tuple(tree["dtypes"]))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import click
 import pytest
-from outputs import check_output
+from outputs import VARIANTS, check_output
 
 from ssdtune.cli import console, main
 from ssdtune.mri.networks.models import build_model, save_new_model
@@ -200,6 +200,6 @@ def _every_json_output_is_as_its_schema_says(monkeypatch):
 
 def checked_dumps(document, **options):
     context = click.get_current_context()
-    dry = " --dry-run" if context.params.get("dry_run") else ""
-    check_output(" ".join(context.command_path.split()[1:]) + dry, document)
+    variant = next((f" --{name.replace('_', '-')}" for name in VARIANTS if context.params.get(name)), "")
+    check_output(" ".join(context.command_path.split()[1:]) + variant, document)
     return json.dumps(document, **options)

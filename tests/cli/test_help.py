@@ -6,7 +6,7 @@ import shlex
 
 import click
 import pytest
-from outputs import OUTPUTS
+from outputs import OUTPUTS, VARIANTS
 
 from ssdtune.cli import cli, main
 
@@ -81,11 +81,11 @@ def test_what_is_nearly_right_is_named(line, word, tmp_path, monkeypatch, capsys
 
 
 def test_every_command_that_prints_json_has_a_schema_and_no_other():
-    printing = {
-        " ".join(words) + variant
-        for words, command in COMMANDS.items()
-        if any(option.name == "as_json" for option in command.params)
-        for variant in ("", *(" --dry-run" for option in command.params if option.name == "dry_run"))
-    }
+    printing = set()
+    for words, command in COMMANDS.items():
+        names = {option.name for option in command.params}
+        if "as_json" in names:
+            variants = [f"--{name.replace('_', '-')}" for name in VARIANTS if name in names]
+            printing |= {" ".join(words), *(" ".join([*words, variant]) for variant in variants)}
     described = {name for name in json.loads(OUTPUTS.read_text())["$defs"] if not name[0].isupper()}
     assert described == printing
