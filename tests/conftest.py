@@ -3,12 +3,14 @@
 import os
 import resource
 import signal
+import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import sqlalchemy
 from hypothesis import settings
 
 HEADER = """<?xml version="1.0" encoding="utf-8"?>
@@ -27,6 +29,13 @@ def pytest_configure():
     """A shell that runs the tests in its background has them ignore Ctrl-C, and all they start; some tests need it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+def _wait_for_no_disk(connection, _):
+    """No test pulls the plug: SQLite need not wait until each commit is on the disk."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
 
 
 # an example's time says nothing on a busy machine

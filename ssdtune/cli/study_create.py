@@ -66,7 +66,7 @@ def create(
     Nothing is written unless everything is sound: files, model, shapes, disjoint and non-empty sets, something to
     forget.
     """
-    from ssdtune.study.storage import check_new_name, open_storage, quiet_optuna, shown
+    from ssdtune.study.storage import check_new_name, open_storage, quick_commits, quiet_optuna, shown
 
     quiet_optuna()
     resolved, chosen = read_study_file(study_file, method)
@@ -99,8 +99,9 @@ def create(
     parameters = sum(value.numel() for value in task.params.values())
     plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to
     record = measure_record(task, study_file=resolved, track=track)
-    study = begin_study(name, record, open_storage(storage, create=True))
-    attach(study)
+    opened = open_storage(storage, create=True)
+    with quick_commits(opened):
+        attach(begin_study(name, record, opened))
     if as_json:
         print_json({"name": name, "storage": shown(storage), **record.to_attributes()})
         return

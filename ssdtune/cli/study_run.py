@@ -129,7 +129,7 @@ def carry_out(
     """
     # imported once the study is known to be there: these take seconds
     from ssdtune.device import keep_freed_memory
-    from ssdtune.report.dashboard import attach
+    from ssdtune.report.dashboard import attach, attach_figures
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
     from ssdtune.study import interrupts
     from ssdtune.study.lost import release_lost_trials
@@ -139,19 +139,19 @@ def carry_out(
     from ssdtune.study.storage import storage_errors
     from ssdtune.study.trials import count_trials
 
-    with storage_errors():
-        check_sampler(study, report.record)
-        release_lost_trials(study)
-    keep_freed_memory()
-    with interrupts.welcome():
-        task, unlearner = load_inputs(study.study_name, report.record, device, on_ray.crew if on_ray else None)
-    if unlearner.analysis is not None:
-        attach(study, figures=spectrum_figures(view_spectrum(unlearner.analysis)))
-    print_warnings(unlearner.analysis)
-    _print_prior(study, report.record, unlearner)
-    report.begin(count_trials(study).finished)
-    try:
-        with quick_commits(storage):
+    with quick_commits(storage):
+        with storage_errors():
+            check_sampler(study, report.record)
+            release_lost_trials(study)
+        keep_freed_memory()
+        with interrupts.welcome():
+            task, unlearner = load_inputs(study.study_name, report.record, device, on_ray.crew if on_ray else None)
+        if unlearner.analysis is not None:
+            attach_figures(study, spectrum_figures(view_spectrum(unlearner.analysis)))
+        print_warnings(unlearner.analysis)
+        _print_prior(study, report.record, unlearner)
+        report.begin(count_trials(study).finished)
+        try:
             run_study(
                 study,
                 task,
@@ -164,12 +164,12 @@ def carry_out(
                 say=_say,
                 track=track,
             )
-    except KeyboardInterrupt:  # an orchestrator gives it seconds
-        raise
-    except BaseException:
-        attach(study)
-        raise
-    _show(study, report, task, unlearner)
+        except KeyboardInterrupt:  # an orchestrator gives it seconds
+            raise
+        except BaseException:
+            attach(study)
+            raise
+        _show(study, report, task, unlearner)
 
 
 def _show(study: optuna.Study, report: Report, task: Task, unlearner: Unlearner) -> None:

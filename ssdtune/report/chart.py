@@ -7,17 +7,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from ssdtune.report.style import RED, polish
+from ssdtune.report.style import AXIS, RED, house_layout
 
 
 def new_chart(title: str, x: Mapping[str, Any], y: Mapping[str, Any], height: int = 460) -> go.Figure:
     """An empty chart; ``x`` and ``y`` are Plotly axis settings. The legend lies below, so it covers no data."""
-    chart = polish(go.Figure(), title, height)
-    legend = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "borderwidth": 0}
-    chart.update_layout(legend=legend, margin={"b": 104})
-    chart.update_xaxes(**x)
-    chart.update_yaxes(**y)
-    return chart
+    layout = house_layout(title, height)
+    below = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "borderwidth": 0}
+    layout["legend"] |= below
+    layout["margin"] |= {"b": 104}
+    # all at once: every update of a figure walks through all of its settings
+    return go.Figure(layout={**layout, "xaxis": {**AXIS, **x}, "yaxis": {**AXIS, **y}})
 
 
 def line(colour: str, width: float = 2, dash: str = "solid", **more: Any) -> dict[str, Any]:

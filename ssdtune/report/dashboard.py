@@ -46,11 +46,17 @@ def attach(
     with storage_errors():
         _name_objective(study)
         _save_note(study, note_text(view))
-        for name, chart in {**history_figures(view), **(figures or {})}.items():
-            save_plotly_graph_object(study, chart, graph_object_id=name)
+    attach_figures(study, {**history_figures(view), **(figures or {})})
     if artifacts is not None:
         for path in (pictures or {}).values():
             _save_picture(study, path, artifacts)
+
+
+def attach_figures(study: optuna.Study, figures: Mapping[str, go.Figure]) -> None:
+    """Write or replace figures by id; raises StorageError."""
+    with storage_errors():
+        for name, chart in figures.items():
+            save_plotly_graph_object(study, chart, graph_object_id=name)
 
 
 def note_text(view: StudyView) -> str:

@@ -19,26 +19,37 @@ FORGET, RETAIN = RED, BLUE
 SEQUENTIAL = "cividis"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 TEXT_SIZE, TITLE_SIZE = 13, 16
+AXIS = {
+    "zeroline": False,
+    "showline": True,
+    "ticks": "outside",
+    "gridcolor": GRID,
+    "linecolor": QUIET,
+    "tickcolor": QUIET,
+}
 
 
 def polish(figure: go.Figure, title: str, height: int = 440) -> go.Figure:
     """Give a Plotly figure (with or without subplots) the house style, in place."""
-    drawn = {"zeroline": False, "showline": True, "ticks": "outside"}
-    axis = {**drawn, "gridcolor": GRID, "linecolor": QUIET, "tickcolor": QUIET}
-    figure.update_layout(
-        template="none",
-        title={"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": TITLE_SIZE}},
-        font={"family": FONT, "size": TEXT_SIZE, "color": INK},
-        paper_bgcolor=PAPER,
-        plot_bgcolor=PAPER,
-        margin={"l": 76, "r": 28, "t": 64, "b": 64},
-        legend={"bgcolor": "rgba(255,255,255,0.8)", "bordercolor": GRID, "borderwidth": 1},
-        hovermode="closest",
-        height=height,
-    )
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
+    figure.update_layout(house_layout(title, height))
+    figure.update_xaxes(**AXIS)
+    figure.update_yaxes(**AXIS)
     return figure
+
+
+def house_layout(title: str, height: int) -> dict[str, Any]:
+    """The house style as Plotly layout settings, without the axes'."""
+    return {
+        "template": "none",
+        "title": {"text": title, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": TITLE_SIZE}},
+        "font": {"family": FONT, "size": TEXT_SIZE, "color": INK},
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "margin": {"l": 76, "r": 28, "t": 64, "b": 64},
+        "legend": {"bgcolor": "rgba(255,255,255,0.8)", "bordercolor": GRID, "borderwidth": 1},
+        "hovermode": "closest",
+        "height": height,
+    }
 
 
 def matplotlib_settings() -> dict[str, Any]:

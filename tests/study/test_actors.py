@@ -118,7 +118,7 @@ def test_what_fails_in_an_actor_fails_the_trial_and_gives_back_the_others(two_ac
         run_study(study, task, ssd(task, Failing(task)), pool=actor_pool)
     counts = count_trials(study)
     assert (counts.failed, counts.running) == (1, 0)
-    run_study(study, task, ssd(task, small_task.Diagonals(task)), pool=actor_pool)
+    run_study(study, task, ssd(task, small_task.Diagonals(task)))
     assert count_trials(study).finished == 5
 
 
