@@ -129,14 +129,11 @@ class Task:
     @property
     def scored_sets(self) -> dict[str, Samples]:
         """Every set a trial is scored on: ``retain`` (held-out if given), ``forget``, then the others by name."""
-        sets = {"retain": self.retain, "forget": self.forget}
-        return sets | dict(self.evaluation)
+        return {"retain": self.retain, "forget": self.forget, **self.evaluation}
 
     def predict(self, params: Mapping[str, Tensor] | None, inputs: tuple[Tensor, ...]) -> Any:
         """Model output on a batch with ``params`` in place of the model's own (None: the untouched model)."""
-        if params is None:
-            return self.model(*inputs)
-        return functional_call(self.model, dict(params), inputs)
+        return self.model(*inputs) if params is None else functional_call(self.model, dict(params), inputs)
 
     def twin(self, mode: Literal["eval", "train"] = "eval") -> nn.Module:
         """A copy of the untouched model to train, on the task's device; ``train`` lets running statistics move."""
@@ -247,20 +244,23 @@ def each(samples: Samples) -> Iterator[Any]:
 def sample_ids(samples: Samples) -> list[str]:
     """The set's own ids, or its indices as text."""
     ids = getattr(samples, "ids", None)
-    return [str(name) for name in ids] if ids is not None else [str(index) for index in range(len(samples))]
+    return list(map(str, range(len(samples)) if ids is None else ids))
 
 
 def sample_volumes(samples: Samples) -> list[str]:
-    """The volume of each sample: the set's ``volumes``, else what stands before the last ``:`` of each id."""
-    return list(getattr(samples, "volumes", None) or (text.rpartition(":")[0] for text in sample_ids(samples)))
+    """The volume of each sample: the set's ``volumes``, else that of its id."""
+    return list(getattr(samples, "volumes", None) or map(volume_of, sample_ids(samples)))
+
+
+def volume_of(name: str) -> str:
+    """What stands before the last ``:`` of a sample's id; "" where there is none."""
+    return name.rpartition(":")[0]
 
 
 def fingerprint(samples: Samples) -> str:
     """Content hash of a sample set: its own ``fingerprint()``, else every sample's tensors in order."""
     own = getattr(samples, "fingerprint", None)
-    if callable(own):
-        return str(own())
-    return content_hash(part for sample in each(samples) for part in _tensor_parts(sample))
+    return str(own()) if callable(own) else content_hash(p for sample in each(samples) for p in _tensor_parts(sample))
 
 
 def model_hash(model: nn.Module) -> str:

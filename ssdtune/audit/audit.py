@@ -19,7 +19,7 @@ from ssdtune.audit.membership import (
     loss_score,
     paired_attack,
 )
-from ssdtune.audit.sets import BTA, KTA, RA, UA, UNKNOWN, UNSEEN, Served, sets_of, volume_names
+from ssdtune.audit.sets import BTA, KTA, RA, UA, UNKNOWN, UNSEEN, Served, sets_of, subject_names, volume_names
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.order import stratified_order
 from ssdtune.objective.outcome import Columns
@@ -36,7 +36,7 @@ CLEAN, PSNR, LOSS_ATTACK = "clean_", "psnr", "MIA, loss attack"
 
 @dataclass(frozen=True)
 class Row:
-    """One measure by model. ``spread`` : standard deviation over volumes. ``interval`` : 95 %, over volumes."""
+    """One measure by model. ``spread`` : standard deviation over volumes. ``interval`` : 95 %, over subjects."""
 
     name: str
     values: Mapping[str, float | None]
@@ -205,20 +205,20 @@ def _membership(subject: _Subject) -> Iterator[Row]:
     task = subject.task
     if UNSEEN in task.evaluation:
         inside, outside = task.forget, task.evaluation[UNSEEN]
-        volumes = volume_names(inside), volume_names(outside)
+        subjects = subject_names(inside), subject_names(outside)
 
         def losses(params: Params | None, reference: Reference | None = None) -> tuple[np.ndarray, np.ndarray]:
             return losses_of(task, inside, params, reference), losses_of(task, outside, params, reference)
 
         known = {model: losses(params) for model, params in subject.models.items()}
-        plain = {model: attack((loss_score(own), loss_score(other)), volumes) for model, (own, other) in known.items()}
+        plain = {model: attack((loss_score(own), loss_score(other)), subjects) for model, (own, other) in known.items()}
         yield from _attack_rows(LOSS_ATTACK, plain)
         references = {ORACLE: known[ORACLE]} if ORACLE in known else {}
         if subject.reference is not None:
             references["zero-filled"] = losses(None, subject.reference)
         for name, (hard, other_hard) in references.items():
             attacks = {
-                model: attack((calibrated_score(own, hard), calibrated_score(other, other_hard)), volumes)
+                model: attack((calibrated_score(own, hard), calibrated_score(other, other_hard)), subjects)
                 for model, (own, other) in known.items()
                 if model != name
             }
@@ -230,7 +230,7 @@ def _membership(subject: _Subject) -> Iterator[Row]:
             model: likelihood_ratio(losses_of(task, task.forget, subject.models[model]), seen, never)
             for model in (UNLEARNED, ORACLE)
         }
-        found = paired_attack(scores[UNLEARNED], scores[ORACLE], volume_names(task.forget))
+        found = paired_attack(scores[UNLEARNED], scores[ORACLE], subject_names(task.forget))
         yield from _attack_rows(f"LiRA-lite ({len(unlearned)} + {len(oracles)} models)", {UNLEARNED: found})
 
 
@@ -249,8 +249,8 @@ def _missing(subject: _Subject) -> Iterator[str]:
         yield "membership inference: there are no forget slices that no model has seen (data.unseen)"
         if UNKNOWN not in evaluation:
             yield "KTA: there are neither unseen nor unknown forget slices (data.unseen, data.unknown)"
-    elif min(len(set(volume_names(s))) for s in (subject.task.forget, evaluation[UNSEEN])) < 2:
-        yield "intervals of membership inference: one volume of forget or of unseen slices gives none"
+    elif min(len(set(subject_names(s))) for s in (subject.task.forget, evaluation[UNSEEN])) < 2:
+        yield "intervals of membership inference: one subject of forget or of unseen slices gives none"
     if not any(row.name.startswith("corrective") for row in _corrective(subject)):
         yield "corrective pair: there are no unknown forget slices with clean targets (data.unknown, data.clean)"
     if min(len(subject.peers.unlearned), len(subject.peers.oracles)) < 2 or ORACLE not in subject.models:

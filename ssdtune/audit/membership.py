@@ -1,8 +1,8 @@
 """Membership inference: can the slices that were to be forgotten still be told from slices that were never seen?
 
 Notation: a score (n,) is higher for slices that look trained on; J_i(theta) the loss of slice i. Members are the forget
-slices, the others come from the same distribution and were seen by no model. Slices of a volume are dependent, so
-intervals resample whole volumes. The value to reach is the oracle's on the same slices, not 0.5: members may be harder
+slices, the others come from the same distribution and were seen by no model. Slices of a subject are dependent, so
+intervals resample whole subjects. The value to reach is the oracle's on the same slices, not 0.5: members may be harder
 by themselves; a value *below* the oracle's says that forgetting itself can be seen.
 """
 
@@ -19,14 +19,14 @@ from ssdtune.audit.measures import places_of
 
 Array = NDArray[np.float64]
 
-DRAWS = 400  # of volumes
+DRAWS = 400  # of subjects
 FPR = 0.01
 _LEAST = 1e-12  # a loss of zero has no logarithm
 
 
 @dataclass(frozen=True)
 class Attack:
-    """How well an attack does. ``interval`` : 95 % of the AUC over volumes, None of less than two on either side.
+    """How well an attack does. ``interval`` : 95 % of the AUC over subjects, None of less than two on either side.
 
     tpr : at a false positive rate of 1 %; None of less than 100 slices that are no members, which do not resolve it.
     """
@@ -65,10 +65,10 @@ def likelihood_ratio(losses: Array, unlearned: Array, oracles: Array) -> Array:
     return ratio
 
 
-def attack(scores: tuple[Array, Array], volumes: tuple[Sequence[str], Sequence[str]]) -> Attack:
-    """AUC with its interval over volumes, and TPR at 1 % FPR, of scores of (members, others)."""
+def attack(scores: tuple[Array, Array], subjects: tuple[Sequence[str], Sequence[str]]) -> Attack:
+    """AUC with its interval over subjects, and TPR at 1 % FPR, of scores of (members, others)."""
     members, others = scores
-    inside, outside = map(places_of, volumes)
+    inside, outside = map(places_of, subjects)
 
     def again(rng: np.random.Generator) -> float:
         return auc(members[_draw(inside, rng)], others[_draw(outside, rng)])
@@ -77,9 +77,9 @@ def attack(scores: tuple[Array, Array], volumes: tuple[Sequence[str], Sequence[s
     return Attack(auc(members, others), interval, true_positives(members, others))
 
 
-def paired_attack(members: Array, others: Array, volumes: Sequence[str]) -> Attack:
-    """The same for two scores of the same slices, whose volumes are drawn together."""
-    places = places_of(volumes)
+def paired_attack(members: Array, others: Array, subjects: Sequence[str]) -> Attack:
+    """The same for two scores of the same slices, whose subjects are drawn together."""
+    places = places_of(subjects)
 
     def again(rng: np.random.Generator) -> float:
         drawn = _draw(places, rng)

@@ -12,9 +12,15 @@ UNSEEN, UNKNOWN = "unseen", "unknown"
 
 
 def volume_names(samples: Samples) -> list[str]:
-    """The volume of each sample: the set's ``volumes``, else what stands before the last ``:`` of its id, else its
-    own."""
+    """The volume of each sample, by its own id where it has none."""
     return [volume or own for volume, own in zip(sample_volumes(samples), sample_ids(samples), strict=True)]
+
+
+def subject_names(samples: Samples) -> list[str]:
+    """The subject of each sample, of whom a set may hold several volumes: the set's ``subjects``, else the volume."""
+    if isinstance(samples, Chosen):
+        return list(map(subject_names(samples.samples).__getitem__, samples.order))
+    return list(getattr(samples, "subjects", None) or volume_names(samples))
 
 
 class Served(NamedTuple):

@@ -21,12 +21,15 @@ def subject_of(path: Path, stated: str, pattern: str | None = None) -> str:
     return stated or path.stem
 
 
-def shared_subjects(sets: Mapping[str, KspaceSlices], pattern: str | None = None) -> Iterator[str]:
-    """One line for each pair of sets that show the same subject."""
-    files = {
-        name: {subject_of(report.path, report.subject, pattern): report.path.name for report in slices.reports}
-        for name, slices in sets.items()
-    }
+def name_subjects(slices: KspaceSlices, pattern: str | None = None) -> None:
+    """Let a set know the subject of each of its slices."""
+    of_files = [subject_of(report.path, report.subject, pattern) for report in slices.reports]
+    slices.subjects = slices.of_each(of_files)
+
+
+def shared_subjects(sets: Mapping[str, KspaceSlices]) -> Iterator[str]:
+    """One line for each pair of sets that show the same subject; ``name_subjects`` has named them."""
+    files = {name: dict(zip(slices.subjects, slices.volumes, strict=True)) for name, slices in sets.items()}
     for one, other in combinations(sets, 2):
         shared = [subject for subject in files[one] if subject in files[other]]
         if shared:

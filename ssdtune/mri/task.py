@@ -20,7 +20,7 @@ from ssdtune.mri.losses import LOSSES, recorded_name
 from ssdtune.mri.networks.models import LoadedModel, load_model
 from ssdtune.mri.networks.recipe import settled
 from ssdtune.mri.quality import image_distance, image_measures, image_noise
-from ssdtune.mri.subjects import shared_subjects
+from ssdtune.mri.subjects import name_subjects, shared_subjects
 from ssdtune.progress import Say, Track, silent, unsaid
 from ssdtune.studyfile import DataSection, StudyFile, load_study_file
 from ssdtune.task import Chosen, Task, batches
@@ -138,7 +138,9 @@ def open_sets(
     }
     if not headers_only:
         _refuse_overlap(sets)
-    for line in shared_subjects(sets, study.data.subject):
+    for slices in sets.values():
+        name_subjects(slices, study.data.subject)
+    for line in shared_subjects(sets):
         say(line)
     return sets
 

@@ -14,7 +14,7 @@ def audit_columns(found: Audit) -> list[str]:
 
 
 def audit_rows(found: Audit) -> list[list[str]]:
-    """One row a measure: its value for each model, with the spread over volumes or the 95 % interval."""
+    """One row a measure: its value for each model, with the spread over volumes or the 95 % interval over subjects."""
     return [[row.name, *(_cell(row, model) for model in audit_columns(found)[1:])] for row in found.rows]
 
 
@@ -23,7 +23,7 @@ def audit_blocks(audits: Mapping[int, Audit], best: int | None) -> list[Block]:
     number = best if best is not None and best in audits else max(audits)
     found = audits[number]
     columns = audit_columns(found)
-    note = f"Trial {number}; ± is the standard deviation over volumes, brackets hold 95 % intervals over volumes. "
+    note = f"Trial {number}; ± is the standard deviation over volumes, brackets hold 95 % intervals over subjects. "
     sets = "; ".join(f"{name}: {words}" for name, words in found.sets.items())
     return [
         Text(note + sets + "."),

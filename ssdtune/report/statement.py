@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ssdtune.errors import ConfigError
 from ssdtune.report.view import StudyView
 from ssdtune.report.volumes import retained_interval
+from ssdtune.study.record import StudyRecord
 from ssdtune.unlearning.method import Knob
 
 _FLOORS = {
@@ -71,13 +73,23 @@ def fact_rows(view: StudyView) -> list[tuple[str, str]]:
         ("quality q", record.quality),
         ("untouched model", f"q_retain {rule.q_retain:.4f}, q_forget {rule.q_forget:.4f}"),
         ("floor of q_forget", f"{rule.floor:.4f} ({source}: {_FLOORS.get(source, source)})"),
-        ("Fisher information", f"{record.fisher.definition}, over {record.fisher.denominator}, phi {record.phi:.3g}"),
+        *_analysis(record),
         ("sampler", f"{record.search.sampler}, seed {record.search.seed} ({record.sampler})"),
         *([("prior", view.prior.in_words())] if view.prior else []),
         ("trials", f"{counts.finished} finished of {record.search.trials}" + _faults(view)),
         ("made", record.created),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
+
+
+def _analysis(record: StudyRecord) -> list[tuple[str, str]]:
+    """How the Fisher information was taken, where the method asks for it; nothing of a method that is not installed."""
+    try:
+        asked = getattr(record.chosen.method, "uses_analysis", False)
+    except ConfigError:
+        return []
+    words = f"{record.fisher.definition}, over {record.fisher.denominator}, phi {record.phi:.3g}"
+    return [("Fisher information", words)] if asked else []
 
 
 def method_in_words(section: Mapping[str, Any], knobs: tuple[Knob, ...]) -> str:

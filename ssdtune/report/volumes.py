@@ -14,6 +14,7 @@ from scipy import special
 from ssdtune.report.page import Table
 from ssdtune.report.view import StudyView
 from ssdtune.study.record import read_columns
+from ssdtune.task import volume_of
 
 MOST = 10
 """Rows of the table of volumes, in all sets together."""
@@ -114,17 +115,14 @@ def notable_slices(view: StudyView) -> dict[str, dict[str, int]]:
 
 
 def volumes_of(view: StudyView) -> Mapping[str, Volumes]:
-    """The volumes of each scored set that has more than one; none in studies that did not keep their slices.
-
-    A slice's volume is what stands before the last ``:`` of its name.
-    """
+    """The volumes of each scored set that has more than one; none in studies that did not keep their slices."""
     kept = view.slices
     if kept is None or kept.ids is None or kept.order is None:
         return {}
     measured = read_columns(view.best.trial) if view.best is not None else {}
     found = {}
     for name, ids in kept.ids.items():
-        labels = [text.rpartition(":")[0] for text in ids]
+        labels = list(map(volume_of, ids))
         names = list(dict.fromkeys(labels))
         if len(names) < 2:
             continue

@@ -10,9 +10,10 @@ import torch
 
 from ssdtune.audit.audit import LOSS_ATTACK, Audit, Peers, audit
 from ssdtune.audit.losses import losses_of, relearn_steps
-from ssdtune.audit.sets import volume_names
+from ssdtune.audit.sets import subject_names, volume_names
 from ssdtune.mri.floors import zero_filled
 from ssdtune.objective.evaluation import evaluate
+from ssdtune.task import Chosen
 from ssdtune.unlearning.method import Stage
 
 TEST_SETS = {
@@ -83,6 +84,30 @@ def test_trained_retain_slices_are_capped(whole):
     found = audit(whole, Stage(whole.params), 0.0, most=10)
     assert found.sets["RA"].startswith("10 ")
     assert "of 40 in all" in found.sets["RA"]
+
+
+class Scans(list):
+    """Samples of three subjects with two scans each."""
+
+    volumes = tuple(f"scan {place // 2}" for place in range(12))
+    subjects = tuple(f"subject {place // 4}" for place in range(12))
+
+
+def test_intervals_of_membership_resample_subjects_not_their_scans(whole):
+    samples = Scans(TEST_SETS["unseen"])
+    assert subject_names(samples) == list(Scans.subjects)
+    assert subject_names(Chosen(samples, [11, 0])) == ["subject 2", "subject 0"]
+    assert subject_names(TEST_SETS["unseen"]) == volume_names(TEST_SETS["unseen"])
+    wide, narrow = (
+        {
+            row.name: row.interval
+            for row in audit(
+                replace(whole, forget=forget, evaluation={"unseen": samples}), Stage(whole.params), 0.0
+            ).rows
+        }[LOSS_ATTACK]["unlearned"]
+        for forget in (Scans(whole.forget), list(whole.forget))
+    )
+    assert wide != narrow
 
 
 def test_lira_tells_unlearned_models_that_kept_what_oracles_never_had(whole):

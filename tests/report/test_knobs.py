@@ -39,6 +39,7 @@ def test_everything_that_is_said_names_the_knobs(view):
     facts = dict(fact_rows(view))
     assert facts["searched"].startswith("memory 0.01 to 1 (log scale)")
     assert facts["method"].startswith(f"dials (seed 0, count {len(names)}")
+    assert "Fisher information" not in facts, "the method has no analysis"
     table = trials_table(view)
     assert table.columns == ["trial", *names, "s", "retained", "remembered", "feasible", "remark"]
     assert np.array([row[1 : 1 + len(names)] for row in table.rows]).tolist() == columns(view)[0].tolist()

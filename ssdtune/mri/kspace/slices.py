@@ -98,9 +98,7 @@ def open_slices(
         ids = map(check_clean, beside, reports)
         targets = [_CleanTargets(path, TARGET, TARGET_MAX, each) for path, each in zip(beside, ids, strict=True)]
     elif all(report.has_clean for report in reports):
-        targets = [
-            _CleanTargets(report.path.absolute(), CLEAN_TARGET, CLEAN_MAX, report.clean_ids) for report in reports
-        ]
+        targets = [_CleanTargets(r.path.absolute(), CLEAN_TARGET, CLEAN_MAX, r.clean_ids) for r in reports]
     else:
         targets = []
     places = [numbers[report.path] or () for report in reports] if headers_only else None
@@ -130,7 +128,7 @@ class KspaceSlices:
     ``inputs`` for a U-Net: normalised zero-filled image (h, w), its mean and standard deviation. ``target`` is a dict
     of ``image`` (h, w) float32 and ``max``, where known ``clean`` and ``clean_max``, and for a U-Net ``mean`` and
     ``std`` once more, in which its loss is normalised. Each volume has one mask, unless ``for_epoch`` asks for others.
-    ``total`` counts the slices of the whole set, of which these may be a part.
+    ``total`` : slices of the whole set, of which these may be a part. ``subjects`` : one name a slice, where known.
     """
 
     def __init__(
@@ -143,10 +141,10 @@ class KspaceSlices:
         places: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.reports = tuple(reports)
-        self.mask = mask
-        self.architecture = architecture
+        self.mask, self.architecture = mask, architecture
         self._clean = tuple(clean)
         self._epoch: int | None = None
+        self.subjects: Sequence[str] = ()
         self._numbers = [report.sound_slices for report in self.reports] if places is None else places
         self._places = [(file, number) for file, numbers in enumerate(self._numbers) for number in numbers]
         self.total = len(self._places) if total is None else total
@@ -160,13 +158,12 @@ class KspaceSlices:
     def __len__(self) -> int:
         return len(self._places)
 
-    def __iter__(self) -> Iterator[Item]:
-        return self.in_order()
-
     def in_order(self) -> Iterator[Item]:
         """All slices; each file is opened once, and is open while its slices are gone through."""
         for file, numbers in enumerate(self._numbers):
             yield from self._items(file, numbers)
+
+    __iter__ = in_order
 
     def __getitem__(self, index: int, /) -> Item:
         file, number = self._places[index]
@@ -230,13 +227,16 @@ class KspaceSlices:
     @property
     def volumes(self) -> list[str]:
         """The name of each slice's file."""
-        names = labels([report.path for report in self.reports])
-        return [names[file] for file, _ in self._places]
+        return self.of_each(labels([report.path for report in self.reports]))
 
     @property
     def anatomies(self) -> list[str]:
         """The ``acquisition`` of each slice's file, as near as fastMRI's files come to naming anatomy and contrast."""
-        return [text(self._metadata[file].get("acquisition")) for file, _ in self._places]
+        return self.of_each([text(metadata.get("acquisition")) for metadata in self._metadata])
+
+    def of_each(self, of_files: Sequence[str]) -> list[str]:
+        """What is given of each file, of each slice."""
+        return [of_files[file] for file, _ in self._places]
 
     @property
     def has_clean(self) -> bool:
