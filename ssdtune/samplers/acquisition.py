@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdtune.arrays import Array
 from ssdtune.plane.settings import NOWHERE, Box, Settings, maximise
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.surrogate.belief import Belief, Observations, experts_of
 from ssdtune.surrogate.improvement import Goal
-
-Array = NDArray[np.float64]
 
 _APART = 0.01  # decades: closer settings are the same trial twice
 

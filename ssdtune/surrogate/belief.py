@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel, residual_covari
 from ssdtune.surrogate.improvement import Goal, expected_improvement
 from ssdtune.surrogate.monotone import MonotoneBounds
 
-Members = NDArray[np.intp] | slice
+Members: TypeAlias = NDArray[np.intp] | slice
 
 _TRUSTED = 0.9  # the mapper's share before any data, times its own trust
 _BASIS = 8

@@ -175,7 +175,7 @@ class GaussianProcess:
 
     def predict(self, test: Field) -> Prediction:
         """Posterior at ``test``."""
-        outputs, n, c = *self._fitted.at.amplitude.shape, len(test.z)
+        (outputs, n), c = self._fitted.at.amplitude.shape, len(test.z)
         cross = residual_covariance(self._known.at, test, self._kernel)
         white = self._known.inverse @ cross
         spread = _solve(self._known.gram, _stacked(test.basis) - self._known.basis.T @ white)
