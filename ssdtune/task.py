@@ -56,7 +56,7 @@ class Batch(NamedTuple):
     target: Any
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """One unlearning problem.
 

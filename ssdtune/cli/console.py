@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,9 @@ from typing import Any, TypeVar
 import click
 
 T = TypeVar("T")
+
+QUIET = 30.0
+"""Seconds that a long piece of work may be silent for where its bar is not drawn."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -62,15 +66,27 @@ def say(line: str) -> None:
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Progress bar with an ETA on standard error (a ``ssdtune.progress.Track``); silent where that is no terminal."""
+    """Progress bar with an ETA on standard error (a ``ssdtune.progress.Track``); where that is no terminal a line every
+    half minute."""
     from rich.console import Console
     from rich.progress import track as drawn
 
     console = Console(stderr=True)
-    yield from drawn(items, description, total, console=console, transient=True, disable=not console.is_terminal)
+    if console.is_terminal:
+        yield from drawn(items, description, total, console=console, transient=True)
+        return
+    start = said = time.monotonic()
+    for done, item in enumerate(items):
+        if (now := time.monotonic()) - said >= QUIET:
+            said = now
+            left = f", about {(now - start) / done * (total - done):.0f} s left" if done else ""
+            print(f"{description}: {done} of {total}{left}", file=sys.stderr, flush=True)
+        yield item
 
 
 def _cell(value: object) -> tuple[str, bool]:
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item)[0] for item in value), False
     if isinstance(value, bool) or value is None:
         return ("" if value is None else "yes" if value else "no"), False
     if isinstance(value, float):

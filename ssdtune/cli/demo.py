@@ -162,11 +162,23 @@ def tell(out: Path, storage: str, seconds: float) -> None:
         oracle = found["measures"]["oracle"].get(key)
         rows.append([label, before[key], after[key], after[key] - before[key], oracle])
     print_table(["SSIM of", "before", "after", "change", "oracle"], rows)
+    for line in found_in_words(storage):
+        click.echo(line)
     click.echo(_against_tpe(storage))
     click.echo(f"\nLook at   {out}/before_after.png, {out}/report.html and {out}/competition.html")
     click.echo(f"Compare   {next_line(storage, 'dashboard')}")
     click.echo(f"Go on     {next_line(storage, 'study', 'run', STUDY, '--trials', '50')}")
-    click.echo("Your own  copy studies/real_anatomy.toml, name your checkpoint and files, ssdtune study create")
+    click.echo(f"Your own  copy {out}/study.toml, name your checkpoint and files, ssdtune study create YOURS.toml")
+
+
+def found_in_words(storage: str) -> list[str]:
+    """What became better and what became worse, a line each."""
+    from ssdtune.report.statement import changes
+    from ssdtune.report.view import read_view
+    from ssdtune.study.storage import load_study, open_storage
+
+    better, worse = changes(read_view(load_study(STUDY, open_storage(storage), storage)))
+    return [f"Better: {'; '.join(better) or 'nothing'}.", f"Worse: {'; '.join(worse) or 'nothing'}."]
 
 
 def _against_tpe(storage: str) -> str:

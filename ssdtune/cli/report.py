@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -54,18 +55,19 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     open_artifacts(place)  # a place that is none is found before the long work
     view = read_view(study)
     missing: list[str] = []
+    doubts: Sequence[str] = ()
     task = params = None
     figures: dict[str, Figure] = {}
     if inputs:
-        from ssdtune.cli.study_inputs import load_inputs, print_warnings
+        from ssdtune.cli.study_inputs import load_inputs
         from ssdtune.report.spectrum import spectrum_figures, view_spectrum
         from ssdtune.study.run import setting_seed
         from ssdtune.unlearning.method import run
 
         try:
             task, unlearner = load_inputs(name, view.record, device)
-            print_warnings(unlearner.analysis)
             if unlearner.analysis is not None:
+                doubts = unlearner.analysis.warnings
                 figures = spectrum_figures(view_spectrum(unlearner.analysis))
             if view.best is not None:
                 params = run(unlearner, view.best.setting, setting_seed(view.record, view.best.setting)).params
@@ -76,8 +78,8 @@ def report(name: str, out: Path | None, inputs: bool, storage: str | None, devic
     with TemporaryDirectory() as scratch:
         if view.best is not None and task is not None and params is not None and has_images(task):
             title = f"{name}: {view.best.setting_in_words()} (trial {view.best.number})"
-            pictures = write_pictures(task, params, scratch, title=title, notable=notable_slices(view))
-        page = write_page(study_page(view, spectrum=figures, pictures=pictures, missing=missing), out)
+            pictures = write_pictures(task, params, scratch, title=title, notable=notable_slices(view), narrow=True)
+        page = write_page(study_page(view, spectrum=figures, doubts=doubts, pictures=pictures, missing=missing), out)
         try:
             with storage_errors(shown(storage)):
                 store = open_artifacts(place, create=True)

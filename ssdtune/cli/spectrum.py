@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,6 +77,7 @@ def spectrum(
     Prints the features with their 95 % intervals, and writes the spectra, ratios, depth profile and damage surfaces as
     an interactive page and as a picture. The analysis is kept in a cache: studies of the same task use it again.
     """
+    study, _ = read_study_file(study_file, complete=part is None and not parts)  # of other sites there are no files
     from ssdtune.fisher.analysis import FisherWarning
     from ssdtune.fisher.cache import cached_analysis
     from ssdtune.fisher.crew import Alone
@@ -86,7 +88,6 @@ def spectrum(
     from ssdtune.report.spectrum_page import spectrum_page
     from ssdtune.report.spectrum_png import write_spectrum_png
 
-    study, _ = read_study_file(study_file)
     if part is not None:
         if parts or address or groups or spectral or html or png or out is None:
             raise ConfigError("a part is written to one file", "--part", "give it with --out alone")
@@ -111,8 +112,9 @@ def spectrum(
         budget = study.fisher.memory_budget_gib * 2**30
         space = spectral_metric(task, memory_budget=budget, track=track)[1]
     view = view_spectrum(analysis)
+    following = [f"ssdtune study create {shlex.quote(str(study_file))}", f"ssdtune study run {shlex.quote(study.name)}"]
     files = {
-        "page": write_page(spectrum_page(analysis, view, study.name, space), html),
+        "page": write_page(spectrum_page(analysis, view, study.name, space, following), html),
         "picture": write_spectrum_png(view, png, f"{study.name}: Fisher spectrum"),
     }
     if out is not None:

@@ -10,7 +10,8 @@ from ssdtune.cli.study_compete import compete
 from ssdtune.cli.study_create import create, delete
 from ssdtune.cli.study_evaluate import evaluate
 from ssdtune.cli.study_move import move
-from ssdtune.cli.study_read import best, export, list_methods, list_studies, rescore, show
+from ssdtune.cli.study_read import best, export, list_methods, list_studies, show
+from ssdtune.cli.study_rescore import rescore
 from ssdtune.cli.study_run import run
 
 

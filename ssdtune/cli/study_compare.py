@@ -77,15 +77,15 @@ def compare(
     All have the same sampler and begin with the method's published settings. The untouched model is measured once, the
     Fisher information computed once. Ctrl-C keeps every finished trial; the same command goes on.
     """
-    from ssdtune.study.compare import SAMPLER, Budget, lacking, rivals_of
-    from ssdtune.study.storage import open_storage, quiet_optuna, storage_url
-
     if trials is not None and cost is not None:
         raise ConfigError("two budgets", "--trials with --cost", "give one; both tables are shown for either")
     if address is not None and jobs > 1:
         raise ConfigError("a cluster measures several trials of one method at once", "--ray with --jobs", "give one")
-    quiet_optuna()
     resolved, _ = read_study_file(study_file)
+    from ssdtune.study.compare import SAMPLER, Budget, lacking, rivals_of
+    from ssdtune.study.storage import open_storage, quiet_optuna, storage_url
+
+    quiet_optuna()
     name = name or resolved.name
     page = out or Path(f"{name}-comparison.html")
     check_writable(page)

@@ -65,11 +65,11 @@ def compete(
     The untouched model is measured once, the Fisher information computed once, and no setting is evaluated twice.
     Ctrl-C keeps every finished trial; the same command goes on. Several processes may run it together.
     """
+    resolved, chosen = read_study_file(study_file, method)
     from ssdtune.study.compete import entries_of
     from ssdtune.study.storage import open_storage, quiet_optuna
 
     quiet_optuna()
-    resolved, chosen = read_study_file(study_file, method)
     name, trials = name or resolved.name, trials or resolved.search.trials
     page = out or Path(f"{name}-competition.html")
     if not chosen.method.knobs(chosen.options):
@@ -85,9 +85,10 @@ def compete(
     # imported once the study file is known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper, prepare, print_warnings
     from ssdtune.mri.task import settle
-    from ssdtune.study.compete import run_competition, share_prior
+    from ssdtune.study.compete import best_known, run_competition, share_prior
     from ssdtune.study.create import measure_record
     from ssdtune.study.series import open_series
+    from ssdtune.study.trials import count_trials
 
     search = resolved.search.model_copy(update={"trials": trials})
     resolved = resolved.model_copy(update={"search": search})
@@ -103,7 +104,8 @@ def compete(
         resolved,
     )
     unlearner = prepare(task, chosen, resolved.fisher)
-    print_warnings(unlearner.analysis)
+    if not any(count_trials(study).finished for study in studies.values()):
+        print_warnings(unlearner.analysis)
     fixed = share_prior(studies, unlearner)
     if fixed is not None:
         click.echo(f"prior: {fixed.in_words()}", err=True)
@@ -113,7 +115,8 @@ def compete(
         click.echo("stopped: all finished trials are kept; the same command goes on", err=True)
         sys.exit(130)
     address = side_by_side([entry.study_name(name) for entry in entries if entry.seed == first], opened)
-    _finish(name, studies, page, address, storage, as_json)
+    known = best_known(opened, next(iter(studies.values())))
+    _finish(name, studies, page, address, storage, known, as_json)
 
 
 class Report:
@@ -145,7 +148,9 @@ class Report:
         print(line, file=sys.stderr, flush=True)
 
 
-def _finish(name: str, studies: Studies, page: Path, address: str, storage: str | None, as_json: bool) -> None:
+def _finish(
+    name: str, studies: Studies, page: Path, address: str, storage: str | None, known: float, as_json: bool
+) -> None:
     """Write the page, print the table, and say where to look."""
     from ssdtune.report.competition import numbers_table, verdict
     from ssdtune.report.competition_studies import competition_of, write_competition
@@ -155,9 +160,10 @@ def _finish(name: str, studies: Studies, page: Path, address: str, storage: str 
     views: dict[str, list[StudyView]] = {}
     for entry, study in studies.items():
         views.setdefault(entry.sampler, []).append(read_view(study))
-    competition = competition_of(views)
-    page = write_competition(views, competition, name, page)
+    competition = competition_of(views, known)
     winner = _winner(views)
+    apply = next_line(storage, "study", "apply", winner["study"], "--out", "unlearned.pt") if winner else ""
+    page = write_competition(views, competition, name, page, [apply] if apply else [])
     if as_json:
         print_json(
             {
@@ -178,8 +184,8 @@ def _finish(name: str, studies: Studies, page: Path, address: str, storage: str 
     click.echo(verdict(competition))
     click.echo(f"page: {page}")
     click.echo(f"side by side: {address}, once this runs: {next_line(storage, 'dashboard')}")
-    if winner is not None:
-        click.echo(f"next: {next_line(storage, 'study', 'apply', winner['study'], '--out', 'unlearned.pt')}")
+    if apply:
+        click.echo(f"next: {apply}")
 
 
 def _winner(views: Mapping[str, list[StudyView]]) -> dict[str, Any] | None:

@@ -66,10 +66,10 @@ def create(
     Nothing is written unless everything is sound: files, model, shapes, disjoint and non-empty sets, something to
     forget.
     """
+    resolved, chosen = read_study_file(study_file, method)
     from ssdtune.study.storage import check_new_name, open_storage, quick_commits, quiet_optuna, shown
 
     quiet_optuna()
-    resolved, chosen = read_study_file(study_file, method)
     asked = {"sampler": sampler, "trials": trials, "seed": seed}
     search = resolved.search.model_copy(update={key: value for key, value in asked.items() if value is not None})
     name = name or resolved.name

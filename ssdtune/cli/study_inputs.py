@@ -10,7 +10,7 @@ import click
 
 from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import track
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
     from ssdtune.fisher.crew import OpenCrew
@@ -23,18 +23,46 @@ if TYPE_CHECKING:
     from ssdtune.unlearning.methods import Chosen
 
 
-def read_study_file(path: Path, method: str | None = None) -> tuple[StudyFile, Chosen]:
+def read_study_file(path: Path, method: str | None = None, *, complete: bool = True) -> tuple[StudyFile, Chosen]:
     """A study file with its method's section checked and filled in, and that method; ``method`` names another one.
 
-    Raises ConfigError: see ``load_study_file`` and ``choose_method``.
+    complete : whether all files that it names have to be there, which is looked at before anything heavy is loaded.
+
+    Raises
+    ------
+    ConfigError : see ``load_study_file`` and ``choose_method``.
+    ModelError, DataError : see ``check_files``.
     """
     from ssdtune.studyfile import MethodSection, load_study_file
-    from ssdtune.unlearning.methods import choose_method
 
     study = load_study_file(path)
+    if complete:
+        check_files(study)
+    from ssdtune.unlearning.methods import choose_method
+
     named = study.method.model_dump() if method in (None, study.method.name) else {"name": method}
     chosen = choose_method(named, path)
     return study.model_copy(update={"method": MethodSection.model_validate(chosen.section())}), chosen
+
+
+def check_files(study: StudyFile) -> None:
+    """Refuse a study whose checkpoints or data are not there, before anything heavy is loaded.
+
+    Raises ModelError, DataError: as ``load_task`` would, seconds later.
+    """
+    from ssdtune.mri.kspace.find import find_files
+
+    for path in filter(None, (study.model.checkpoint, study.model.oracle)):
+        try:
+            path.stat()
+        except OSError as reason:
+            raise ModelError(f"cannot read ({reason.strerror})", path, "check the path") from reason
+    for name in ("retain", "forget", "retain_heldout", "unknown", "unseen"):
+        if (spec := getattr(study.data, name)) is not None:
+            try:
+                find_files(spec)
+            except DataError as reason:
+                raise DataError(f"{name} set: {reason.what}", reason.where, reason.todo) from reason
 
 
 def check_mapper(search: SearchSection) -> None:
@@ -58,11 +86,14 @@ def load_inputs(name: str, record: StudyRecord, device: str, crew: OpenCrew | No
     if record.study_file is None:
         todo = "run it from Python with ssdtune.study.run.run_study"
         raise ConfigError("made from Python, without a study file", f"study '{name}'", todo)
-    from ssdtune.study.run import check_inputs
     from ssdtune.studyfile import StudyFile
 
+    study = StudyFile.from_json(record.study_file)
+    check_files(study)
+    from ssdtune.study.run import check_inputs
+
     chosen = record.chosen
-    task = open_task(StudyFile.from_json(record.study_file), device)
+    task = open_task(study, device)
     check_inputs(record, task)
     return task, prepare(task, chosen, record.fisher, crew)
 
@@ -87,6 +118,6 @@ def analysis_of(task: Task, section: FisherSection, track: Track = track, crew: 
 
 
 def print_warnings(analysis: FisherAnalysis | None) -> None:
-    """What makes a Fisher analysis doubtful, a line each, where its figures are shown."""
+    """What makes a Fisher analysis doubtful, a line each: as it is printed, and once where it begins to be used."""
     for complaint in getattr(analysis, "warnings", ()):
         click.echo(f"warning: {complaint}", err=True)

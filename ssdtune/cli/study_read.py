@@ -1,4 +1,4 @@
-"""``ssdtune study list``, ``show``, ``best``, ``rescore``, ``export``: what is recorded, without a new evaluation."""
+"""``ssdtune study list``, ``show``, ``best``, ``export``: what is recorded, without a new evaluation."""
 
 from __future__ import annotations
 
@@ -61,13 +61,15 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
         if view.prior is not None:
             document["prior"] = view.prior.summary()
         document["cost"] = cost_of(study).document()
-        print_json({**document, "trials": counts, "best": _document(view.best, view.record) if view.best else None})
+        print_json(
+            {**document, "trials": counts, "best": trial_document(view.best, view.record) if view.best else None}
+        )
         return
     click.echo(f"study {name}: {finding(view)}")
     print_table(["fact", "value"], fact_rows(view))
     if view.trials:
         print_table(["account", ""], cost_of(study).rows())
-    _print_top(view.trials, "best trials")
+    print_top(view.trials, "best trials")
 
 
 @click.command(short_help="The best trial, before and after.", epilog="Example: ssdtune study best mine --json")
@@ -81,39 +83,6 @@ def best(name: str, storage: str | None, as_json: bool) -> None:
         print_json(best_document(study))
     else:
         print_best(study)
-
-
-@click.command(
-    short_help="The best trial under another weight, from what is recorded.",
-    epilog="Example: ssdtune study rescore mine --retain-weight 0.5 --min-retained 0.98",
-)
-@click.argument("name")
-@click.option("--retain-weight", required=True, type=click.FloatRange(0, 1), help="w of the score.")
-@click.option("--min-retained", type=click.FloatRange(0, 1), help="Feasibility bound.  [default: the study's]")
-@storage_option
-@json_option
-def rescore(name: str, retain_weight: float, min_retained: float | None, storage: str | None, as_json: bool) -> None:
-    """Find the best trial under another weight from what is recorded; nothing is evaluated again."""
-    from dataclasses import replace
-
-    from ssdtune.study.record import read_record
-    from ssdtune.study.trials import scored_trials
-
-    study = open_study(name, storage)
-    record = read_record(study)
-    least = record.rule.min_retained if min_retained is None else min_retained
-    rule = replace(record.rule, retain_weight=retain_weight, min_retained=least)
-    scored = scored_trials(study, rule)
-    found = _leading(scored, name)
-    if as_json:
-        trials = [_score_row(item) for item in scored]
-        document = _document(found, record)
-        print_json({"retain_weight": retain_weight, "min_retained": least, "best": document, "trials": trials})
-        return
-    own = _leading(scored_trials(study), name)
-    click.echo(f"best under retain_weight {retain_weight:g}, min_retained {least:g}: {_in_words(found)}")
-    click.echo(f"best under the study's retain_weight {record.rule.retain_weight:g}: {_in_words(own)}")
-    _print_top(scored, "best trials under the new weight")
 
 
 @click.command(short_help="Write a study as JSON or CSV.", epilog="Example: ssdtune study export mine --out mine.csv")
@@ -174,9 +143,9 @@ def best_document(study: optuna.Study) -> dict[str, Any]:
     from ssdtune.study.record import read_record
     from ssdtune.study.trials import scored_trials
 
-    found = _leading(scored_trials(study), study.study_name)
+    found = leading_trial(scored_trials(study), study.study_name)
     interval = _interval(study, found)
-    document = {"study": study.study_name, **_document(found, read_record(study))}
+    document = {"study": study.study_name, **trial_document(found, read_record(study))}
     return document | {"retained_interval": interval and interval.document()}
 
 
@@ -184,12 +153,12 @@ def print_best(study: optuna.Study) -> None:
     """The best trial in one line, and its measures beside the untouched model's."""
     from ssdtune.study.trials import scored_trials
 
-    found = _leading(scored_trials(study), study.study_name)
+    found = leading_trial(scored_trials(study), study.study_name)
     if not found.score.feasible:
         click.echo("no feasible trial yet; the nearest is")
     elif found.estimated:
         click.echo("no trial beats the untouched model yet; the nearest is")
-    click.echo(_in_words(found))
+    click.echo(trial_in_words(found))
     print_before_after(study, found)
 
 
@@ -219,7 +188,8 @@ def _interval(study: optuna.Study, item: ScoredTrial) -> Interval | None:
     return retained_interval(view) if view.best is not None and view.best.number == item.number else None
 
 
-def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
+def leading_trial(scored: list[ScoredTrial], name: str) -> ScoredTrial:
+    """The best trial, or the nearest to it. Raises ConfigError: no trial has finished."""
     from ssdtune.study.trials import leading
 
     found = leading(scored)
@@ -230,13 +200,15 @@ def _leading(scored: list[ScoredTrial], name: str) -> ScoredTrial:
     return found
 
 
-def _document(item: ScoredTrial, record: StudyRecord) -> dict[str, Any]:
+def trial_document(item: ScoredTrial, record: StudyRecord) -> dict[str, Any]:
+    """A trial with what it is compared to, as plain JSON values."""
     from ssdtune.study.trials import trial_record
 
     return {**trial_record(item), "baseline": dict(record.baseline), "oracle": record.oracle and dict(record.oracle)}
 
 
-def _in_words(item: ScoredTrial) -> str:
+def trial_in_words(item: ScoredTrial) -> str:
+    """Setting and score in a line, and what is the matter with it."""
     score = item.score
     return (
         f"trial {item.number}: {item.setting_in_words()}, score {score.value:.4f}, "
@@ -246,7 +218,8 @@ def _in_words(item: ScoredTrial) -> str:
     )
 
 
-def _score_row(item: ScoredTrial) -> dict[str, Any]:
+def score_row(item: ScoredTrial) -> dict[str, Any]:
+    """A trial under some score rule, as a row of a table."""
     score = item.score
     return {
         "trial": item.number,
@@ -259,10 +232,11 @@ def _score_row(item: ScoredTrial) -> dict[str, Any]:
     }
 
 
-def _print_top(scored: list[ScoredTrial], title: str) -> None:
+def print_top(scored: list[ScoredTrial], title: str) -> None:
+    """The best of the trials that were evaluated in full, as a table."""
     scored = [item for item in scored if not item.estimated]
     ranked = sorted(scored, key=lambda item: (not item.score.feasible, max(item.score.violation, 0), -item.score.value))
-    rows = [_score_row(item) for item in ranked[:TOP]]
+    rows = [score_row(item) for item in ranked[:TOP]]
     # trials of several methods have knobs of their own
     names = dict.fromkeys(name for row in rows for name in row if name != "estimated")
     print_rows([{name: row.get(name) for name in names} for row in rows], title)

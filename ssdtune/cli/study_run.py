@@ -148,9 +148,11 @@ def carry_out(
             task, unlearner = load_inputs(study.study_name, report.record, device, on_ray.crew if on_ray else None)
         if unlearner.analysis is not None:
             attach_figures(study, spectrum_figures(view_spectrum(unlearner.analysis)))
-        print_warnings(unlearner.analysis)
+        finished = count_trials(study).finished
+        if not finished:
+            print_warnings(unlearner.analysis)
         _print_prior(study, report.record, unlearner)
-        report.begin(count_trials(study).finished)
+        report.begin(finished)
         try:
             run_study(
                 study,
@@ -233,7 +235,7 @@ class Report:
         left = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
         eta = timedelta(seconds=round(left))
         words = [
-            f"{done}/{self.total}",
+            f"trial {trial.number} ({done}/{self.total})",
             f"score {this.score.value:.4f}",
             f"retained {this.score.retained:.3f}",
             f"remembered {this.score.remembered:.3f}" + _remark(values, this.score.feasible),

@@ -72,7 +72,7 @@ def train(
     from ssdtune.mri.networks.train import train as fit
     from ssdtune.mri.task import open_sets
 
-    study, _ = read_study_file(study_file)
+    study, _ = read_study_file(study_file, complete=False)
     section = study.train.model_copy(update={"epochs": epochs or study.train.epochs})
     if study.model.architecture not in ("auto", section.architecture):
         what = f"train.architecture is {section.architecture}, model.architecture is {study.model.architecture}"

@@ -61,13 +61,17 @@ def too_few(inputs: FeatureInputs, values: Mapping[str, float], found: Mapping[s
             continue
         loose = [name for name in JUDGED if _loose(values[f"{side}_{name}"], found[f"{side}_{name}"])]
         if loose:
-            named = " and ".join(
-                f"{name.replace('_', ' ')} {values[f'{side}_{name}']:.3g} "
-                f"(resampled {found[f'{side}_{name}'].low:.3g} … {found[f'{side}_{name}'].high:.3g})"
-                for name in loose
-            )
+            named = " and ".join(_in_words(name, values[f"{side}_{name}"], found[f"{side}_{name}"]) for name in loose)
             complaints.append(f"{n} {side} samples do not settle the spectrum, {named}: give more if you have them")
     return complaints
+
+
+def _in_words(name: str, value: float, interval: Interval) -> str:
+    words = f"{name.replace('_', ' ')} {value:.3g}"
+    if interval.low <= value <= interval.high:
+        return f"{words} (95 % interval {interval.low:.3g} … {interval.high:.3g})"
+    way = "falls" if value < interval.low else "grows"
+    return f"{words}, which {way} with the number of samples"
 
 
 def _loose(value: float, interval: Interval) -> bool:

@@ -74,7 +74,7 @@ class SetAnalysis:
         return cls(**tree | parts | {"groups": named})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FisherAnalysis:
     """The Fisher information of a task's forget and retain set, and what follows from it. Made by ``analyse``.
 
@@ -107,6 +107,10 @@ class FisherAnalysis:
     warnings: Sequence[str] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+
+    def __repr__(self) -> str:
+        sets = f"forget={len(self.forget.ids)}, retain={len(self.retain.ids)}"
+        return f"FisherAnalysis({sets}, parameters={self.layout.parameters}, definition={self.definition!r})"
 
     @cached_property
     def ratios(self) -> SortedRatios:

@@ -52,7 +52,7 @@ class PriorSurface:
     density: Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HyperparameterPrior:
     """What the forget set's spectrum says of good (alpha, lambda) before any trial.
 
@@ -76,6 +76,10 @@ class HyperparameterPrior:
         for name in ("retain_weight", "min_retained"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}", "prior", "choose 0 to 1")
+
+    def __repr__(self) -> str:
+        goal = f"retain_weight={self.retain_weight:g}, min_retained={self.min_retained:g}"
+        return f"HyperparameterPrior(mode={self.mode}, {goal})"
 
     @property
     def goal(self) -> Goal:

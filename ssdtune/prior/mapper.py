@@ -76,7 +76,7 @@ class Familiarity:
         return float(np.sort(apart)[:_NEIGHBOURS].mean() / self.usual)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpectrumMapper:
     """(damage and first-order terms at a setting, features) -> (retained, remembered), with calibrated uncertainty.
 
@@ -100,6 +100,9 @@ class SpectrumMapper:
         """Hash of everything that predictions depend on."""
         arrays = self._arrays()
         return content_hash([arrays[name].astype("<f4").tobytes().hex() for name in sorted(arrays)])[:12]
+
+    def __repr__(self) -> str:
+        return f"SpectrumMapper(version={self.version!r}, tasks={self.experience.get('tasks', 'unknown')})"
 
     def respond(self, view: TaskView) -> ResponseSurface:
         """Predicted response over the plane of one task, seen as ``view``.
@@ -165,6 +168,7 @@ class SpectrumMapper:
 
     def summary(self) -> dict[str, Any]:
         """Plain JSON values for people: version, experience, calibration."""
+        scales = self.calibration.length_scales.astype(np.float32)  # as kept; their digits as text are the shortest
         return {
             "version": self.version,
             **{name: value for name, value in self.experience.items() if name != "held_out"},
@@ -172,7 +176,7 @@ class SpectrumMapper:
             "networks": len(self.networks),
             "members": len(self.networks) * _DRAWS,
             "held_out_log_likelihood": self.calibration.log_likelihood,
-            "length_scales_decades": self.calibration.length_scales.tolist(),
+            "length_scales_decades": scales.astype(str).astype(float).tolist(),
         }
 
     def _floor_ratio(self, view: TaskView) -> float:

@@ -216,12 +216,27 @@ def verdict(comparison: Comparison) -> str:
         top = max(values.mean() for values in best.values())
         first = [label for label in comparison.order if best[label].mean() >= top - 5e-4]
         words.append(f"at {what} {', '.join(first)} with s = {top:.3f}")
-    seeds = max(len(runs) for runs in comparison.runs.values())
     untouched = comparison.everything[0].view.untouched.value
-    return (
-        f"Best is {words[0]}; {words[1]} (untouched model {untouched:.3f}). One trained model, "
-        f"{seeds} search seed{'s' if seeds > 1 else ''}: other models may rank the methods otherwise."
-    )
+    return f"Best is {words[0]}; {words[1]} (untouched model {untouched:.3f})."
+
+
+def judgement(comparison: Comparison) -> list[str]:
+    """How far that is to be trusted: the bound, the oracle, whether ranks differ, and what the comparison rests on."""
+    first, view = comparison.order[0], comparison.everything[0].view
+    found, bound = comparison.best_of[first].view.best, view.record.rule.min_retained
+    words = []
+    if found is not None:
+        kept = f"{first}'s best model keeps {found.score.retained:.1%} of the retain quality ({bound:.0%} asked)"
+        words.append(f"{kept}; the oracle scores {view.oracle.value:.3f}." if view.oracle is not None else f"{kept}.")
+    test = comparison.ranks(comparison.at_equal_trials())
+    if test is not None:
+        like = next((group for group in test.groups if first in group), ())
+        others = ", ".join(label for label in like if label != first)
+        words.append(f"Ranks do not tell it from {others}." if others else "Its rank differs from all others'.")
+    seeds = max(len(runs) for runs in comparison.runs.values())
+    rests = f"One trained model, {seeds} search seed{'s' if seeds > 1 else ''}"
+    words.append(f"{rests}: other models may rank the methods otherwise.")
+    return words
 
 
 def _spread(values: Sequence[float]) -> str:

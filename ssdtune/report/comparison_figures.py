@@ -1,4 +1,4 @@
-"""Figures of a comparison of methods: curves, front, radar, ranks; SVG, as a page that carries Plotly is 5 MB.
+"""Figures of a comparison of methods: curves, front, radar, ranks; SVG of one panel each, so that a phone shows them.
 
 Radar axes: UA, BTA and KTA are the quality of forget, retain and unknown forget slices (Xue et al., 2024), as PSNR
 where it is measured, over the largest drawn; 1/RTE is one over the seconds of unlearning, over the largest. Closeness
@@ -9,7 +9,7 @@ the untouched model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from ssdtune.report.comparison import PARTS, Comparison, Run
 from ssdtune.report.history import pareto_front
 from ssdtune.report.ranking import RankTest
 from ssdtune.report.regret import Band, mean_band
-from ssdtune.report.style import GREY, INK, QUIET, RED, SERIES, matplotlib_settings
+from ssdtune.report.style import GREY, INK, QUIET, RED, SERIES, few_numbers, matplotlib_settings
 from ssdtune.study.record import as_number, read_trial
 
 if TYPE_CHECKING:
@@ -42,10 +42,12 @@ def write_figures(comparison: Comparison, folder: Path) -> dict[str, Path]:
     import matplotlib
 
     draw: dict[str, Callable[[], Figure]] = {
-        "curves": lambda: _curves(comparison),
+        "curves_trials": lambda: _curves_over_trials(comparison),
+        "curves_cost": lambda: _curves_over_cost(comparison),
         "front": lambda: _front(comparison),
-        "radar": lambda: _radar(comparison),
     }
+    for name, panel in _radars(comparison).items():
+        draw[name] = lambda panel=panel: _radar(comparison, *panel)  # type: ignore[misc]
     for name, best in (("trials", comparison.at_equal_trials()), ("cost", comparison.at_equal_cost())):
         if (test := comparison.ranks(best)) is not None:
             draw[f"ranks_{name}"] = lambda test=test: _ranks(test, comparison)  # type: ignore[misc]
@@ -79,24 +81,36 @@ def curves_over_cost(comparison: Comparison, label: str, costs: np.ndarray) -> B
     return Band(*(np.where(ended, np.nan, values) for values in band))
 
 
-def _curves(comparison: Comparison) -> Figure:
-    figure, (left, right) = _figure(11, 4.2, 2)
+def _curves_over_trials(comparison: Comparison) -> Figure:
+    figure, axes = _figure()
+    for label in comparison.order:
+        _line(axes, comparison, label, np.arange(1, comparison.trials + 1), curves_over_trials(comparison, label))
+    axes.set(title="At equal trials", xlabel="trials", ylabel="best feasible s so far")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return _with_levels(figure, axes, comparison)
+
+
+def _curves_over_cost(comparison: Comparison) -> Figure:
+    figure, axes = _figure()
     most = max(run.cost for run in comparison.everything)
     least = min(run.bill[0] for run in comparison.everything)
     costs = np.geomspace(max(least, 1.0) * 0.9, max(most, 2.0), _POINTS)
     for label in comparison.order:
-        _line(left, comparison, label, np.arange(1, comparison.trials + 1), curves_over_trials(comparison, label))
-        _line(right, comparison, label, costs, curves_over_cost(comparison, label, costs))
-    oracle = comparison.everything[0].view.oracle
-    for axes in (left, right):
-        axes.axhline(comparison.everything[0].view.untouched.value, color=QUIET, lw=1, ls=":")
-        if oracle is not None:
-            axes.axhline(oracle.value, color=QUIET, lw=1, ls="--")
-    right.axvline(comparison.cost, color=GREY, lw=1, ls="-")
-    left.set(title="At equal trials", xlabel="trials", ylabel="best feasible s so far")
-    right.set(title="At equal cost", xlabel="slice passes, everything billed", xscale="log")
-    left.xaxis.get_major_locator().set_params(integer=True)
-    _legend(figure, left)
+        _line(axes, comparison, label, costs, curves_over_cost(comparison, label, costs))
+    axes.axvline(comparison.cost, color=GREY, lw=1, ls="-")
+    axes.set(title="At equal cost", xlabel="slice passes, everything billed", xscale="log")
+    axes.set_ylabel("best feasible s so far")
+    few_numbers(axes.xaxis)
+    return _with_levels(figure, axes, comparison)
+
+
+def _with_levels(figure: Figure, axes: Axes, comparison: Comparison) -> Figure:
+    """With the levels of the untouched model and of the oracle, and a legend."""
+    view = comparison.everything[0].view
+    axes.axhline(view.untouched.value, color=QUIET, lw=1, ls=":")
+    if view.oracle is not None:
+        axes.axhline(view.oracle.value, color=QUIET, lw=1, ls="--")
+    _legend(figure, axes)
     return figure
 
 
@@ -108,13 +122,13 @@ def _line(axes: Axes, comparison: Comparison, label: str, x: np.ndarray, band: B
 
 
 def _front(comparison: Comparison) -> Figure:
-    figure, (axes,) = _figure(7.5, 5, 1)
+    figure, axes = _figure(height=4.6)
     for place, label in enumerate(comparison.order):
         items = [item for run in comparison.runs[label] for item in run.view.trials]
         x, y = ([getattr(item.score, what) for item in items] for what in ("remembered", "retained"))
         look = {"s": 16, "alpha": 0.75, "lw": 0, "marker": _MARKERS[place % len(_MARKERS)]}
         axes.scatter(x, y, color=look_of(comparison, label)["color"], label=label, **look)
-    front = pareto_front([item for run in comparison.everything for item in run.view.trials])
+    front = pareto_front([item for run in comparison.everything for item in run.view.trials if not item.estimated])
     line = {"where": "post", "color": INK, "lw": 1, "label": "front of all"}
     axes.step([item.score.remembered for item in front], [item.score.retained for item in front], **line)
     view = comparison.everything[0].view
@@ -159,19 +173,24 @@ def radar_values(comparison: Comparison) -> tuple[list[str], dict[str, np.ndarra
     return axes, dict(zip(raw, np.nan_to_num(shares), strict=True)), close
 
 
-def _radar(comparison: Comparison) -> Figure:
+def _radars(comparison: Comparison) -> dict[str, tuple[str, list[str], dict[str, np.ndarray]]]:
+    """(title, axes, values by label) of each radar."""
     axes, shares, close = radar_values(comparison)
-    figure, panels = _figure(11 if close else 6, 5, 2 if close else 1, polar=True)
-    both = [("Quality and speed", axes, shares), ("Closeness to the oracle", axes[:-1], close)]
-    for panel, (title, names, values) in zip(panels, both, strict=False):
-        angles = np.linspace(0, 2 * np.pi, len(names) + 1)
-        for label, row in values.items():
-            look = {"color": INK, "ls": ":"} if label == "oracle" else look_of(comparison, label)
-            panel.plot(angles, [*row, row[0]], label=label, lw=1.6, **look)
-        panel.set_xticks(angles[:-1], names)
-        panel.set(ylim=(0, 1.05), yticks=[0.25, 0.5, 0.75, 1.0], yticklabels=[], title=title)
-        panel.spines["polar"].set_visible(False)
-    _legend(figure, panels[0])
+    found = {"radar_quality": ("Quality and speed", axes, shares)}
+    return found | ({"radar_oracle": ("Closeness to the oracle", axes[:-1], close)} if close else {})
+
+
+def _radar(comparison: Comparison, title: str, names: list[str], values: Mapping[str, np.ndarray]) -> Figure:
+    figure, panel = _figure(polar=True)
+    angles = np.linspace(0, 2 * np.pi, len(names) + 1)
+    for label, row in values.items():
+        look = {"color": INK, "ls": ":"} if label == "oracle" else look_of(comparison, label)
+        panel.plot(angles, [*row, row[0]], label=label, lw=1.6, **look)
+    panel.set_xticks(angles[:-1], names)
+    panel.tick_params(axis="x", pad=10)
+    panel.set(ylim=(0, 1.05), yticks=[0.25, 0.5, 0.75, 1.0], yticklabels=[], title=title)
+    panel.spines["polar"].set_visible(False)
+    _legend(figure, panel)
     return figure
 
 
@@ -179,7 +198,7 @@ def _ranks(test: RankTest, comparison: Comparison) -> Figure:
     """The critical-difference diagram of Demsar (2006), figure 1: best rank left, bars join what does not differ."""
     names = list(test.mean_ranks)
     rows = math.ceil(len(names) / 2)
-    figure, (axes,) = _figure(9, 1.3 + 0.28 * (rows + len(test.groups)), 1)
+    figure, axes = _figure(height=1.3 + 0.28 * (rows + len(test.groups)))
     axes.set_axis_off()
     start = 0.5 + 0.4 * len(test.groups)
     width = 0.12 * max(len(names) - 1, 1)
@@ -202,17 +221,18 @@ def _ranks(test: RankTest, comparison: Comparison) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float, columns: int, polar: bool = False) -> tuple[Figure, Sequence[Any]]:
+def _figure(height: float = 4.2, polar: bool = False) -> tuple[Figure, Any]:
+    """(figure, axes), 5 inches wide: at the width of a phone its letters are still read."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    projection: dict[str, Any] = {"projection": "polar"} if polar else {}
-    return figure, figure.subplots(1, columns, squeeze=False, subplot_kw=projection)[0]
+    figure = Figure(figsize=(5, height), layout="constrained")
+    return figure, figure.add_subplot(projection="polar" if polar else None)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    columns = max(1, min(4, 48 // (max(map(len, labels), default=1) + 6)))
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=columns)
 
 
 def _measures(run: Run, names: Sequence[str]) -> list[float]:

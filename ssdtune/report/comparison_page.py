@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from ssdtune.report.comparison import Comparison, comparison_table, verdict
+from ssdtune.report.comparison import Comparison, comparison_table, judgement, verdict
 from ssdtune.report.comparison_figures import write_figures
-from ssdtune.report.page import Block, Command, Image, Page, Section, Table, Text, Tile, write_page
-from ssdtune.report.pictures import SlicePicture, draw_side_by_side, has_images, slice_pictures
-from ssdtune.report.statement import fact_rows, method_in_words
+from ssdtune.report.page import Block, Image, Page, Pair, Section, Table, Text, Tile, write_page
+from ssdtune.report.panels import SlicePicture, draw_side_by_side
+from ssdtune.report.pictures import has_images, narrow_of, slice_pictures
+from ssdtune.report.statement import SETS, fact_rows, method_in_words
 from ssdtune.report.view import StudyView
 from ssdtune.study.record import read_trial
 from ssdtune.task import Task
@@ -21,17 +23,16 @@ ParamsOf = Callable[[StudyView], Params]
 """Parameters of a study's best trial."""
 
 _CAPTIONS = {
-    "curves": "Best feasible s so far, mean over seeds with a 95 % bootstrap band. Right: slice passes (a forward "
-    "counts 1, with its backward 3) of analysis, training and evaluation; the vertical line is the equal cost. "
+    "curves": "Best feasible s so far, mean over seeds with a 95 % bootstrap band, by trials and by slice passes (a "
+    "forward counts 1, with its backward 3) of analysis, training and evaluation; the upright line is the equal cost. "
     "Dotted: the untouched model, dashed: the oracle.",
     "front": "Upper left is the goal; the dotted line is min_retained. Trials stopped early stand at their estimates.",
-    "radar": "The best trial of each method. Left: quality and speed, each over the largest; the oracle's outline, not "
-    "the rim, is the aim. Right: 1 is as the oracle, 0 as far from it as the untouched model.",
+    "radar": "The best trial of each method. Quality and speed, each over the largest: the oracle's outline, not "
+    "the rim, is the aim. Closeness: 1 is as the oracle, 0 as far from it as the untouched model.",
     "ranks": "Mean ranks of the best s {what}, over {blocks} seeds. {test}: {statistic:.3g}, p = {p_value:.2g}. Bars "
     "join methods closer than the Nemenyi critical difference at {level:g} (Demsar, JMLR 2006). Seeds are of the "
     "search: what another trained model would change is not in it.",
 }
-_SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)"}
 
 
 def write_comparison(
@@ -64,7 +65,7 @@ def write_comparison(
 
 
 def write_side_by_side(comparison: Comparison, task: Task, params_of: ParamsOf, folder: Path) -> dict[str, Path]:
-    """One slice of each scored set by the best model of every method, a picture a set."""
+    """One slice of each scored set by the best model of every method, a picture a set, and one for narrow screens."""
     shown: dict[str, dict[str, SlicePicture]] = {name: {} for name in task.scored_sets}
     for label in comparison.order:
         view = comparison.best_of[label].view
@@ -72,11 +73,12 @@ def write_side_by_side(comparison: Comparison, task: Task, params_of: ParamsOf, 
             params = params_of(view)
             for name, pictures in shown.items():
                 pictures[label] = slice_pictures(task, params, name, 1)[0]
-    return {
-        name: draw_side_by_side(each, folder / f"{name}.webp", f"{_SETS.get(name, name)}: {picture.sample_id}")
-        for name, each in shown.items()
-        if (picture := next(iter(each.values()), None)) is not None
-    }
+    paths = {name: folder / f"{name}.webp" for name, each in shown.items() if each}
+    for name, path in paths.items():
+        title = f"{SETS.get(name, name)}: {next(iter(shown[name].values())).sample_id}"
+        draw_side_by_side(shown[name], path, title)
+        draw_side_by_side(shown[name], narrow_of(path), title, across=2)
+    return paths
 
 
 def trials_table(comparison: Comparison) -> Table:
@@ -128,23 +130,28 @@ def _page(
     failures: list[Block] = [Text(f"{label} did not get through: {why}.") for label, why in failed.items()]
     sections = [
         Section("Methods", [Text(note), comparison_table(comparison)]),
-        Section("How soon", [Image(figures["curves"], _CAPTIONS["curves"])]),
+        Section("How soon", [_pair(figures, "curves")]),
         Section("Retained and remembered", [Image(figures["front"], _CAPTIONS["front"])]),
-        Section("Radar", [Image(figures["radar"], _CAPTIONS["radar"])]),
+        Section("Radar", [_pair(figures, "radar")]),
         Section("Ranks", ranks),
     ]
     if pictures:
         label = "One slice of the {} set before and after, by the best model of each method, and its error maps."
-        shown = [Image(path, label.format(_SETS.get(name, name))) for name, path in pictures.items()]
+        shown = [Image(path, label.format(SETS.get(name, name)), narrow_of(path)) for name, path in pictures.items()]
         sections.append(Section("Side by side", shown))
     sections.append(Section("Trials and failures", [trials_table(comparison), *failures]))
     sections.append(Section("Settings", [settings_table(comparison)]))
     facts = fact_rows(comparison.everything[0].view)
     common = [row for row in facts if row[0] not in ("method", "searched", "sampler", "prior", "trials", "made")]
     sections.append(Section("Provenance", [Table(["", "value"], common)]))
-    if apply_lines:
-        sections.append(Section("What to type next", [Command("\n".join(apply_lines.values()))]))
-    return Page("comparison of methods", title, verdict(comparison), sections, _tiles(comparison))
+    more: dict[str, Any] = {"judgement": judgement(comparison), "commands": [*apply_lines.values()]}
+    return Page("comparison of methods", title, verdict(comparison), sections, _tiles(comparison), **more)
+
+
+def _pair(figures: Mapping[str, Path], name: str) -> Pair:
+    """Both figures of a kind, told apart by their titles."""
+    shown = [path for key, path in figures.items() if key.startswith(name)]
+    return Pair([Image(path, _CAPTIONS[name]) for path in shown], _CAPTIONS[name])
 
 
 def _tiles(comparison: Comparison) -> list[Tile]:

@@ -113,8 +113,9 @@ def competition_page(
     places: Mapping[str, Points] | None = None,
     settings: Mapping[str, str] | None = None,
     more: Sequence[Section] = (),
+    commands: Sequence[str] = (),
 ) -> Page:
-    """The page.
+    """The page; ``commands`` say what to do next.
 
     places : where each sampler looked, one run each. settings : each sampler's settings in words. more : sections of
     what the samplers were given.
@@ -132,7 +133,20 @@ def competition_page(
         sections.append(Section("Where each sampler looked", [Plot("ssdtune-places", places_figure(places), note)]))
     if settings:
         sections.append(Section("Samplers", [Table(["sampler", "settings"], list(settings.items()))]))
-    return Page("competition of samplers", title, verdict(competition), sections)
+    judged = judgement(competition)
+    return Page("competition of samplers", title, verdict(competition), sections, judgement=judged, commands=commands)
+
+
+def judgement(competition: Competition) -> list[str]:
+    """Whether the first differs from the others by its rank, or that too little was run to say."""
+    test = competition.ranks(competition.ranked[-1])
+    if test is None:
+        return ["One run of each sampler does not tell them apart: --seeds 5 or more ranks them."]
+    first = next(iter(test.mean_ranks))
+    like = next((group for group in test.groups if first in group), ())
+    others = ", ".join(name for name in like if name != first)
+    words = f"By mean rank {first} is first"
+    return [f"{words}, and {others} do not differ from it." if others else f"{words}, and differs from all others."]
 
 
 def verdict(competition: Competition) -> str:
@@ -149,7 +163,7 @@ def verdict(competition: Competition) -> str:
 
 def numbers_table(competition: Competition) -> Table:
     """One row a sampler: median trials to target, share that never arrived, regret at trial counts, win rate."""
-    reported = competition.reported
+    reported = _few(competition.reported)
     wins = competition.win_rates()
     columns = ["sampler", "median trials", "censored", *(f"regret @{count}" for count in reported)]
     columns += [f"wins against {competition.reference}"] if wins else []
@@ -196,6 +210,12 @@ def _ranks(competition: Competition) -> list[Block]:
         chart = critical_difference_figure(test, f"Ranks, first {area} trials", list(competition.regret))
         blocks.append(Plot(f"ssdtune-ranks-{area}", chart, note))
     return blocks
+
+
+def _few(counts: Sequence[int], most: int = 6) -> list[int]:
+    """At most so many, evenly among them, with the first and the last."""
+    places = np.unique(np.linspace(0, len(counts) - 1, min(most, len(counts))).round().astype(int))
+    return [counts[place] for place in places]
 
 
 def _regret(values: np.ndarray) -> str:

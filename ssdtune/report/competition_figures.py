@@ -49,7 +49,10 @@ def critical_difference_figure(test: RankTest, title: str, order: Sequence[str])
     across = {"range": [low - 2.6 * width, high + 2.6 * width], "visible": False}
     down = {"range": [max(depth) + 0.5, -1.4], "visible": False}
     chart = new_chart(title, across, down, height=round(120 + 46 * (max(depth) + 1.4)))
-    chart.update_layout(showlegend=False, margin={"b": 24})
+    # on a narrow screen names need a third of its width on either side
+    room = max(high - low, 1)
+    narrow = {"xaxis": {"range": [low - room, high + room]}, "margin": {"l": 0, "r": 0, "b": 16}}
+    chart.update_layout(showlegend=False, margin={"b": 24}, meta=narrow)
     chart.add_scatter(x=[low, high], y=[0, 0], mode="lines", line=line(GREY, 2), hoverinfo="skip", name="axis")
     for tick in range(low, high + 1):
         _label(chart, tick, -0.25, str(tick), "center")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from ssdtune.report.ssd_plane import prior_section
 from ssdtune.report.view import StudyView
 
 
-def competition_of(views: Mapping[str, Sequence[StudyView]]) -> Competition:
+def competition_of(views: Mapping[str, Sequence[StudyView]], known: float = -math.inf) -> Competition:
     """The competition of ``views[sampler]`` (one study a seed), all on one task and under one score rule.
 
-    The best known s is the best feasible one of all these trials. Every study counts as far as the shortest one goes.
+    The best known s is the best feasible one, evaluated in full, of all these trials, or ``known`` where other studies
+    of the task have found a better one. Every study counts as far as the shortest one goes.
 
     Raises ConfigError: samplers with different numbers of studies, a study without trials, or different score rules.
     """
@@ -30,8 +32,8 @@ def competition_of(views: Mapping[str, Sequence[StudyView]]) -> Competition:
     if len({view.record.rule for view in everything}) != 1:
         raise ConfigError("the studies have different score rules", "competition", "compare studies of one task")
     start = everything[0].untouched.value
-    scores = [item.score.value for view in everything for item in view.trials if item.score.feasible]
-    best_known = max([start, *scores])
+    full = [item for view in everything for item in view.trials if not item.estimated]
+    best_known = max([start, known, *(item.score.value for item in full if item.score.feasible)])
 
     def regret(view: StudyView) -> np.ndarray:
         points = points_of(view)
@@ -42,9 +44,16 @@ def competition_of(views: Mapping[str, Sequence[StudyView]]) -> Competition:
 
 
 def write_competition(
-    views: Mapping[str, Sequence[StudyView]], competition: Competition, title: str, path: Path | str
+    views: Mapping[str, Sequence[StudyView]],
+    competition: Competition,
+    title: str,
+    path: Path | str,
+    commands: Sequence[str] = (),
 ) -> Path:
-    """Write the page of a competition's studies. Raises DataError: ``path`` cannot be written."""
+    """Write the page of a competition's studies; ``commands`` say what to do next.
+
+    Raises DataError: ``path`` cannot be written.
+    """
     everything = [view for studies in views.values() for view in studies]
     fixed = next((view.prior for view in everything if view.prior is not None), None)
     measured = Points.join(points_of(view) for view in everything)
@@ -54,5 +63,6 @@ def write_competition(
         places={sampler: points_of(studies[0]) for sampler, studies in views.items()},
         settings={sampler: studies[0].record.sampler for sampler, studies in views.items()},
         more=[prior_section(fixed, measured)] if fixed is not None else [],
+        commands=commands,
     )
     return write_page(page, path)

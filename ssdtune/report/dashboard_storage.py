@@ -7,7 +7,7 @@ storage answers both as Optuna 5 itself does; it changes nothing that is stored.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from optuna.storages import RDBStorage
@@ -32,9 +32,14 @@ class DashboardStorage(RDBStorage):
         return (max if rising else min)(feasible, key=lambda trial: trial.values[0])
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """All but the pieces of large values (``prior:0``), which version 1 kept among them."""
-        stored = super().get_study_user_attrs(study_id)
-        return {name: value for name, value in stored.items() if not name.rpartition(":")[2].isdigit()}
+        return readable(super().get_study_user_attrs(study_id))
+
+    def get_all_studies(self) -> list[Any]:
+        """All studies, with their readable attributes: a study's own page shows these."""
+        studies = super().get_all_studies()
+        for study in studies:
+            study.user_attrs = readable(study.user_attrs)
+        return studies
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -46,3 +51,9 @@ class DashboardStorage(RDBStorage):
             if trial.constraints:
                 trial.system_attrs = {**trial.system_attrs, _OLD_KEY: list(trial.constraints.values())}
         return trials
+
+
+def readable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """All but the pieces of large values (``prior:0``), which version 1 kept among them, the shortest first."""
+    kept = [(name, value) for name, value in attributes.items() if not name.rpartition(":")[2].isdigit()]
+    return dict(sorted(kept, key=lambda pair: len(str(pair[1]))))

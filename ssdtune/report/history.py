@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ssdtune.report.chart import line, new_chart, translucent
-from ssdtune.report.knobs import add_trials, score_range, scored_markers, settings_figure, split
+from ssdtune.report.knobs import SYMBOLS, add_trials, score_range, scored_markers, settings_figure, split
 from ssdtune.report.ssd_plane import mark_diagonal, ssd_figures
 from ssdtune.report.style import BLUE, GREY, ORANGE, PURPLE, QUIET
 from ssdtune.report.view import StudyView
@@ -26,7 +26,8 @@ def history_figures(view: StudyView) -> dict[str, go.Figure]:
 
 def best_so_far(view: StudyView) -> np.ndarray:
     """Best feasible s after each finished trial, (trials,); starts from the untouched model, so it never is below w."""
-    values = [trial.score.value if trial.score.feasible else -np.inf for trial in view.trials]
+    counts = [trial.score.feasible and not trial.estimated for trial in view.trials]
+    values = [trial.score.value if one else -np.inf for trial, one in zip(view.trials, counts, strict=True)]
     return np.maximum.accumulate([view.untouched.value, *values])[1:]
 
 
@@ -38,7 +39,8 @@ def trajectory_figure(view: StudyView) -> go.Figure:
         {"title": "trial", "range": [-0.5, max([9, *numbers]) + 0.5]},
         {"title": f"score s ({view.record.rule.kind})", "range": score_range(view)},
     )
-    markers = {"color": BLUE, "size": 8}, {"color": GREY, "size": 8, "symbol": "x-thin-open"}
+    colours = BLUE, GREY, GREY
+    markers = [{"color": one, "size": 8, "symbol": kind} for one, kind in zip(colours, SYMBOLS, strict=True)]
     for (name, part), marker in zip(split(view.trials).items(), markers, strict=True):
         add_trials(chart, name, part, lambda trial: (trial.number, trial.score.value), marker)
     chart.add_scatter(
@@ -52,7 +54,8 @@ def trajectory_figure(view: StudyView) -> go.Figure:
     for level, name in ((view.untouched, "untouched model"), (view.oracle, "oracle")):
         if level is not None:
             chart.add_hline(y=level.value, line=line(QUIET, 1, "dot"))
-            _note(chart, 0, level.value, f"{name} {level.value:.3f}", xref="paper", xanchor="left", yanchor="bottom")
+            side = {"xref": "paper", "xanchor": "right", "yanchor": "top" if level is view.untouched else "bottom"}
+            _note(chart, 1, level.value, f"{name} {level.value:.3f}", **side)
     return chart
 
 
@@ -69,8 +72,8 @@ def plane_figure(view: StudyView) -> go.Figure:
     if bound > 0:
         look = {"fillcolor": translucent(BLUE, 0.08), "line_width": 0, "layer": "below"}
         chart.add_shape(type="rect", x0=-0.04, x1=1.04, y0=bound, y1=1.04, **look)
-        _note(chart, 0.99, bound, f"feasible: retained at least {bound:g}", xanchor="right", yanchor="bottom")
-    front = pareto_front(view.trials)
+        _note(chart, 0.99, bound, f"feasible above {bound:g}", xanchor="right", yanchor="top")
+    front = pareto_front([trial for trial in view.trials if not trial.estimated])
     chart.add_scatter(
         name="Pareto front",
         mode="lines",

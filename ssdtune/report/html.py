@@ -5,45 +5,54 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
 from ssdtune.report.evaluation import audit_blocks
 from ssdtune.report.history import history_figures
-from ssdtune.report.page import Block, Command, Image, Page, Plot, Section, Table, Text, Tile
+from ssdtune.report.page import Block, Image, Page, Plot, Section, Table, Text, Tile
+from ssdtune.report.pictures import narrow_of
 from ssdtune.report.ssd_plane import ssd_captions, ssd_columns, ssd_tiles
-from ssdtune.report.statement import fact_rows, finding, next_commands
+from ssdtune.report.statement import SETS, fact_rows, finding, judgement, next_commands
 from ssdtune.report.view import StudyView
 from ssdtune.report.volumes import volume_table, volumes_of
 from ssdtune.study.record import read_trial
 
 _CAPTIONS = {
-    "ssdtune-trajectory": "Each dot is one trial: unlearn, reconstruct every scored slice, score.",
-    "ssdtune-plane": "The goal is the upper left corner. The grey line joins trials that no other beats in both.",
+    "ssdtune-trajectory": "A dot or a cross is one trial: unlearn, reconstruct every scored slice, score. A ring was "
+    "stopped early: an estimate from the slices it had seen.",
+    "ssdtune-plane": "The goal is the upper left corner. The grey line joins the trials, scored in full, that no other "
+    "beats in both.",
     "ssdtune-settings": "Every trial by what its knobs were set to, and how the search got to its best.",
 }
-_SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)", "unseen": "forget (unseen)"}
 
 
 def study_page(
     view: StudyView,
     *,
     spectrum: Mapping[str, go.Figure] | None = None,
+    doubts: Sequence[str] = (),
     pictures: Mapping[str, Path] | None = None,
     missing: Sequence[str] = (),
 ) -> Page:
     """The whole report.
 
-    spectrum : further figures by id. pictures : PNG of each set, embedded. missing : why one of them is not there.
+    spectrum : further figures by id. doubts : what makes them doubtful. pictures : PNG of each set, embedded.
+    missing : why one of them is not there.
     """
-    sections = [Section("Before and after", [Text(_measures_note(view)), measures_table(view), *_by_volume(view)])]
+    before_after = [Text(_measures_note(view)), *_in_two(measures_table(view)), *_by_volume(view)]
+    sections = [Section("Before and after", before_after)]
     if view.audits:
         sections.append(
             Section("Evaluation", audit_blocks(view.audits, view.best.number if view.best is not None else None))
         )
     if pictures:
         label = "Slices of the {} set, before and after."
-        shown = [Image(path, label.format(_SETS.get(name, name))) for name, path in pictures.items()]
+        shown = [
+            Image(path, label.format(SETS.get(name, name)), small if (small := narrow_of(path)).exists() else None)
+            for name, path in pictures.items()
+        ]
         sections.append(Section("Reconstructions", shown))
     more = ssd_captions(view)
     plots = [
@@ -51,11 +60,12 @@ def study_page(
     ]
     sections.append(Section("The search", plots))
     if spectrum:
-        sections.append(Section("Fisher information", [Plot(name, chart) for name, chart in spectrum.items()]))
+        said = [Text(f"Read with care: {doubt}.") for doubt in doubts]
+        sections.append(Section("Fisher information", [*said, *(Plot(name, each) for name, each in spectrum.items())]))
     sections.append(Section("All trials", [trials_table(view)]))
     sections.append(Section("Provenance", [*_provenance(view), *(Text(reason) for reason in missing)]))
-    sections.append(Section("What to type next", [Command("\n".join(next_commands(view)))]))
-    return Page("study report", view.name, finding(view), sections, tiles(view))
+    head: dict[str, Any] = {"tiles": tiles(view), "judgement": judgement(view), "commands": next_commands(view)}
+    return Page("study report", view.name, finding(view), sections, **head)
 
 
 def tiles(view: StudyView) -> list[Tile]:
@@ -85,12 +95,20 @@ def measures_table(view: StudyView) -> Table:
     for name, values in measured.items():
         set_name, _, measure = name.partition("_")
         shown = [_measured(measure, value, "+" if label == "change" else "") for label, value in values.items()]
-        rows.append([_SETS.get(set_name, set_name), measure.replace("_", " "), *shown])
+        rows.append([SETS.get(set_name, set_name), measure.replace("_", " "), *shown])
         if measure == view.record.quality and set_name in volumes:
             spread = volumes[set_name].spread()
             shown = [_measured("", spread[label]) if label in spread else "" for label in labels]
-            rows.append([_SETS.get(set_name, set_name), f"{measure}, sd over volumes", *shown])
+            rows.append([SETS.get(set_name, set_name), f"{measure}, sd over volumes", *shown])
     return Table(["set", "measure", *labels], rows, numeric=range(2, 2 + len(labels)))
+
+
+def _in_two(table: Table) -> list[Block]:
+    """The table without the measures of whole volumes, and those, folded."""
+    whole = [row for row in table.rows if str(row[1]).startswith("volume")]
+    rest = [row for row in table.rows if row not in whole]
+    folded = Table(table.columns, whole, "Measures of whole volumes, means and standard deviations", table.numeric)
+    return [Table(table.columns, rest, numeric=table.numeric), *([folded] if whole else [])]
 
 
 def trials_table(view: StudyView) -> Table:
@@ -113,9 +131,9 @@ def _by_volume(view: StudyView) -> list[Block]:
     volumes = volumes_of(view)
     if not volumes:
         return []
-    counts = ", ".join(f"{_SETS.get(name, name)} {len(found.names)}" for name, found in volumes.items())
+    counts = ", ".join(f"{SETS.get(name, name)} {len(found.names)}" for name, found in volumes.items())
     note = f"By volume (q = {view.record.quality}; volumes: {counts}), those that changed the most first."
-    return [Text(note), volume_table(volumes, _SETS)]
+    return [Text(note), volume_table(volumes, SETS)]
 
 
 def _measured(measure: str, value: float, sign: str = "") -> str:
@@ -126,7 +144,9 @@ def _measures_note(view: StudyView) -> str:
     if view.best is None:
         return "Means over slices of the untouched model."
     label = f"Best is trial {view.best.number}" + ("" if view.best.score.feasible else ", which is not feasible")
-    return f"Means over slices. {label}; clean measures are taken against targets without the corruption."
+    clean = any("_clean_" in name for name in view.record.baseline)
+    of_clean = " Clean measures are taken against targets without the corruption." if clean else ""
+    return f"Means over slices. {label}.{of_clean}"
 
 
 def _provenance(view: StudyView) -> list[Block]:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ssdtune.report.chart import line, new_chart, star
+from ssdtune.report.parallel import Row, choice_row, knob_row, number_row, parallel_figure
 from ssdtune.report.style import GREY, QUIET, SEQUENTIAL, polish
 from ssdtune.report.view import StudyView
 from ssdtune.study.trials import ScoredTrial, in_words
@@ -24,6 +25,8 @@ _HOVER = (
     "trial %{customdata[0]}<br>%{customdata[1]}<br>s %{customdata[2]:.4f}<br>retained %{customdata[3]:.4f}<br>"
     "remembered %{customdata[4]:.4f}<extra></extra>"
 )
+SYMBOLS = "circle", "x", "circle-open"
+"""Of the kinds of ``split``."""
 _BAR = {"thickness": 12, "len": 0.8, "outlinewidth": 0}
 
 
@@ -72,8 +75,10 @@ def settings_figure(view: StudyView) -> go.Figure:
     """Where the trials lie, coloured by score; infeasible ones are marked, and a line joins each best so far."""
     points = points_of(view)
     if len(points.knobs) > 2:
-        numbers = {"label": "trial", "values": [trial.number for trial in view.trials]}
-        return _parallel_figure(TITLE, points, [numbers], points.score, _colours("s", *score_range(view)))
+        numbers = np.array([trial.number for trial in view.trials])
+        words = [f"trial {number}: {points.words(place)}" for place, number in enumerate(numbers)]
+        rows = [number_row("trial", numbers), *_rows(points)]
+        return parallel_figure(TITLE, rows, points.score, _colours("s", *score_range(view)), words)
     first, *others = points.knobs
     up = knob_axis(others[0]) if others else {"title": "score s", "range": score_range(view)}
     chart = new_chart(TITLE, knob_axis(first), up)
@@ -92,11 +97,11 @@ def places_figure(places: Mapping[str, Points]) -> go.Figure:
     orders = [np.arange(1, len(points.score) + 1) for points in places.values()]
     colours = _colours("trial", 1, most)
     if len(next(iter(places.values())).knobs) > 2:
-        order, count = np.concatenate(orders), range(len(places))
-        who = np.repeat(count, [len(each) for each in orders])
-        samplers = {"label": "sampler", "values": who, "tickvals": [*count], "ticktext": list(places)}
-        first = [{**samplers, "range": [-0.1, len(places) - 0.9]}, {"label": "trial", "values": order}]
-        return _parallel_figure(title, Points.join(places.values()), first, order, colours)
+        order, points = np.concatenate(orders), Points.join(places.values())
+        who = np.repeat(range(len(places)), [len(each) for each in orders])
+        axes = [choice_row("sampler", who, list(places)), number_row("trial", order), *_rows(points)]
+        words = [f"trial {number}: {points.words(place)}" for place, number in enumerate(order)]
+        return parallel_figure(title, axes, order, colours, words)
     columns = min(3, len(places))
     rows = math.ceil(len(places) / columns)
     shared = {"shared_xaxes": "all", "shared_yaxes": "all", "horizontal_spacing": 0.04}
@@ -133,20 +138,27 @@ def knob_axis(knob: Knob) -> dict[str, Any]:
 
 
 def scored_markers(chart: go.Figure, view: StudyView, place: Place) -> None:
-    """Feasible trials, infeasible ones (crosses) and the best (a star), coloured by score."""
+    """Trials by kind (``split``) and the best (a star), coloured by score."""
     colours = _colours("s", *score_range(view))
-    for (name, part), symbol in zip(split(view.trials).items(), ("circle", "x"), strict=True):
+    # the bar is the layout's, which a narrow screen places anew; a legend knows the colours of the traces alone
+    bar = {"x": [None], "y": [None], "showlegend": False, "hoverinfo": "skip", "name": "s"}
+    chart.update_layout(coloraxis=colours)
+    chart.add_scatter(mode="markers", marker={"color": [colours["cmin"]], "coloraxis": "coloraxis"}, **bar)
+    scale = {name: colours[name] for name in ("colorscale", "cmin", "cmax")}
+    for (name, part), symbol in zip(split(view.trials).items(), SYMBOLS, strict=True):
         values = [trial.score.value for trial in part]
-        add_trials(chart, name, part, place, {"symbol": symbol, "size": 9, "color": values, "line": _EDGE, **colours})
+        look = {"symbol": symbol, "size": 9, "color": values, "line": _EDGE, **scale}
+        add_trials(chart, name, part, place, look)
     if view.best is not None and view.best.score.feasible:
         words = f"{view.best.setting_in_words()}<br>s {view.best.score.value:.4f}"
         star(chart, *place(view.best), f"best (trial {view.best.number})", words)
 
 
 def split(trials: list[ScoredTrial]) -> dict[str, list[ScoredTrial]]:
-    """Feasible and infeasible trials, by what the legend calls them."""
-    kept = [trial for trial in trials if trial.score.feasible]
-    return {"feasible trial": kept, "infeasible trial": [trial for trial in trials if not trial.score.feasible]}
+    """Trials by what the legend calls them: scored on every slice, feasible or not, and estimates from a part."""
+    full, stopped = ([trial for trial in trials if trial.estimated is kind] for kind in (False, True))
+    kept, rest = ([trial for trial in full if trial.score.feasible is kind] for kind in (True, False))
+    return {"feasible trial": kept, "infeasible trial": rest, "stopped early (estimate)": stopped}
 
 
 def add_trials(chart: go.Figure, name: str, trials: list[ScoredTrial], place: Place, marker: Mapping[str, Any]) -> None:
@@ -179,26 +191,8 @@ def _bests(points: Points) -> list[int]:
     return found
 
 
-def _parallel_figure(
-    title: str, points: Points, first: list[dict[str, Any]], colour: np.ndarray, colours: dict[str, Any]
-) -> go.Figure:
-    """A line a trial: through the ``first`` axes, its knobs, whether it is feasible, and its score."""
-    answers = {"tickvals": [0, 1], "ticktext": ["no", "yes"], "range": [-0.1, 1.1]}
-    dimensions = [
-        *first,
-        *(_dimension(knob, column) for knob, column in zip(points.knobs, points.settings.T, strict=True)),
-        {"label": "feasible", "values": points.feasible.astype(int), **answers},
-        {"label": "s", "values": points.score},
-    ]
-    trace = go.Parcoords(line={"color": colour, "coloraxis": "coloraxis"}, dimensions=dimensions)
-    return polish(go.Figure(trace), title, height=460).update_layout(coloraxis=colours, margin={"t": 110})
-
-
-def _dimension(knob: Knob, values: np.ndarray) -> dict[str, Any]:
-    """A knob's axis; parallel coordinates have no log scale, so logs are drawn and labelled with what they are of."""
-    if knob.scale == "linear":
-        return {"label": knob.name, "values": values, "range": [knob.low, knob.high]}
-    ticks = np.geomspace(knob.low, knob.high, 5)
-    ends = np.log10([knob.low, knob.high]).tolist()
-    labels = {"tickvals": np.log10(ticks), "ticktext": [f"{tick:.3g}" for tick in ticks]}
-    return {"label": knob.name, "values": np.log10(values), "range": ends, **labels}
+def _rows(points: Points) -> list[Row]:
+    """The knobs, whether it is feasible, and the score."""
+    knobs = [knob_row(knob, column) for knob, column in zip(points.knobs, points.settings.T, strict=True)]
+    feasible = choice_row("feasible", points.feasible.astype(int), ["no", "yes"])
+    return [*knobs, feasible, number_row("s", points.score, ".3f")]

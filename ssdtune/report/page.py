@@ -1,21 +1,29 @@
-"""One self-contained HTML page from plain blocks: text, commands, tables, Plotly figures, pictures. Loads nothing."""
+"""One self-contained HTML page from plain blocks: text, tables, Plotly figures, pictures. Loads nothing."""
 
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from markupsafe import Markup, escape
+from PIL import Image as Picture
 
 import ssdtune
 from ssdtune.files import atomic_path
+from ssdtune.report.narrow import narrow_layout, title_apart
+
+PLOTLY = "plotly-cartesian.min.js"
+"""From npm's plotly.js-cartesian-dist-min, as it is there."""
+
+_TOP, _PANEL_TITLE = 34, 24  # pixels over a chart, for the toolbar and for titles of panels
 
 
 @dataclass(frozen=True)
@@ -23,14 +31,6 @@ class Text:
     """A paragraph."""
 
     kind: ClassVar[str] = "text"
-    text: str
-
-
-@dataclass(frozen=True)
-class Command:
-    """Lines to type."""
-
-    kind: ClassVar[str] = "command"
     text: str
 
 
@@ -57,7 +57,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A Plotly figure; ``name`` is its HTML id."""
+    """A Plotly figure; ``name`` is its HTML id. Its title and what follows a line break there are text of the page."""
 
     kind: ClassVar[str] = "plot"
     name: str
@@ -65,27 +65,53 @@ class Plot:
     caption: str = ""
 
     @property
-    def html(self) -> Markup:
-        config = {"displaylogo": False, "responsive": True}
-        # the JSON is Plotly's own, escaped for scripts; ids are ours
-        return Markup(self.figure.to_html(full_html=False, include_plotlyjs=False, div_id=self.name, config=config))
+    def heading(self) -> str:
+        return title_apart(self.figure)[0]
+
+    @property
+    def note(self) -> str:
+        return " ".join(filter(None, (title_apart(self.figure)[1], self.caption)))
+
+    @property
+    def drawing(self) -> Markup:
+        """JSON of the figure's data and of its layouts for wide and for narrow screens, fit for a script element."""
+        wide = json.loads(self.figure.to_json())
+        wide["layout"].pop("title", None)
+        panels = any(note.get("yref") == "paper" for note in wide["layout"].get("annotations", ()))
+        top = _TOP + (_PANEL_TITLE if panels else 0)
+        wide["layout"]["margin"] = {**wide["layout"].get("margin", {}), "t": top}
+        text = json.dumps({**wide, "narrow": narrow_layout(wide["layout"], wide["data"])})
+        return Markup(text.replace("<", "\\u003c"))  # a "</script>" would end the element
 
 
 @dataclass(frozen=True)
 class Image:
-    """A picture's file (PNG, SVG, WebP), embedded."""
+    """A picture's file (PNG, SVG, WebP), embedded, a PNG as WebP; ``narrow`` takes its place on a narrow screen."""
 
     kind: ClassVar[str] = "image"
     path: Path
     caption: str
+    narrow: Path | None = None
 
     @property
     def data_url(self) -> str:
-        kind = {".svg": "svg+xml"}.get(self.path.suffix, self.path.suffix[1:])
-        return f"data:image/{kind};base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+        return _data_url(self.path)
+
+    @property
+    def narrow_url(self) -> str:
+        return _data_url(self.narrow) if self.narrow is not None else ""
 
 
-Block = Text | Command | Table | Plot | Image
+@dataclass(frozen=True)
+class Pair:
+    """Pictures beside each other where there is room, else below each other."""
+
+    kind: ClassVar[str] = "pair"
+    images: Sequence[Image]
+    caption: str
+
+
+Block = Text | Table | Plot | Image | Pair
 
 
 @dataclass(frozen=True)
@@ -107,26 +133,35 @@ class Tile:
 
 @dataclass(frozen=True)
 class Page:
-    """``kind`` is the small line over the title, ``lead`` the finding in a sentence or two."""
+    """A page opens with its answer: ``lead`` is what was found, ``judgement`` if that is good, ``commands`` what next.
+
+    ``kind`` is the small line over the title.
+    """
 
     kind: str
     title: str
     lead: str
     sections: Sequence[Section]
     tiles: Sequence[Tile] = field(default_factory=tuple)
+    judgement: Sequence[str] = ()
+    commands: Sequence[str] = ()
 
 
 def render(page: Page) -> str:
-    """The page as HTML; plotly.js is inlined once if there is a figure."""
+    """The page as HTML; plotly.js (its cartesian bundle, a third of the whole) is inlined if there is a figure."""
     loader = PackageLoader("ssdtune.report")
     blank: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blank)
+    environment.filters["breakable"] = breakable
     has_plot = any(isinstance(block, Plot) for section in page.sections for block in section.blocks)
     css, _, _ = loader.get_source(environment, "page.css")
+    plotly, _, _ = loader.get_source(environment, PLOTLY) if has_plot else ("", None, None)
+    script, _, _ = loader.get_source(environment, "page.js")
     return environment.get_template("page.html.jinja").render(
         page=page,
         css=Markup(css),
-        plotly=Markup(get_plotlyjs()) if has_plot else "",
+        plotly=Markup(plotly),
+        script=Markup(script),
         version=ssdtune.__version__,
     )
 
@@ -137,6 +172,11 @@ def write_page(page: Page, path: Path | str) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
+
+
+def breakable(text: str) -> Markup:
+    """Text that may be broken after an underscore, where a narrow screen has no room for long names."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
 
 
 def cell_text(value: object) -> str:
@@ -152,3 +192,12 @@ def cell_text(value: object) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _data_url(path: Path) -> str:
+    content, kind = path.read_bytes(), {".svg": "svg+xml", ".png": "webp"}.get(path.suffix, path.suffix[1:])
+    if path.suffix == ".png":  # a third of its size
+        with Picture.open(path) as picture, BytesIO() as smaller:
+            picture.save(smaller, "webp", quality=90)
+            content = smaller.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

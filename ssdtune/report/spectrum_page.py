@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ssdtune.fisher.bootstrap import Interval
 from ssdtune.fisher.features import FEATURE_VERSION, FEATURES
 from ssdtune.fisher.response import SampleSpace
 from ssdtune.fisher.result import FisherAnalysis
@@ -29,8 +32,15 @@ _SECTIONS = {
 }
 
 
-def spectrum_page(analysis: FisherAnalysis, view: SpectrumView, name: str, space: SampleSpace | None = None) -> Page:
-    """The page of one analysis; ``name`` is the study's. space : shows planes of the spectral update too."""
+def spectrum_page(
+    analysis: FisherAnalysis,
+    view: SpectrumView,
+    name: str,
+    space: SampleSpace | None = None,
+    commands: Sequence[str] = (),
+) -> Page:
+    """The page of one analysis; ``name`` is the study's. space : shows planes of the spectral update too. commands :
+    what to do next."""
     figures = spectrum_figures(view)
     sections = []
     if analysis.warnings:
@@ -49,6 +59,8 @@ def spectrum_page(analysis: FisherAnalysis, view: SpectrumView, name: str, space
         title=name,
         lead=f"An alpha between {low:.3g} and {high:.3g} selects {PERCENT} of the "
         f"{analysis.layout.parameters:,} parameters.",
+        judgement=judgement(analysis),
+        commands=commands,
         sections=sections,
         tiles=[
             Tile("forget samples", f"{len(analysis.forget.ids):,}", f"{100 * analysis.phi:.3g} % of the training set"),
@@ -59,13 +71,33 @@ def spectrum_page(analysis: FisherAnalysis, view: SpectrumView, name: str, space
     )
 
 
+def judgement(analysis: FisherAnalysis) -> list[str]:
+    """How far the two sets can be told apart, and whether their spectra are settled."""
+    overlap = analysis.features()["subspace_overlap"]
+    shared = "most" if overlap > 0.75 else "half" if overlap > 0.25 else "little"
+    words = f"The two sets share {shared} of their leading directions (overlap {overlap:.2f})."
+    doubts = len(analysis.warnings)
+    doubtful = f"Read with care, for {doubts} reason{'s' if doubts > 1 else ''} given below."
+    return [words, doubtful if doubts else "Both spectra are settled."]
+
+
 def feature_rows(analysis: FisherAnalysis) -> list[list[object]]:
     """(name, value, interval as text) of every feature."""
     rows: list[list[object]] = []
     for name, value in analysis.features().items():
         interval = analysis.intervals.get(name)
-        rows.append([name, value, f"{interval.low:.4g} … {interval.high:.4g}" if interval else None])
+        rows.append([name, value, interval_in_words(value, interval) if interval else None])
     return rows
+
+
+def interval_in_words(value: float, interval: Interval) -> str:
+    """The ends; in words where the value is none of its resamples, which then bound it on one side only.
+
+    A resample has fewer distinct samples: what still grows with their number lies outside of all of them.
+    """
+    if interval.low <= value * (1 + 1e-9) and value * (1 - 1e-9) <= interval.high:
+        return f"{interval.low:.4g} … {interval.high:.4g}"
+    return f"not settled: {'above' if value > interval.high else 'below'} all resamples"
 
 
 def alpha_range(analysis: FisherAnalysis) -> tuple[float, float]:

@@ -17,11 +17,10 @@ from ssdtune.report.spectrum import (
     damage_map,
     ratio_histogram,
 )
-from ssdtune.report.style import FORGET, GREEN, MUTED, PURPLE, QUIET, RETAIN, matplotlib_settings
+from ssdtune.report.style import FORGET, GREEN, MUTED, PURPLE, QUIET, RETAIN, few_numbers, matplotlib_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure, SubFigure
 
 
@@ -60,17 +59,8 @@ def _eigenvalues(axes: Axes, view: SpectrumView) -> None:
     axes.set(title="Fisher spectra", xlabel="rank i", ylabel="eigenvalue $\\lambda_i$", xscale="log")
     if any(map(len, view.eigenvalues.values())):
         axes.set_yscale("log")
-    _number(axes.xaxis)
+    few_numbers(axes.xaxis)
     axes.legend(loc="lower left")
-
-
-def _number(axis: Axis) -> None:
-    """A few plain numbers on a log axis in place of powers of ten, however few decades there are."""
-    from matplotlib.ticker import LogLocator
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter("")
 
 
 def _ratios(axes: Axes, view: SpectrumView) -> None:
@@ -111,7 +101,7 @@ def _damage(figure: SubFigure, view: SpectrumView) -> None:
         axes.set(xscale="log", yscale="log", xlabel="threshold alpha", title=f"Predicted loss increase, {name} set")
         axes.set(xlim=view.alphas[[0, -1]], ylim=view.lams[[0, -1]])
         axes.grid(visible=False)
-        _number(axes.xaxis)
+        few_numbers(axes.xaxis)
     pair[0].set_ylabel("dampening lambda")
     bar = figure.colorbar(mesh, ax=pair, pad=0.02, label="loss increase, $\\frac{1}{2}\\,\\delta^T F\\,\\delta$")
     ticks = [float(tick) for tick in np.arange(np.ceil(low), np.floor(high) + 1)]

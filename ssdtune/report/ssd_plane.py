@@ -23,8 +23,8 @@ from ssdtune.unlearning.method import Knob
 _KNOBS = ["alpha", "lambda"]
 _GRID = 64  # points a side of the interpolated measured surface
 _SEEN = (
-    "Left: what the prior expected before any trial; beyond the dotted line the constraint likely fails. Right: "
-    "what the trials measured."
+    "What the prior expected before any trial, where beyond the dotted line the constraint likely fails, and what the "
+    "trials measured."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,10 @@ _FLOORS = {
     "none": "no floor known; remembered is measured from 0",
 }
 _SHORT = 12
+SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)", "unseen": "forget (unseen)"}
+"""What scored sets are called."""
+KEPT, FORGOTTEN = ("retain",), ("forget", "unknown")
+"""Sets whose quality is to hold, and to fall; that of ``unseen`` says nothing of what was learned."""
 
 
 def finding(view: StudyView) -> str:
@@ -42,6 +47,50 @@ def finding(view: StudyView) -> str:
         f"{score.remembered:.1%} of what was remembered: score {score.value:.3f}. The untouched model scores "
         f"{view.untouched.value:.3f}{oracle}."
     )
+
+
+def judgement(view: StudyView) -> list[str]:
+    """Whether that is good: against the bound, the oracle, and what became worse; nothing without a trial to judge."""
+    if view.best is None:
+        return []
+    interval, oracle = retained_interval(view), view.oracle
+    words = [f"Retained: {interval.in_words()}."] if interval else []
+    if oracle is not None and view.best.score.feasible and oracle.value > view.untouched.value:
+        share = (view.best.score.value - view.untouched.value) / (oracle.value - view.untouched.value)
+        words.append(f"That is {share:.0%} of the way from the untouched model's score to the oracle's.")
+    better, worse = changes(view)
+    words += [f"Better: {'; '.join(better)}."] if better else []
+    words.append(f"Worse: {'; '.join(worse)}." if worse else "No measure that should hold became worse.")
+    return words
+
+
+def changes(view: StudyView) -> tuple[list[str], list[str]]:
+    """(what became better, what became worse) from the untouched model to the best trial, in words.
+
+    Quality of what is to be kept should hold, and so should quality and PSNR against clean targets. Quality of what is
+    to be forgotten should fall, and not below that of a model that never saw it. Changes below 5e-4 are neither.
+    """
+    better: list[str] = []
+    worse: list[str] = []
+    quality, floor = view.record.quality, view.record.rule.floor
+    for name, row in view.measure_table().items():
+        part, _, measure = name.partition("_")
+        if part not in KEPT + FORGOTTEN or measure not in (quality, f"clean_{quality}", "clean_psnr"):
+            continue
+        if not abs(change := row.get("change", 0.0)) >= 5e-4:
+            continue
+        falls, decibel = part in FORGOTTEN and measure == quality, measure.endswith("psnr")
+        what = f"{measure.removeprefix('clean_').upper()} of the {SETS[part]} set"
+        what += " against clean targets" if measure != quality else ""
+        ends = [f"{row[end]:.2f}" if decibel else f"{row[end]:.3f}" for end in ("original", "best")]
+        by = f"{change:+.2f} dB" if decibel else f"{change / abs(row['original'] or 1.0):+.1%}"
+        text = f"{what} {' to '.join(ends)} ({by})"
+        never = row.get("oracle", floor if part == "forget" else -math.inf)
+        if falls and row["best"] < never - 5e-4:
+            worse.append(f"{text}, below the {never:.3f} of a model that never saw it")
+        else:
+            (better if (change > 0) != falls else worse).append(text)
+    return better, worse
 
 
 def next_commands(view: StudyView) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from matplotlib.axis import Axis
 
 INK, QUIET, MUTED, GRID, PAPER = "#1f2933", "#5f6c7b", "#cfd5dc", "#e4e7eb", "#ffffff"
 BLUE, RED, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
@@ -81,3 +82,12 @@ def matplotlib_settings() -> dict[str, Any]:
         "ytick.color": QUIET,
         "image.cmap": SEQUENTIAL,
     }
+
+
+def few_numbers(axis: Axis) -> None:
+    """A few plain numbers on matplotlib's log axis in place of powers of ten, however few decades there are."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")

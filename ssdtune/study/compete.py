@@ -6,6 +6,7 @@ stopped goes on where it was, and several processes may run one together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,10 +17,11 @@ from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import Track, silent
 from ssdtune.samplers.table import choose_sampler
 from ssdtune.study.prior import StudyPrior, fix_prior, keep_prior, read_prior
-from ssdtune.study.record import StudyRecord, read_record
+from ssdtune.study.record import StudyRecord, is_ours, read_record
 from ssdtune.study.run import method_seed, run_study
 from ssdtune.study.series import advancing, with_sections
-from ssdtune.study.trials import Known, count_trials, known_outcomes
+from ssdtune.study.storage import load_study, study_names
+from ssdtune.study.trials import Known, best_of, count_trials, known_outcomes, scored_trials
 from ssdtune.task import Task
 from ssdtune.unlearning.method import Unlearner
 
@@ -121,3 +123,21 @@ def run_competition(
             on_study(entry, study)
     for _ in ticks:  # trials that other processes have run
         pass
+
+
+def best_known(storage: optuna.storages.BaseStorage, study: optuna.Study) -> float:
+    """The best feasible s that a study of the storage has found in full, by the same method on the same task.
+
+    -inf where there is none. Raises StorageError: the storage cannot be read.
+    """
+    own = read_record(study)
+    best = -math.inf
+    for name in study_names(storage):
+        other = load_study(name, storage)
+        if not is_ours(other.user_attrs) or other.user_attrs.get("identity") != own.identity:
+            continue
+        record = read_record(other)
+        if (record.rule, record.method, record.knobs) == (own.rule, own.method, own.knobs):
+            found = best_of(scored_trials(other, record=record))
+            best = max(best, found.score.value if found is not None and found.score.feasible else best)
+    return best

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from ssdtune.cli import main
-from ssdtune.cli.console import print_json, print_table
+from ssdtune.cli.console import print_json, print_table, track
 from ssdtune.cli.storage import next_line
 from ssdtune.errors import DataError
 
@@ -28,6 +28,21 @@ def test_a_narrow_terminal_breaks_no_word_and_no_number(capsys, monkeypatch):
     print_table(["a_rather_long_name", "value"], [["retain_heldout_psnr", 12.345], [long, -0.00054321]])
     words = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).split()
     assert {"a_rather_long_name", "retain_heldout_psnr", "12.35", "-0.0005432", *long.split()} <= set(words)
+
+
+def test_a_list_in_a_table_is_numbers_of_a_few_digits(capsys):
+    print_table(["what", "value"], [["scales", [0.07999999821186066, 3]]])
+    assert capsys.readouterr().out.split()[-2:] == ["0.08,", "3"]
+
+
+def test_long_work_into_a_pipe_says_where_it_is(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    assert list(track(range(4), "slices", 4)) == [0, 1, 2, 3]
+    assert capsys.readouterr().err.splitlines() == [
+        "slices: 1 of 4, about 120 s left",
+        "slices: 3 of 4, about 27 s left",
+    ]
 
 
 def test_json_has_no_nan(capsys):

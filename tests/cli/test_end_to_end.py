@@ -132,7 +132,7 @@ def test_from_simulated_scans_to_the_unlearned_checkpoint(type_in, tmp_path):
     type_in("report ghosts")
     page = Path("ghosts.html").read_text()
     assert "Before and after" in page
-    assert page.count('<img src="data:image/png;base64,') == 3
+    assert page.count('<img src="data:image/webp;base64,') == 3
     note = get_note(load_study("ghosts", open_storage()))
     assert f"(trial {best['number']})" in note
     type_in("study delete ghosts --yes")

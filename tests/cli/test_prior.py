@@ -1,6 +1,7 @@
 """ssdtune prior: collect, fit, show, evaluate, from the command line."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -56,6 +57,14 @@ def test_show_prints_the_bundled_mapper(capsys):
     out = capsys.readouterr().out
     assert SpectrumMapper.load().version in out
     assert "coverage90_retained" in out
+    assert not re.search(r"\d\.\d{8}", out), "no digits that float32 does not have"
+    main_ok(["prior", "show", "--json"])
+    shown = str(json.loads(capsys.readouterr().out)["length_scales_decades"])
+    assert re.search(r"\d", shown) and not re.search(r"\d\.\d{8}", shown)
+
+
+def test_a_mapper_is_printed_in_a_line():
+    assert str(SpectrumMapper.load()) == f"SpectrumMapper(version='{SpectrumMapper.load().version}', tasks=158)"
 
 
 @pytest.mark.parametrize(

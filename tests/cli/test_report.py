@@ -59,7 +59,7 @@ def test_the_page_has_measures_pictures_and_figures(storage, tmp_path, capsys):
         assert words in html
     for figure in ("ssdtune-trajectory", "ssdtune-plane", "ssdtune-settings", *FISHER):
         assert f'<div id="{figure}"' in html
-    assert html.count('<img src="data:image/png;base64,') == 2
+    assert html.count('<img src="data:image/webp;base64,') == 2
     assert len(list((tmp_path / "studies_artifacts").iterdir())) == 2
     study = load_study("ghosts", open_storage(storage))
     assert "ssdtune study apply ghosts" in get_note(study)

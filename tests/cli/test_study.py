@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import optuna
 import pytest
 import torch
 from fastmri.models import VarNet
@@ -81,8 +82,8 @@ def test_a_run_shows_the_best_so_far_and_the_time_left(study, run):
     run("create", study)
     done = run("run", "small", "--json")
     assert done.code == 0, done.err
-    lines = [line for line in done.err.splitlines() if "/4  " in line]
-    assert [line.split("/")[0] for line in lines] == ["1", "2", "3", "4"]
+    lines = [line for line in done.err.splitlines() if "/4)  " in line]
+    assert [line.split("  ")[0] for line in lines] == [f"trial {number} ({number + 1}/4)" for number in range(4)]
     assert all("best" in line and "eta" in line and "retained" in line for line in lines)
     found = json.loads(done.out)
     assert found.pop("cost")["trials"] == 4
@@ -144,6 +145,41 @@ def test_rescore_at_the_studys_own_weight_changes_nothing(small, run):
         assert trial["feasible"]
     assert "best under retain_weight 0.5" in run("rescore", small, "--retain-weight", 0.5).out
     assert run("rescore", small, "--retain-weight", 1.5).code == 2
+
+
+def test_rescore_names_what_was_stopped_early_and_evaluates_it(study, run, tmp_path):
+    run("create", study, "--sampler", "random", "--trials", 2)
+    assert run("run", "small").code == 0
+    stored = load_study("small", open_storage(f"sqlite:///{tmp_path}/studies.db"))
+    first = stored.trials[0]
+    params = {name: value / 2 for name, value in first.params.items()}
+    estimate = {**first.user_attrs["measures"], "forget_ssim": 0.0, "stopped": "infeasible", "step": 1}
+    stopped = {"params": params, "distributions": first.distributions, "user_attrs": {"measures": estimate}}
+    stored.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED, **stopped))
+    goal = ("rescore", "small", "--retain-weight", 0.2, "--min-retained", 0)
+    assert [trial["trial"] for trial in json.loads(run(*goal, "--json").out)["better_by_estimate"]] == [2]
+    said = run(*goal).out
+    assert "stopped early, and better by their estimates" in said
+    assert "rescore small --retain-weight 0.2 --min-retained 0" in said and "--evaluate" in said
+    done = run(*goal, "--evaluate", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["better_by_estimate"] == [] and len(found["trials"]) == 4
+    added = load_study("small", open_storage(f"sqlite:///{tmp_path}/studies.db")).trials[3]
+    assert added.params == params and read_trial(added)["exact"] and "stopped" not in read_trial(added)
+    assert json.loads(run(*goal, "--json").out)["better_by_estimate"] == []
+
+
+@pytest.mark.parametrize("command", ["study create", "spectrum", "study compete", "study compare --methods ssd,ft"])
+def test_a_checkpoint_that_is_not_there_is_noticed_before_anything_heavy_is_loaded(command, tmp_path):
+    text = 'name = "x"\n[model]\ncheckpoint = "no.pt"\n[data]\nretain = "a"\nforget = "b"\n'
+    (tmp_path / "study.toml").write_text(text)
+    code = "import sys, ssdtune.cli\ntry:\n    ssdtune.cli.main(sys.argv[1:])\nfinally:\n    print(*sys.modules)"
+    words = [*command.split(), str(tmp_path / "study.toml")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == f"error: cannot read (No such file or directory), {tmp_path / 'no.pt'}, check the path\n"
+    assert not {"torch", "optuna", "scipy", "matplotlib"} & set(done.stdout.split())
 
 
 def test_export(small, run, tmp_path):

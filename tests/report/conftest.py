@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from screen import faults_of, frames_of
 from torch import nn
 
 from ssdtune.dampening import dampen
@@ -175,7 +176,7 @@ def browser(tmp_path):
 
     def draw(address):
         command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
-        command += ["--virtual-time-budget=15000"]
+        command += ["--virtual-time-budget=15000", "--allow-file-access-from-files"]
         command += [f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1600,2400"]
         command += ["--enable-logging=stderr", "--v=0", "--dump-dom", address]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -184,3 +185,14 @@ def browser(tmp_path):
         return done.stdout, [line for line in said if "GL Driver Message" not in line]  # WebGL without a GPU is slow
 
     return draw
+
+
+@pytest.fixture
+def screen(browser):
+    """``screen(page)``: what is wrong with a page at 400 and at 1300 pixels, and what the console says, in words."""
+
+    def look(page):
+        document, console = browser(frames_of(page).as_uri())
+        return faults_of(document) + console
+
+    return look

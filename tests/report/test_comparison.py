@@ -11,7 +11,7 @@ from ssdtune.errors import ConfigError
 from ssdtune.report.comparison import Comparison, Run, comparison_table, read_run, verdict
 from ssdtune.report.comparison_figures import curves_over_cost, radar_values, write_figures
 from ssdtune.report.comparison_page import trials_table, write_comparison
-from ssdtune.report.pictures import SlicePicture, draw_side_by_side
+from ssdtune.report.panels import SlicePicture, draw_side_by_side
 from ssdtune.report.view import read_view
 from ssdtune.study.record import read_record
 from ssdtune.study.run import run_study
@@ -124,14 +124,19 @@ def test_the_page_loads_nothing_and_is_small(comparison, tmp_path):
     page = path.read_text()
     assert path.stat().st_size < 2e6
     assert "<script" not in page and "http" not in re.sub(r"data:image[^\"]*", "", page).replace("http-equiv", "")
-    assert page.count("data:image/svg+xml") == 5  # curves, front, radar, and ranks at both budgets
+    assert page.count("data:image/svg+xml") == len(write_figures(comparison, tmp_path))
     for words in ("Best is at 3 trials", lines["ft"], "nl did not get through: no luck", "critical difference at 0.05"):
         assert words in page
 
 
+def test_the_page_fits_a_phone_and_a_desk(comparison, tmp_path, screen):
+    path = write_comparison(comparison, "field", tmp_path / "page.html", apply_lines={"ft": "apply"}, failed={})
+    assert screen(path) == []
+
+
 def test_figures_tell_their_methods_and_are_the_same_again(comparison, tmp_path):
     first, again = (write_figures(comparison, tmp_path) for _ in range(2))
-    assert set(first) == {"curves", "front", "radar", "ranks_trials", "ranks_cost"}
+    assert set(first) >= {"curves_trials", "curves_cost", "front", "radar_quality", "ranks_trials", "ranks_cost"}
     assert first == again
     for path in first.values():
         text = path.read_text()

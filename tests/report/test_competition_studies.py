@@ -7,7 +7,7 @@ import pytest
 
 from ssdtune.errors import ConfigError
 from ssdtune.report.competition import competition_page
-from ssdtune.report.competition_studies import competition_of
+from ssdtune.report.competition_studies import competition_of, write_competition
 from ssdtune.report.knobs import points_of
 from ssdtune.report.page import render
 from ssdtune.report.view import read_view
@@ -44,6 +44,19 @@ def test_the_page_of_real_studies(view):
     competition = competition_of({"first": [view, later], "second": [later, view]})
     page = competition_page(competition, "ghosts", places={"first": points_of(view), "second": points_of(later)})
     assert "2 seeds, 20 trials each" in render(page)
+
+
+def test_the_page_fits_a_phone_and_a_desk(view, tmp_path, screen):
+    views = {name: [view, replace(view, trials=view.trials[20:] + view.trials[:20])] for name in ("a", "b", "c")}
+    path = write_competition(views, competition_of(views), "ghosts", tmp_path / "page.html", ["apply it"])
+    assert path.stat().st_size < 2e6
+    assert screen(path) == []
+
+
+def test_a_better_trial_of_another_study_is_the_best_known(view):
+    best = max(item.score.value for item in view.trials if item.score.feasible)
+    near, far = (competition_of({"a": [view]}, known).regret["a"][0, 0, -1] for known in (0.0, best + 0.1))
+    assert (near, far) == (pytest.approx(0.0), pytest.approx(0.1))
 
 
 def test_unfinished_or_foreign_competitions_are_refused(view):

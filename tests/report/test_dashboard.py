@@ -118,6 +118,8 @@ def test_the_server_serves_note_figures_and_pictures(stored, image_task, halved,
     assert [trial["constraints"] for trial in shown["trials"]] == [
         [*trial.constraints.values()] for trial in study.trials
     ]
+    lengths = [len(json.dumps(attribute["value"])) for attribute in shown["user_attrs"]]
+    assert lengths[0] < 20 and sorted(lengths) == lengths and max(lengths) < 2000, "readable ones come first"
     assert shown["note"] == {"body": note_text(view), "version": 1}, "an unchanged note is not written again"
     assert sorted(item["id"] for item in shown["plotly_graph_objects"]) == sorted(history_figures(view))
     figures = {item["id"]: json.loads(item["graph_object"]) for item in shown["plotly_graph_objects"]}

@@ -74,17 +74,17 @@ def test_the_path_joins_each_best_so_far_and_ends_at_the_best(dialled):
 
 def test_three_knobs_are_parallel_coordinates(dialled):
     view = read_view(dialled[3])
-    (shown,) = settings_figure(view).data
+    figure = settings_figure(view)
     settings, feasible = columns(view)
-    axes = {axis.label: axis for axis in shown.dimensions}
-    assert list(axes) == ["trial", *NAMES, "feasible", "s"]
-    np.testing.assert_allclose(10 ** np.array(axes["memory"]["values"]), settings[:, 0])
-    np.testing.assert_allclose(
-        10 ** np.array(axes["memory"].tickvals), [float(text) for text in axes["memory"].ticktext], 0.01
-    )
-    np.testing.assert_array_equal(axes["steps"]["values"], settings[:, 2])
-    np.testing.assert_array_equal(axes["feasible"]["values"], feasible)
-    np.testing.assert_allclose(shown.line.color, [item.score.value for item in view.trials])
+    rows = {trace.name: trace for trace in figure.data if trace.mode == "markers"}
+    assert list(rows) == list(figure.layout.yaxis.ticktext) == ["trial", *NAMES, "feasible", "s"]
+    np.testing.assert_allclose(10 ** (2 * np.array(rows["memory"].x) - 2), settings[:, 0])  # 0.01 to 1, log
+    labels = [note for note in figure.layout.annotations if note.y == rows["memory"].y[0]]
+    assert {note.text: note.x for note in labels} == {"0.01": 0.0, "0.1": 0.5, "1": 1.0}
+    np.testing.assert_array_equal(rows["feasible"].x, feasible)
+    np.testing.assert_allclose(rows["s"].marker.color, [item.score.value for item in view.trials])
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert sum(np.isnan(trace.x).sum() for trace in lines) == len(view.trials), "a line a trial"
 
 
 def test_a_browser_draws_the_pages_and_has_nothing_to_complain_of(view, browser, tmp_path):

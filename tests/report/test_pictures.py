@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ssdtune.errors import ConfigError, DataError
-from ssdtune.report.pictures import draw_pictures, draw_side_by_side, slice_pictures, write_hero, write_pictures
+from ssdtune.report.panels import draw_pictures, draw_side_by_side
+from ssdtune.report.pictures import slice_pictures, write_hero, write_pictures
 from ssdtune.task import Task
 
 

@@ -55,7 +55,7 @@ def test_the_prior_is_shown_beside_the_trials(view):
     assert "mapper abc123" in facts["prior"]
     assert "trust 0.30" in facts["prior"]
     assert "leans on the data" in facts["prior"]
-    assert "what the prior expected before any trial" in render(study_page(view))
+    assert "What the prior expected before any trial" in render(study_page(view))
 
 
 def test_the_competitions_page_shows_the_shared_prior(view, tmp_path):
