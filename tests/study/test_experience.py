@@ -1,5 +1,7 @@
 """A finished study is experience: what it measured comes back, with damage terms at its settings."""
 
+import shutil
+
 import numpy as np
 import pytest
 from small_task import ssd
@@ -13,6 +15,7 @@ from ssdtune.study.experience import experience_of, keep_view, study_experiences
 from ssdtune.study.large import write_large
 from ssdtune.study.record import VIEW, read_record
 from ssdtune.study.run import run_study
+from ssdtune.study.storage import load_study, open_storage
 
 BOX = {"alpha": [0.3, 10], "lambda": [0.1, 10]}
 
@@ -22,12 +25,24 @@ def fisher(task):
     return analyse(task)
 
 
-@pytest.fixture
-def finished(task, fisher, new_study, storage):
-    """A finished study of random settings in a database."""
-    study = new_study("lesson", storage=storage, trials=12, **BOX)
+@pytest.fixture(scope="module")
+def database(task, fisher, new_study, tmp_path_factory):
+    """A database with a finished study of random settings, ``lesson``."""
+    path = tmp_path_factory.mktemp("lesson") / "studies.db"
+    study = new_study("lesson", storage=open_storage(f"sqlite:///{path}", create=True), trials=12, **BOX)
     run_study(study, task, ssd(task, fisher), exact=True)
-    return study
+    return path
+
+
+@pytest.fixture
+def storage(database, tmp_path):
+    """A copy of it."""
+    return open_storage(f"sqlite:///{shutil.copy(database, tmp_path / 'studies.db')}")
+
+
+@pytest.fixture
+def finished(storage):
+    return load_study("lesson", storage)
 
 
 def test_a_finished_study_teaches_what_it_measured(finished, storage):

@@ -37,7 +37,7 @@ class Counting(small_task.Diagonals):
         return super().dampen(*setting)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair(wide, new_study):
     """The same study with all shortcuts and without any."""
     task, analysis = wide
