@@ -6,6 +6,8 @@ room above theirs. `files_naming_alpha`: files outside the SSD method, its prior
 identifier `alpha` or `lam`. `overhead_ms_100_trials`: what a trial of a study on an SQLite file takes besides its
 evaluation, median of trials 90 to 100, with the sampler that a study has if none is named; `overhead_ms_spectrum` is
 that of SSD's, and `overhead_ms_read_back` the first without ``study.own``, which spares reading a trial back.
+`paper_trial_share`: `overhead_ms_100_trials` beside the least that a trial of the paper's VarNet at 256 pixels and 15
+coils takes to evaluate, the first look's slices of two sets, from one of them timed.
 """
 
 from __future__ import annotations
@@ -120,15 +122,32 @@ def measure(options: argparse.Namespace) -> Metrics:
     }
     for what, places in found.items():
         print(f"{what}:", *(place if isinstance(place, str) else ", ".join(place) for place in places), sep="\n  ")
+    overhead = overhead_ms(100, options.seed)
     return {
         "package_lines": sum(lines.values()),
         "files": len(lines),
         "largest_file": max(lines.values()),
         **{what.replace(" ", "_"): len(places) for what, places in found.items()},
-        "overhead_ms_100_trials": overhead_ms(100, options.seed),
+        "overhead_ms_100_trials": overhead,
         "overhead_ms_spectrum": overhead_ms(100, options.seed, {"name": "ssd"}),
         "overhead_ms_read_back": read_back(lambda: overhead_ms(100, options.seed)),
+        "paper_trial_share": overhead / (overhead + paper_trial_ms(options.device)),
     }
+
+
+def paper_trial_ms(device: str) -> float:
+    """Milliseconds that the paper's VarNet takes at least to evaluate a trial at 256 pixels."""
+    from benchmarks.trial_cost.growth import random_case
+    from benchmarks.trial_cost.tasks import Sizes
+    from ssdtune.objective.evaluator import Evaluator
+    from ssdtune.objective.stopping import FIRST_LOOK
+
+    case = random_case(Sizes(pixels=256, coils=15, cascades=12, channels=18, pools=4), 2, device, sens=(8, 4))
+    measured = Evaluator(case.task).start({name: 0.99 * value for name, value in case.task.params.items()})
+    measured.extend("retain", 1)  # prepares and warms up
+    started = time.perf_counter()
+    measured.extend("retain", 2)
+    return 1e3 * (time.perf_counter() - started) * 2 * FIRST_LOOK
 
 
 def read_back(run: Callable[[], float]) -> float:
