@@ -12,12 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from site_tables import method_page, notebook_page, output_pages, selected  # noqa: E402
+
+from ssdtune.cli import cli  # noqa: E402
 
 PAGES = {"benchmarks.md": "benchmarks/RESULTS.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 HOME = {source: page for page, source in PAGES.items()} | {
@@ -47,7 +50,19 @@ def on_config(config: Any) -> Any:
     each: dict[str, Any] = {"Each method": [{heading: page_of(heading)} for heading in sections_of_methods()]}
     if not any("Each method" in entry for entry in concepts):
         concepts.insert(place, each)
+    complete(cli)
     return config
+
+
+def complete(group: click.Group) -> None:
+    """Import every command of a group: the page of the command line shows those that a group has at hand."""
+    context = click.Context(group)
+    for name in dict.fromkeys(group.list_commands(context)):
+        command = group.get_command(context, name)
+        if command is not None:
+            group.commands[name] = command
+        if isinstance(command, click.Group):
+            complete(command)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -99,5 +114,17 @@ def without_sections(markdown: str) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Options without a default show none."""
-    return html.replace("<code>Sentinel.UNSET</code>", "")
+    """Options without a default show none, and commands their example after their usage."""
+    html = html.replace("<code>Sentinel.UNSET</code>", "")
+    if page.file.src_uri == "reference/cli.md":
+        html = re.sub(r'<h\d id="(ssdtune[a-z-]*)".*?</pre></div>', with_example, html, flags=re.DOTALL)
+    return html
+
+
+def with_example(match: re.Match[str]) -> str:
+    """A command's heading, help and usage, and the example that ends its help."""
+    command: click.Command | None = cli
+    for word in match[1].split("-")[1:]:
+        command = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+    example = ((command and command.epilog) or "").removeprefix("Example: ")
+    return f"{match[0]}\n<p><strong>Example:</strong> <code>{example}</code></p>" if example else match[0]

@@ -31,6 +31,9 @@ def test_every_page_is_reached_and_none_fetches_from_elsewhere(site):
 def test_the_reference_comes_from_the_code(site):
     commands = (site / "reference" / "cli" / "index.html").read_text()
     assert "study create" in commands and "--sampler" in commands and "Sentinel" not in commands
+    assert "<code>ssdtune study run mine --trials 50</code>" in commands
+    for name in ("data-check", "data-average", "data-convert", "study-move", "storage-serve"):
+        assert f'id="ssdtune-{name}"' in commands
     python = (site / "reference" / "python" / "index.html").read_text()
     assert "ssdtune.tune" in python and "SpectrumSampler" in python
     outputs = (site / "reference" / "outputs" / "index.html").read_text()
