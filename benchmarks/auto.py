@@ -4,23 +4,26 @@ Each of the methods that `auto` chooses from has its own study of C slice passes
 A gap is the best feasible s of a single method within C, minus that of `auto`; negative where `auto` is ahead.
 `auto.gap_to_best` is the median over tasks of the gap to the method that is best on the task, which nobody knows
 beforehand; `auto.gap_to_best_fixed` that to the method of the highest mean over these tasks. All studies have the same
-sampler (TPE) and seed.
+sampler (TPE) and seed. Results are kept task by task in `--work`: a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import torch
 
-from benchmarks.harness import Metrics, main, table
+from benchmarks.harness import ROOT, Metrics, main, table
 from benchmarks.outcome.runs import say
 from benchmarks.outcome.tasks import CASES, Case, make_task
+from ssdtune.files import atomic_path
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import silent
@@ -40,6 +43,7 @@ AUTO = "auto"
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", metavar="KEY", help="those run (default: nine small ones)")
     parser.add_argument("--cost", type=float, help="slice passes of a study (default 8000)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/auto", metavar="DIR", help="of the results")
 
 
 def run_case(case: Case, cost: float, seed: int, device: str) -> dict[str, float]:
@@ -70,13 +74,25 @@ def run_case(case: Case, cost: float, seed: int, device: str) -> dict[str, float
     return found
 
 
+def kept_case(case: Case, cost: float, seed: int, device: str, work: Path) -> dict[str, float]:
+    """``run_case``, or what it found before."""
+    path = work / f"seed{seed}-{cost:.0f}" / f"{case.key}.json"
+    if not path.exists():
+        found = run_case(case, cost, seed, device)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as new:
+            new.write_text(json.dumps(found))
+    kept: dict[str, float] = json.loads(path.read_text())
+    return kept
+
+
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     quiet_optuna()
     torch.set_num_threads(1)
     cost = chosen.cost or (3000.0 if chosen.quick else 8000.0)
     wanted = chosen.tasks or (QUICK if chosen.quick else TASKS)
     cases = [case for case in CASES if case.key in wanted and (case.needs is None or case.needs.exists())]
-    results = {case.key: run_case(case, cost, chosen.seed, chosen.device) for case in cases}
+    results = {case.key: kept_case(case, cost, chosen.seed, chosen.device, chosen.work) for case in cases}
     if not results:
         raise SystemExit("error: no such task, --tasks, see benchmarks.outcome --help")
     names = list(next(iter(results.values())))
