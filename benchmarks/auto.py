@@ -42,7 +42,7 @@ AUTO = "auto"
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", metavar="KEY", help="those run (default: nine small ones)")
-    parser.add_argument("--cost", type=float, help="slice passes of a study (default 8000)")
+    parser.add_argument("--cost", type=float, help="slice passes of a study (default 3000, about 20 trials)")
     parser.add_argument("--work", type=Path, default=ROOT / "build/auto", metavar="DIR", help="of the results")
 
 
@@ -89,7 +89,7 @@ def kept_case(case: Case, cost: float, seed: int, device: str, work: Path) -> di
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     quiet_optuna()
     torch.set_num_threads(1)
-    cost = chosen.cost or (3000.0 if chosen.quick else 8000.0)
+    cost = chosen.cost or 3000.0
     wanted = chosen.tasks or (QUICK if chosen.quick else TASKS)
     cases = [case for case in CASES if case.key in wanted and (case.needs is None or case.needs.exists())]
     results = {case.key: kept_case(case, cost, chosen.seed, chosen.device, chosen.work) for case in cases}
