@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ssdtune.audit.losses import TOLERANCE, Params, Reference, losses_of, relearn_steps
+from ssdtune.audit.losses import TOLERANCE, Params, Reference, Slicewise, relearn_steps, slicewise
 from ssdtune.audit.measures import oracle_gap, relearn_ratio, spread_over_volumes, tug_of_war, weight_distance
 from ssdtune.audit.membership import (
     Attack,
@@ -31,7 +31,7 @@ VERSION = 1
 UNTOUCHED, UNLEARNED, ORACLE = "untouched", "unlearned", "oracle"
 MODELS = UNTOUCHED, UNLEARNED, ORACLE
 MOST, RELEARNED = 256, 64  # retain slices that were trained on, and forget slices that are learned again
-CLEAN, PSNR, LOSS_ATTACK = "clean_", "psnr", "MIA, loss attack"
+CLEAN, PSNR, LOSS_ATTACK, MIA = "clean_", "psnr", "MIA, loss attack", "MIA"
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def audit(
     stage: Stage,
     seconds: float,
     *,
+    once: tuple[float, float] = (0.0, 0.0),
     reference: Reference | None = None,
     peers: Peers | None = None,
     most: int = MOST,
@@ -83,8 +84,9 @@ def audit(
 ) -> Audit:
     """Measure an unlearned model.
 
-    stage : its parameters and what they cost in slice passes; ``seconds`` the same as wall time. reference : how hard a
-    slice is without any model, e.g. ``mri.floors.zero_filled``. most : retain slices that were trained on, at most.
+    stage : its parameters and what they cost in slice passes; ``seconds`` the same as wall time; ``once`` both (passes,
+    seconds) of what the method did before, such as the Fisher analysis: an unlearning takes that too. reference : how
+    hard a slice is without any model, e.g. ``mri.floors.zero_filled``. most : retain slices that were trained on.
     What needs an oracle, unseen slices or clean targets is left out, and said, where the task has none.
     """
     subject = _Subject(task, stage, reference, peers or Peers(), most, track)
@@ -95,8 +97,9 @@ def audit(
         *_distances(subject, members),
         *_relearning(subject),
         *members,
-        Row("RTE seconds", {UNLEARNED: seconds}),
-        Row("RTE slice passes", {UNLEARNED: stage.cost}),
+        Row("RTE seconds", {UNLEARNED: once[1] + seconds}),
+        Row("RTE slice passes", {UNLEARNED: once[0] + stage.cost}),
+        Row("RTE slice passes, without what trials share", {UNLEARNED: stage.cost}),
     ]
     return Audit(rows, {name: served.words for name, served in subject.sets.items()}, list(_missing(subject)))
 
@@ -181,19 +184,25 @@ def _distances(subject: _Subject, members: Sequence[Row]) -> Iterator[Row]:
     yield Row("weights from the oracle", {model: moved(model, ORACLE) for model in (UNTOUCHED, UNLEARNED)})
     names = [name for name in (UA, RA, BTA) if name in subject.sets]
     known = {model: {name: subject.quality(model, name) for name in names} for model in subject.models}
-    yield Row(f"ToW ({', '.join(names)})", {m: tug_of_war(known[m], known[ORACLE]) for m in (UNTOUCHED, UNLEARNED)})
+    yield _tug_of_war("ToW", known)
     for row in members:
         if row.name == LOSS_ATTACK:
-            known = {model: {**values, "MIA": row.values[model] or 0.0} for model, values in known.items()}
+            known = {model: {**values, MIA: row.values[model] or 0.0} for model, values in known.items()}
+            yield _tug_of_war("ToW-MIA", {m: {n: v for n, v in found.items() if n != UA} for m, found in known.items()})
     label = f"oracle gap, mean of {', '.join(known[ORACLE])}"
     yield Row(label, {model: oracle_gap(known[model], known[ORACLE]) for model in (UNTOUCHED, UNLEARNED)})
+
+
+def _tug_of_war(label: str, known: Mapping[str, Mapping[str, float]]) -> Row:
+    values = {model: tug_of_war(known[model], known[ORACLE]) for model in (UNTOUCHED, UNLEARNED)}
+    return Row(f"{label} ({', '.join(known[ORACLE])})", values)
 
 
 def _relearning(subject: _Subject) -> Iterator[Row]:
     task = subject.task
     order = sorted(stratified_order(task.forget, "audit")[:RELEARNED].tolist())
     forget = task.forget if len(order) == len(task.forget) else Chosen(task.forget, order)
-    goal = (1 + TOLERANCE) * float(losses_of(task, forget, None).mean())
+    goal = (1 + TOLERANCE) * float(slicewise(task, forget, None).losses.mean())
     found = {model: relearn_steps(task, forget, p, goal) for model, p in subject.models.items() if model != UNTOUCHED}
     most = max(allowed for _, allowed in found.values())
     yield Row(f"relearn time, steps (of {most})", {model: steps for model, (steps, _) in found.items()})
@@ -207,27 +216,32 @@ def _membership(subject: _Subject) -> Iterator[Row]:
         inside, outside = task.forget, task.evaluation[UNSEEN]
         subjects = subject_names(inside), subject_names(outside)
 
-        def losses(params: Params | None, reference: Reference | None = None) -> tuple[np.ndarray, np.ndarray]:
-            return losses_of(task, inside, params, reference), losses_of(task, outside, params, reference)
+        def both(params: Params | None, reference: Reference | None = None) -> tuple[Slicewise, Slicewise]:
+            return slicewise(task, inside, params, reference), slicewise(task, outside, params, reference)
 
-        known = {model: losses(params) for model, params in subject.models.items()}
-        plain = {model: attack((loss_score(own), loss_score(other)), subjects) for model, (own, other) in known.items()}
+        known = {model: both(params) for model, params in subject.models.items()}
+        plain = {
+            model: attack((loss_score(own.losses), loss_score(other.losses)), subjects)
+            for model, (own, other) in known.items()
+        }
         yield from _attack_rows(LOSS_ATTACK, plain)
         references = {ORACLE: known[ORACLE]} if ORACLE in known else {}
         if subject.reference is not None:
-            references["zero-filled"] = losses(None, subject.reference)
-        for name, (hard, other_hard) in references.items():
-            attacks = {
-                model: attack((calibrated_score(own, hard), calibrated_score(other, other_hard)), subjects)
-                for model, (own, other) in known.items()
-                if model != name
-            }
+            references["zero-filled"] = both(None, subject.reference)
+        for name, hard in references.items():
+            attacks = {}
+            for model, pair in known.items():
+                if model != name:
+                    own, other = (calibrated_score(a.errors, b.errors) for a, b in zip(pair, hard, strict=True))
+                    attacks[model] = attack((own, other), subjects)
             yield from _attack_rows(f"MIA calibrated by {name}", attacks)
     unlearned, oracles = subject.peers.unlearned, subject.peers.oracles
     if min(len(unlearned), len(oracles)) >= 2 and ORACLE in subject.models:
-        seen, never = (np.array([losses_of(task, task.forget, p) for p in peers]) for peers in (unlearned, oracles))
+        seen, never = (
+            np.array([slicewise(task, task.forget, p).errors for p in peers]) for peers in (unlearned, oracles)
+        )
         scores = {
-            model: likelihood_ratio(losses_of(task, task.forget, subject.models[model]), seen, never)
+            model: likelihood_ratio(slicewise(task, task.forget, subject.models[model]).errors, seen, never)
             for model in (UNLEARNED, ORACLE)
         }
         found = paired_attack(scores[UNLEARNED], scores[ORACLE], subject_names(task.forget))

@@ -1,11 +1,11 @@
-"""The loss of every slice alone, and how many steps bring the loss of a set back."""
+"""Loss and error of every slice alone, and how many steps bring the loss of a set back."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +18,28 @@ Params = Mapping[str, Tensor]
 Reference = Callable[[tuple[Tensor, ...]], Any]
 """The output of no model for a batch of inputs: the zero-filled images."""
 
+NMSE = "nmse"
+
 RATE, TOLERANCE, EPOCHS, LOOKS, BATCH = 1e-3, 0.05, 10, 8, 4
+
+
+class Slicewise(NamedTuple):
+    """(n,) of each sample by itself: the task's loss, and the NMSE where the task measures it, else the loss again."""
+
+    losses: np.ndarray
+    errors: np.ndarray
 
 
 @full_precision()
 @torch.no_grad()
-def losses_of(task: Task, samples: Samples, params: Params | None, reference: Reference | None = None) -> np.ndarray:
-    """(n,) the task's loss of each sample by itself; of ``reference``'s outputs where that is given."""
-    found = []
+def slicewise(task: Task, samples: Samples, params: Params | None, reference: Reference | None = None) -> Slicewise:
+    """Loss and error of a model, or of ``reference``'s outputs where that is given."""
+    losses, errors = [], []
     for batch in batches(samples, 1, task.device):
         output = task.predict(params, batch.inputs) if reference is None else reference(batch.inputs)
-        found.append(float(task.loss(output, batch.target)))
-    return np.array(found)
+        losses.append(float(task.loss(output, batch.target)))
+        errors.append(float(task.measures(output, batch.target).get(NMSE, losses[-1])))
+    return Slicewise(np.array(losses), np.array(errors))
 
 
 @full_precision()

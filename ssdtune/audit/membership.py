@@ -1,9 +1,10 @@
 """Membership inference: can the slices that were to be forgotten still be told from slices that were never seen?
 
-Notation: a score (n,) is higher for slices that look trained on; J_i(theta) the loss of slice i. Members are the forget
-slices, the others come from the same distribution and were seen by no model. Slices of a subject are dependent, so
-intervals resample whole subjects. The value to reach is the oracle's on the same slices, not 0.5: members may be harder
-by themselves; a value *below* the oracle's says that forgetting itself can be seen.
+Notation: a score (n,) is higher for slices that look trained on; J_i(theta) the loss of slice i, E_i(theta) its error,
+the NMSE, of classifiers the loss. Members are the forget slices, the others come from the same distribution and were
+seen by no model. Slices of a subject are dependent, so intervals resample whole subjects. The value to reach is the
+oracle's on the same slices, not 0.5: members may be harder by themselves; a value *below* the oracle's says that
+forgetting itself can be seen.
 """
 
 from __future__ import annotations
@@ -41,23 +42,23 @@ def loss_score(losses: Array) -> Array:
     return -losses
 
 
-def calibrated_score(losses: Array, reference: Array) -> Array:
-    """log J_i(reference) - log J_i(theta): the loss against how hard the slice is by itself.
+def calibrated_score(errors: Array, reference: Array) -> Array:
+    """log E_i(reference) - log E_i(theta): the error against how hard the slice is by itself.
 
     The reference is a model that never saw the slice (the oracle), or none (the zero-filled image). Source: Shafran et
     al., arXiv:2102.07762 (membership error = reconstruction error - predictability error).
     """
-    return _log(reference) - _log(losses)
+    return _log(reference) - _log(errors)
 
 
-def likelihood_ratio(losses: Array, unlearned: Array, oracles: Array) -> Array:
-    """LiRA-lite: log N(t_i; mu_u,i, s) - log N(t_i; mu_o,i, s), t = log J, for each slice i, (n,).
+def likelihood_ratio(errors: Array, unlearned: Array, oracles: Array) -> Array:
+    """LiRA-lite: log N(t_i; mu_u,i, s) - log N(t_i; mu_o,i, s), t = log E, for each slice i, (n,).
 
-    unlearned, oracles : (k, n) losses of k >= 2 models that were trained with the slices and unlearned, and of as many
+    unlearned, oracles : (k, n) errors of k >= 2 models that were trained with the slices and unlearned, and of as many
     or more that never saw them. The mean is each slice's own, s is pooled over slices and models, as k is small.
     Source: Hayes et al., arXiv:2403.01218 (U-LiRA).
     """
-    t, u, o = _log(losses), _log(unlearned), _log(oracles)
+    t, u, o = _log(errors), _log(unlearned), _log(oracles)
     within = np.concatenate([u - u.mean(0), o - o.mean(0)])
     degrees = (len(u) + len(o) - 2) * within.shape[1]
     variance = max(float(np.square(within).sum()) / degrees, _LEAST)
@@ -111,5 +112,5 @@ def _interval(again: Callable[[np.random.Generator], float]) -> tuple[float, flo
     return float(low), float(high)
 
 
-def _log(losses: Array) -> Array:
-    return np.log(np.maximum(losses, _LEAST))
+def _log(errors: Array) -> Array:
+    return np.log(np.maximum(errors, _LEAST))

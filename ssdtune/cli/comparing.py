@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ssdtune.cli.console import track
-from ssdtune.cli.study_inputs import analysis_of
+from ssdtune.cli.study_inputs import analysis_of, prepare_timed, print_warnings
 from ssdtune.device import set_threads
 from ssdtune.errors import SsdtuneError, StorageError
 from ssdtune.learning.processes import run_in_processes
@@ -55,21 +55,15 @@ class Place:
         self._pool = on_ray.pool if on_ray else None
         crew = on_ray.crew if on_ray else None
         self._analyse = cache(analysis_of(task, study_file.fisher, silent, crew))  # a terminal has one bar at a time
+        self._warned = False
 
     def prepare(self, chosen: Chosen) -> tuple[Unlearner, float]:
         """The method made ready, and the seconds that takes, the analysis anew."""
-        spared = 0.0
-
-        def analyse() -> Any:
-            nonlocal spared
-            started = time.perf_counter()
-            found = self._analyse()
-            spared += float(found.record["seconds"]["total"]) - (time.perf_counter() - started)
-            return found
-
-        started = time.perf_counter()
-        unlearner = chosen.method.prepare(self.task, chosen.options, analyse=analyse, track=silent)
-        return unlearner, time.perf_counter() - started + max(spared, 0.0)
+        unlearner, seconds = prepare_timed(self.task, chosen, self._analyse, silent)
+        if unlearner.analysis is not None and not self._warned:
+            print_warnings(unlearner.analysis)
+            self._warned = True
+        return unlearner, seconds
 
     def run_method(self, group: Group, budget: Budget, bar: Bar) -> None:
         """All studies of a method; what it fails of is said, and the others may go on.

@@ -11,7 +11,7 @@ import click
 from ssdtune.cli.console import json_option, print_json, print_table, track
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_apply import check_finite, check_notes, check_slices, choose
-from ssdtune.cli.study_inputs import load_inputs
+from ssdtune.cli.study_inputs import analysis_of, load_task_of, prepare_timed
 from ssdtune.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -75,14 +75,16 @@ def evaluate(
     from ssdtune.study.storage import storage_errors
     from ssdtune.unlearning.method import run
 
-    task, unlearner = load_inputs(name, record, device)
+    task = load_task_of(name, record, device)
+    unlearner, before = prepare_timed(task, record.chosen, analysis_of(task, record.fisher), track)
     peers = Peers([load_peer(path, task) for path in unlearned], [load_peer(path, task) for path in oracles])
     check_notes(chosen, unlearner.notes(chosen.setting), name)
     started = time.perf_counter()
     stage = run(unlearner, chosen.setting, setting_seed(record, chosen.setting))
     seconds = time.perf_counter() - started
     check_slices(chosen, task, stage.params, name)
-    found = audit(task, stage, seconds, reference=zero_filled, peers=peers, track=track)
+    once = unlearner.preparation, before
+    found = audit(task, stage, seconds, once=once, reference=zero_filled, peers=peers, track=track)
     with storage_errors():
         write_audit(study, chosen.number, found)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,9 +75,16 @@ def check_mapper(search: SearchSection) -> None:
 
 
 def load_inputs(name: str, record: StudyRecord, device: str, crew: OpenCrew | None = None) -> tuple[Task, Unlearner]:
-    """The task of a study, checked against its recorded hashes, and its method made ready for it.
+    """The task of a study, see ``load_task_of``, and its method made ready for it.
 
     crew : computes its Fisher analysis; None for this process.
+    """
+    task = load_task_of(name, record, device)
+    return task, prepare(task, record.chosen, record.fisher, crew)
+
+
+def load_task_of(name: str, record: StudyRecord, device: str) -> Task:
+    """The task of a study, checked against its recorded hashes.
 
     Raises
     ------
@@ -92,10 +100,26 @@ def load_inputs(name: str, record: StudyRecord, device: str, crew: OpenCrew | No
     check_files(study)
     from ssdtune.study.run import check_inputs
 
-    chosen = record.chosen
+    _ = record.chosen  # its method is refused before the long work
     task = open_task(study, device)
     check_inputs(record, task)
-    return task, prepare(task, chosen, record.fisher, crew)
+    return task
+
+
+def prepare_timed(task: Task, chosen: Chosen, analyse: Analyse, track: Track) -> tuple[Unlearner, float]:
+    """A method made ready, and the seconds that this takes whoever has no analysis in the cache."""
+    spared = 0.0
+
+    def timed() -> FisherAnalysis:
+        nonlocal spared
+        started = time.perf_counter()
+        found = analyse()
+        spared += float(found.record["seconds"]["total"]) - (time.perf_counter() - started)
+        return found
+
+    started = time.perf_counter()
+    unlearner = chosen.method.prepare(task, chosen.options, analyse=timed, track=track)
+    return unlearner, time.perf_counter() - started + max(spared, 0.0)
 
 
 def prepare(task: Task, chosen: Chosen, section: FisherSection, crew: OpenCrew | None = None) -> Unlearner:

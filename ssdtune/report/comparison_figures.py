@@ -2,8 +2,8 @@
 
 Radar axes: UA, BTA and KTA are the quality of forget, retain and unknown forget slices (Xue et al., 2024), as PSNR
 where it is measured, over the largest drawn; 1/RTE is one over the seconds of unlearning, over the largest. Closeness
-of a measure m is 1 - min(1, |m - m_oracle| / |m_untouched - m_oracle|): 1 as the oracle, 0 as far off as
-the untouched model.
+of a measure m is 1 - min(1, |m - m_oracle| / max(|m_untouched - m_oracle|, m_oracle / 100)): 1 as the oracle, 0 as far
+off as the untouched model, or as a hundredth of the oracle's where that is no further: less is no distance.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 AXES = {"retain": "BTA", "forget": "UA", "unknown": "KTA"}
 _DASHES, _MARKERS = ("-", "--", ":", "-."), "osD^vP*X"
+LEAST = 0.01  # of the oracle's value
 _POINTS = 160  # of a curve over cost
 
 
@@ -168,7 +169,7 @@ def radar_values(comparison: Comparison) -> tuple[list[str], dict[str, np.ndarra
         ends = [(as_number(oracle[name]), as_number(view.record.baseline[name])) for name in names]
         for label, run in comparison.best_of.items():
             found = zip(_measures(run, names), ends, strict=True)
-            gaps = [abs(value - aim) / max(abs(start - aim), 1e-9) for value, (aim, start) in found]
+            gaps = [abs(value - aim) / max(abs(start - aim), LEAST * aim, 1e-9) for value, (aim, start) in found]
             close[label] = 1 - np.minimum(1, np.nan_to_num(np.array(gaps), nan=1.0))
     return axes, dict(zip(raw, np.nan_to_num(shares), strict=True)), close
 

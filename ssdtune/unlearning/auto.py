@@ -33,6 +33,7 @@ from ssdtune.unlearning.method import (
     Stage,
     Tried,
     Unlearner,
+    analysis_passes,
 )
 from ssdtune.unlearning.methods import Chosen, choose_method
 
@@ -56,6 +57,7 @@ class AutoOptions(Options):
 class Auto:
     """The method."""
 
+    uses_analysis = True  # some of its methods do
     name, summary, sampler = "auto", "Several methods, of which the better ones get more and more of the budget", "tpe"
     Options = AutoOptions
 
@@ -101,7 +103,8 @@ class Auto:
 
 
 class AutoUnlearner:
-    """The methods on one task, each made ready when its first trial comes, which is billed for that."""
+    """The methods on one task, each made ready when its first trial comes, which is billed for that; the analysis that
+    some share is billed to the first of them."""
 
     analysis = None
     preparation = 0.0
@@ -111,10 +114,14 @@ class AutoUnlearner:
         self._analyse = cache(analyse)
         self._ready: dict[str, Unlearner] = {}
         self._billed: set[str] = set()
+        self._analysed = False
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         name, unlearner, own = self._of(setting)
         once = 0.0 if name in self._billed else unlearner.preparation
+        if once and unlearner.analysis is not None:
+            once -= analysis_passes(self._task, unlearner.analysis) if self._analysed else 0.0
+            self._analysed = True
         self._billed.add(name)
         for stage in unlearner(own, seed):
             yield Stage(stage.params, stage.cost + once)

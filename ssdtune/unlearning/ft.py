@@ -84,7 +84,7 @@ class FullFTOptions(FTOptions):
 class FullFT(FT):
     """Fine-tuning on all retain samples."""
 
-    name, summary = "full-ft", "Fine-tuning on all retain samples, which are kept in memory"
+    name, summary = "full-ft", "Fine-tuning on all retain samples"
     Options = FullFTOptions
 
 

@@ -128,8 +128,10 @@ class Unlearner(Protocol):
 BACKWARD = 3  # slice passes of a slice that is differentiated
 
 
-def analysis_passes(task: Task) -> float:
-    """Slice passes of the gradients of all samples, each taken once."""
+def analysis_passes(task: Task, analysis: FisherAnalysis | None = None) -> float:
+    """Slice passes of the gradients of all samples, each taken once; of an analysis, which may be of a part of them."""
+    if analysis is not None:
+        return BACKWARD * float(len(analysis.retain.ids) + len(analysis.forget.ids))
     return BACKWARD * float(len(task.retain) + len(task.forget))
 
 

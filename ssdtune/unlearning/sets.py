@@ -1,4 +1,5 @@
-"""The slices that a method trains on: chosen by their names, read once, stacked by shape, kept on the device."""
+"""The slices that a method trains on: chosen by their names, read once, stacked by shape, kept on the device; or read
+anew for each batch where they are too large for that."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ssdtune.files import content_hash
-from ssdtune.nests import as_tuples, change, move
+from ssdtune.nests import as_tuples, change, move, size_of
 from ssdtune.task import Samples, as_sample, shapes_of
+
+MOST_KEPT = 4 * 2**30  # bytes of a set's samples; a larger set is not kept
 
 
 class Batch(NamedTuple):
@@ -37,6 +40,7 @@ class TrainingSet:
 
     prepare : makes stacked inputs ready for the network. size : slices a batch. never_one : whether a slice that is
     left over joins the batch before it (running statistics of one value per channel are not defined).
+    most_kept : bytes; of samples that are more in all none is kept, each batch is read when it is its turn.
     """
 
     def __init__(
@@ -48,18 +52,27 @@ class TrainingSet:
         *,
         size: int,
         never_one: bool = False,
+        most_kept: float = MOST_KEPT,
     ) -> None:
-        self._samples, self._device = samples, device
+        self._samples, self._prepare, self._device = samples, prepare, device
         self._size, self._never_one = size, never_one
-        shapes: dict[Any, list[tuple[int, Any]]] = {}
+        shapes: dict[Any, list[int]] = {}
+        held: dict[int, Any] = {}
+        total = 0.0
         for index in chosen:
             sample = as_sample(samples[index])
-            shapes.setdefault(shapes_of(sample), []).append((index, sample))
-        self._places = [[index for index, _ in held] for held in shapes.values()]
+            shapes.setdefault(shapes_of(sample), []).append(index)
+            total += size_of(sample)
+            if total <= most_kept:
+                held[index] = sample
+            else:
+                held.clear()
+        self._places = list(shapes.values())
         self._groups = []
-        for held in shapes.values():
-            inputs, target = self._stack([sample for _, sample in held])
-            self._groups.append((prepare(*inputs), target))
+        if len(held) == len(chosen):
+            for places in self._places:
+                inputs, target = self._stack([held.pop(index) for index in places])
+                self._groups.append((prepare(*inputs), target))
 
     def __len__(self) -> int:
         return sum(map(len, self._places))
@@ -80,12 +93,7 @@ class TrainingSet:
         """Every slice once; ``raw`` : with the inputs as the task gives them, read anew."""
         for group, places in enumerate(self._places):
             for rows in self._cut(torch.arange(len(places), device=self._device)):
-                if raw:
-                    held = [as_sample(self._samples[places[row]]) for row in rows.tolist()]
-                    inputs, target = self._stack(held)
-                    yield Batch(inputs, target, group, rows)
-                else:
-                    yield self._batch(group, rows)
+                yield Batch(*self._read(group, rows), group, rows) if raw else self._batch(group, rows)
 
     def _cut(self, rows: Tensor) -> list[Tensor]:
         parts = list(rows.split(self._size))
@@ -94,8 +102,16 @@ class TrainingSet:
         return parts
 
     def _batch(self, group: int, rows: Tensor) -> Batch:
-        inputs, target = change(lambda value: value[rows], self._groups[group])
+        if self._groups:
+            inputs, target = change(lambda value: value[rows], self._groups[group])
+        else:
+            inputs, target = self._read(group, rows)
+            inputs = self._prepare(*inputs)
         return Batch(inputs, target, group, rows)
+
+    def _read(self, group: int, rows: Tensor) -> Any:
+        places = self._places[group]
+        return self._stack([as_sample(self._samples[places[row]]) for row in rows.tolist()])
 
     def _stack(self, held: list[Any]) -> Any:
         return move(as_tuples(default_collate(held)), self._device)

@@ -18,7 +18,6 @@ from ssdtune.progress import Track
 from ssdtune.studyfile import Positive, Range
 from ssdtune.task import Task
 from ssdtune.unlearning.method import (
-    BACKWARD,
     UNTOUCHED,
     Analyse,
     Knob,
@@ -80,9 +79,7 @@ class SSDUnlearner:
 
         self.analysis = source if isinstance(source, FisherAnalysis) else None
         self._task, self._options, self._source = task, options, source
-        self.preparation = analysis_passes(task)
-        if self.analysis is not None:  # it may be of a part of the samples
-            self.preparation = BACKWARD * float(len(self.analysis.forget.ids) + len(self.analysis.retain.ids))
+        self.preparation = analysis_passes(task, self.analysis)
 
     def __call__(self, setting: Setting, seed: int) -> Iterator[Stage]:
         yield Stage(self.dampened(setting))

@@ -1,4 +1,4 @@
-"""The one training loop: a few Adam steps on samples that were read and prepared once.
+"""The one training loop: a few Adam steps on samples that were read and prepared once (``sets``).
 
 Notation: theta (P,) all parameters in model order; J_S the task's loss on a batch of set S; u what Adam makes of theta
 with the gradient of
@@ -92,7 +92,7 @@ class Trainer:
                 chosen = chosen[held_back:]
             most = options.retain_slices if name == "retain" else options.forget_slices
             self._sets[name] = self._open(samples, sorted(chosen if most == "all" else chosen[:most]))
-        for name in sets:
+        for name in sets if options.mode == "train" else ():
             self._check_statistics(name)
         self._check(sets[0])
 
@@ -252,7 +252,7 @@ class Trainer:
     def _check_statistics(self, name: str) -> None:
         """A layer may not take a batch of one slice in train mode, which a set can end in."""
         for batch in self.in_order(name):
-            if self.options.mode == "train" and batch.slices == 1:
+            if batch.slices == 1:
                 try:
                     self.output(self.task.twin("train"), batch)
                 except ValueError as reason:

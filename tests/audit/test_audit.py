@@ -9,7 +9,7 @@ import small_task
 import torch
 
 from ssdtune.audit.audit import LOSS_ATTACK, Audit, Peers, audit
-from ssdtune.audit.losses import losses_of, relearn_steps
+from ssdtune.audit.losses import relearn_steps, slicewise
 from ssdtune.audit.sets import subject_names, volume_names
 from ssdtune.mri.floors import zero_filled
 from ssdtune.objective.evaluation import evaluate
@@ -37,7 +37,7 @@ def of_the_oracle(task):
 
 
 def test_the_oracle_in_the_place_of_the_unlearned_model_is_at_no_distance(whole):
-    found = values(audit(whole, of_the_oracle(whole), 1.5))
+    found = values(audit(whole, of_the_oracle(whole), 1.5, once=(30.0, 2.0)))
     for name, row in found.items():
         if name[:2] in ("UA", "BT", "RA", "KT") or name == LOSS_ATTACK:
             assert row["unlearned"] == row["oracle"] != row["untouched"]
@@ -45,8 +45,10 @@ def test_the_oracle_in_the_place_of_the_unlearned_model_is_at_no_distance(whole)
     assert found["oracle gap, mean of UA, RA, BTA, MIA"]["unlearned"] == 0
     assert found["weights from the oracle"]["unlearned"] == 0
     assert found["MIA calibrated by oracle"]["unlearned"] == 0.5
-    assert found["RTE seconds"] == {"unlearned": 1.5}
-    assert found["RTE slice passes"] == {"unlearned": 12.0}
+    assert found["ToW-MIA (RA, BTA, MIA)"]["unlearned"] == 1
+    assert found["RTE seconds"] == {"unlearned": 3.5}
+    assert found["RTE slice passes"] == {"unlearned": 42.0}
+    assert found["RTE slice passes, without what trials share"] == {"unlearned": 12.0}
 
 
 def test_the_untouched_model_is_as_far_as_it_is(whole):
@@ -125,16 +127,25 @@ def test_an_audit_comes_back_from_json(whole):
 
 
 def test_losses_are_those_of_each_sample_alone(whole):
-    found = losses_of(whole, whole.forget, None)
+    found = slicewise(whole, whole.forget, None).losses
     inputs, targets = (torch.stack(part) for part in zip(*whole.forget, strict=True))
     expected = torch.nn.functional.cross_entropy(whole.model(inputs), targets, reduction="none")
     assert found == pytest.approx(expected.numpy(), rel=1e-5)
 
 
+def test_errors_are_the_nmse_where_it_is_measured_else_the_loss(whole, mri_task):
+    found = slicewise(whole, whole.forget, None)
+    assert (found.errors == found.losses).all()
+    task = mri_task()
+    found = slicewise(task, task.forget, None)
+    expected = evaluate(task).values["forget"]["nmse"]
+    assert found.errors == pytest.approx(expected, rel=1e-4) and not (found.errors == found.losses).any()
+
+
 def test_relearning_counts_steps_and_leaves_the_task_alone(whole):
     before = {name: value.clone() for name, value in whole.params.items()}
     oracle = whole.state(whole.oracle)
-    start = float(losses_of(whole, whole.forget, oracle).mean())
+    start = float(slicewise(whole, whole.forget, oracle).losses.mean())
     assert relearn_steps(whole, whole.forget, oracle, start) == (0, 30)
     assert relearn_steps(whole, whole.forget, oracle, 0.0) == (None, 30)
     some, _ = relearn_steps(whole, whole.forget, oracle, 0.95 * start)

@@ -66,6 +66,8 @@ def test_a_comparison_from_study_file_to_applied_models(study_file, run, tmp_pat
         assert f"best of {label}: ssdtune study apply field-{label}-s0 --trial " in out
     assert f"{DASHBOARD}?ids=1,2,3" in out
     assert "Best is at 2 trials" in out
+    warned = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert any("2 forget samples are too few" in line for line in warned) and len(warned) == len(set(warned))
     code, out, err = run(study_file, "--methods", "ft,ssd,spectral", "--trials", 3, "--json")
     assert code == 0, err
     found = json.loads(out)

@@ -20,6 +20,7 @@ from ssdtune.studyfile import ScoreSection, SearchSection
 from ssdtune.unlearning.blend import agreed, head, parts
 from ssdtune.unlearning.method import UNTOUCHED, run
 from ssdtune.unlearning.methods import choose_method
+from ssdtune.unlearning.plan import Plan
 
 T = {"interpolate": ["t"], "groups": ["t_first", "t_second", "t_third"], "merge": ["t"], "head": []}
 
@@ -97,6 +98,23 @@ def test_the_ends_of_a_composition_are_its_parents(problem, kind):
             torch.equal(params[name], parents[part == 2][name])
             for name, part in zip(task.params, parts(list(task.params)), strict=True)
         )
+
+
+def test_a_transplanted_head_is_fine_tuned_where_that_is_asked_for(problem):
+    task, studies = problem
+    section = {"name": "compose", "kind": "head", "parents": parents_of(studies, task)}
+    plain, tuned = (choose_method({**section, **more}) for more in ({}, {"repair": 3, "decay": False}))
+    assert [knob.name for knob in tuned.method.knobs(tuned.options)] == ["lr"]
+    start, unlearner = (
+        chosen.method.prepare(task, chosen.options, analyse=lambda: None, track=silent) for chosen in (plain, tuned)
+    )
+    stage = run(unlearner, {"lr": 0.5}, 1)
+    assert stage.cost == 3 * 3 * 4 and same(stage.params, run(unlearner, {"lr": 0.5}, 1).params)
+    ft = choose_method({"name": "ft", "decay": False})
+    trainer = ft.method.prepare(task, ft.options, analyse=lambda: None, track=silent).trainer
+    transplanted = run(start, {}, 0).params
+    assert same(stage.params, trainer.train(Plan(3, 0.5 * trainer.unit), 1, transplanted).params)
+    assert not same(stage.params, transplanted)
 
 
 def test_parts_of_a_varnet_are_its_sensitivity_net_and_its_early_and_late_cascades():

@@ -133,6 +133,18 @@ def test_a_setting_does_what_its_method_does(new):
     assert unlearner.notes(_named("ft", setting)) == inner["ft"].notes(setting)
 
 
+@pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
+def test_an_analysis_that_methods_share_is_billed_once():
+    task = make_task(oracle=True)
+    section = {"name": "auto", "methods": ["ssd", "ssd-repair"]}
+    auto = prepare(read_record(create_study(task, method=section)), task)
+    dampening = {"alpha": 1.0, "lambda": 0.5}
+    repaired = _named("ssd-repair", {**dampening, "lr": 0.1, "beta": 1.0})
+    costs = [next(iter(auto(setting, 1))).cost for setting in (_named("ssd", dampening), repaired, repaired)]
+    assert costs[0] == 3 * (len(task.retain) + len(task.forget))
+    assert costs[1] == costs[2] == 12 * 3 * 4
+
+
 def _named(name, setting):
     return {f"{name}.{knob}": value for knob, value in setting.items()}
 

@@ -39,6 +39,19 @@ def test_what_the_forget_loss_feels_least_stays_to_the_bit_and_all_of_it_is_the_
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_a_mask_by_ratio_moves_what_ssd_selects(problem):
+    task, analysis = problem
+    chosen = choose_method({"name": "salun", "mask": "ratio"})
+    salun = chosen.method.prepare(task, chosen.options, analyse=lambda: analysis, track=silent)
+    mask, alpha = salun.mask(0.25).numpy(), float(analysis.alpha_at(0.25))
+    ratios = analysis.ratios.of_parameters(slice(None))
+    assert mask.sum() == round(0.25 * len(ratios)) and (ratios[mask] >= alpha).all() and (ratios[~mask] <= alpha).all()
+    assert salun.preparation == 3 * (len(task.retain) + len(task.forget)) and salun.analysis is analysis
+    moved = salun.trainer.flatten(run(salun, {"lr": 0.5, "steps": 3, "sigma": 0.3, "q": 0.25}, 1).params)
+    changed = (moved != salun.trainer.flatten(task.params)).numpy()
+    assert changed.any() and not (changed & ~mask).any()
+
+
 def test_knobs_and_options_are_those_of_the_base():
     names = {"nl-ft": "sigma", "ng": "mu", "bad-teacher": "w_f"}
     for base, own in names.items():

@@ -1,5 +1,6 @@
 """The loop against steps worked out by hand, and its gradients against the stock network's."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from torch import nn
 
 from ssdtune.errors import ConfigError, DataError, ModelError
+from ssdtune.nests import leaves
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.task import Task
+from ssdtune.unlearning import sets
 from ssdtune.unlearning.plan import Penalty, Plan, Shrink, Term, TrainingOptions
 from ssdtune.unlearning.training import Trainer
 
@@ -242,3 +245,33 @@ def test_gradients_of_the_quick_network_agree_with_the_stock_one(problem):
         found = torch.autograd.grad(trainer.loss(twin, prepared), list(twin.parameters()))
         for ours, theirs in zip(found, literal, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("most", [0.0, 1e9])
+def test_a_set_that_is_too_large_to_keep_gives_the_same_batches_and_is_read_as_it_goes(any_task, monkeypatch, most):
+    class Counted:
+        """Samples that count how often they are read."""
+
+        def __init__(self, samples):
+            self.samples, self.ids, self.reads = samples, [str(i) for i in range(len(samples))], 0
+
+        def __len__(self):
+            return len(self.samples)
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return self.samples[index]
+
+    task = dataclasses.replace(any_task, retain=Counted(any_task.retain))
+    kept = trainer(task, retain_slices="all")
+    monkeypatch.setattr(sets.TrainingSet.__init__, "__kwdefaults__", {"never_one": False, "most_kept": most})
+    other = trainer(task, retain_slices="all")
+    before = task.retain.reads
+    for one, two in zip(kept.in_order("retain"), other.in_order("retain"), strict=True):
+        assert torch.equal(one.rows, two.rows) and one.group == two.group
+        for mine, theirs in zip(leaves([one.inputs, one.target]), leaves([two.inputs, two.target]), strict=True):
+            assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+    assert task.retain.reads - before == (0 if most else len(task.retain))
+    assert not other._sets["retain"]._groups or most
+    results = [each.train(Plan(3, 1e-3), 0).params for each in (kept, other)]
+    assert all(torch.allclose(results[0][name], results[1][name], rtol=1e-3, atol=1e-5) for name in results[0])
