@@ -79,6 +79,20 @@ def test_labels_are_the_classes_of_perturbed_inputs():
     assert torch.equal(to_class(output, reference, None), cross_entropy(output, reference.argmax(1)))
 
 
+def test_one_step_of_boundary_shrink_is_the_one_worked_out_by_hand():
+    """The worst small change of x = (0.6, 0.5), of class 0 by a hair, is towards class 1."""
+    model, x = nn.Linear(2, 2, bias=False), torch.tensor([0.6, 0.5])
+    with torch.no_grad():
+        model.weight.copy_(torch.eye(2))
+    task = Task(
+        model, cross_entropy, [(x, torch.tensor(0))], [(x, torch.tensor(0))], lambda output, target: output[:, 0]
+    )
+    setting = {"lr": 0.05 * 2, "steps": 1, "eps": 1.0}
+    found = run(prepared(task, "boundary-shrink", clip=1e9, decay=False), setting, 1).params["weight"]
+    slope = (x.softmax(0) - torch.tensor([0.0, 1.0]))[:, None] * x
+    assert torch.allclose(found, torch.eye(2) - 0.05 * slope.sign(), atol=1e-5)  # Adam's first step
+
+
 def test_one_step_of_task_arithmetic_is_the_one_worked_out_by_hand():
     model, x, y = nn.Linear(2, 1, bias=False), torch.tensor([3.0, -1.0]), torch.tensor([-2.0])
     start = model.weight.detach().clone()
