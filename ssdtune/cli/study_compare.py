@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.computing import open_ray, open_task, ray_option
-from ssdtune.cli.console import file_option, json_option, print_json, print_table, say, study_file_argument, track
+from ssdtune.cli.console import (
+    FiniteRange,
+    file_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+    study_file_argument,
+    track,
+)
 from ssdtune.cli.storage import device_option, next_line, side_by_side, storage_option
 from ssdtune.cli.study_create import check_name
 from ssdtune.cli.study_inputs import read_study_file
@@ -42,7 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--trials", type=click.IntRange(min=1), help="Of each study.  [default: search.trials]")
 @click.option(
-    "--cost", type=click.FloatRange(min=0, min_open=True), help="Of each study, in slice passes, instead of --trials."
+    "--cost", type=FiniteRange(min=0, min_open=True), help="Of each study, in slice passes, instead of --trials."
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Studies of each method.")
 @click.option(

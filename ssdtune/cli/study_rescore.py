@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_rows
+from ssdtune.cli.console import FiniteRange, json_option, print_json, print_rows
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_read import leading_trial, print_top, score_row, trial_document, trial_in_words
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     epilog="Example: ssdtune study rescore mine --retain-weight 0.5 --min-retained 0.98",
 )
 @click.argument("name")
-@click.option("--retain-weight", required=True, type=click.FloatRange(0, 1), help="w of the score.")
-@click.option("--min-retained", type=click.FloatRange(0, 1), help="Feasibility bound.  [default: the study's]")
+@click.option("--retain-weight", required=True, type=FiniteRange(0, 1), help="w of the score.")
+@click.option("--min-retained", type=FiniteRange(0, 1), help="Feasibility bound.  [default: the study's]")
 @click.option(
     "--evaluate", is_flag=True, help="Evaluate in full, as trials of the study, what may be better by its estimate."
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table
+from ssdtune.cli.console import FiniteRange, json_option, print_json, print_table
 from ssdtune.cli.storage import THREADS, device_option, next_line, storage_option
 from ssdtune.errors import ConfigError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--watch",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     is_flag=False,
     flag_value=10.0,
     metavar="[SECONDS]",
