@@ -35,7 +35,7 @@ METHODS = ("ft", "ng", "ga-l1-ft", "nl-ft", "bad-teacher", "psg", "scrub", "i2i"
 
 def measure(options: argparse.Namespace) -> Metrics:
     torch.set_num_threads(1)  # CPU time of threads that wait for each other is no work
-    task, repeats = make_task(48 if options.quick else 96, options), 2 if options.quick else 7
+    task, repeats = make_task(48 if options.quick else 64, options), 2 if options.quick else 5
     metrics: Metrics = {}
     for name in METHODS:
         metrics[f"training.ratio.{name}"] = ratio(task, name, repeats)
@@ -98,7 +98,7 @@ def make_task(pixels: int, options: argparse.Namespace) -> Task:
         image = torch.rand(pixels, pixels, generator=generator)
         return (kspace, mask | centre, centre), {"image": image, "max": image.max()}
 
-    cascades, channels = (1, 4) if options.quick else (3, 8)
+    cascades, channels = (1, 4) if options.quick else (2, 8)
     sizes = TrainSection(
         cascades=cascades, channels=channels, pools=3, sens_channels=4, sens_pools=2, seed=options.seed
     )
