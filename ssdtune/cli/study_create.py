@@ -118,16 +118,16 @@ def _foresee(study: StudyFile, chosen: Chosen, device: str, as_json: bool) -> No
     from ssdtune.mri.stand_in import stand_in
     from ssdtune.study.create import check_needs
     from ssdtune.study.foresight import foresee, method_passes
+    from ssdtune.unlearning.methods import uses_analysis
 
     task = open_task(study, device, headers_only=True)
     passes = 0.0
     if "parents" not in chosen.method.Options.model_fields:  # else it takes finished trials, which are not looked for
         check_needs(task, chosen)
         passes = method_passes(chosen, stand_in(task))
-    analysed = getattr(chosen.method, "uses_analysis", False)
     keys = ("samples", "memory_budget_gib")  # of a method with an analysis of its own
     own = {key: getattr(chosen.options, key) for key in keys if hasattr(chosen.options, key)}
-    found = foresee(task, study.fisher.model_copy(update=own), study.search.trials, analysed, passes)
+    found = foresee(task, study.fisher.model_copy(update=own), study.search.trials, uses_analysis(chosen), passes)
     if as_json:
         print_json({"name": study.name, **found.document()})
     else:

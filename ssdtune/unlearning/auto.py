@@ -35,7 +35,7 @@ from ssdtune.unlearning.method import (
     Unlearner,
     analysis_passes,
 )
-from ssdtune.unlearning.methods import Chosen, choose_method
+from ssdtune.unlearning.methods import Chosen, choose_method, uses_analysis
 
 
 def _several(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -57,7 +57,6 @@ class AutoOptions(Options):
 class Auto:
     """The method."""
 
-    uses_analysis = True  # some of its methods do
     name, summary, sampler = "auto", "Several methods, of which the better ones get more and more of the budget", "tpe"
     Options = AutoOptions
 
@@ -75,6 +74,9 @@ class Auto:
             if not own:
                 raise ValueError(f"methods: '{name}' has no knob, so that no trial would say that it is of it")
         return tuple(knob for own in knobs.values() for knob in own)
+
+    def uses_analysis(self, options: AutoOptions) -> bool:
+        return any(map(uses_analysis, _inner(options).values()))
 
     def published(self, options: AutoOptions) -> list[dict[str, float]]:
         return []  # each trial is chosen from those before it

@@ -83,6 +83,12 @@ def find_method(name: str, where: object = "method.name") -> Method:
     return method
 
 
+def uses_analysis(chosen: Chosen) -> bool:
+    """Whether a method takes the gradients of all samples first: its ``uses_analysis``, of these options if it asks."""
+    uses = getattr(chosen.method, "uses_analysis", False)
+    return bool(uses(chosen.options) if callable(uses) else uses)
+
+
 def describe_methods() -> list[dict[str, Any]]:
     """Name, knobs and summary of all methods that can be had here; public as ``ssdtune.methods``."""
     rows = []

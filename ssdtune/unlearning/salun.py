@@ -70,6 +70,9 @@ class SalUn(FT):
         own = [knob for knob in BASES[options.base].knobs(options) if knob.name != FIXED.get(options.base)]
         return *own, Knob.over(Q, options.q, about="share of the parameters that moves")
 
+    def uses_analysis(self, options: Any) -> bool:
+        return bool(options.mask == "ratio")
+
     def published(self, options: Any) -> list[dict[str, float]]:
         base = BASES[options.base].published(options)
         fixed = FIXED.get(options.base)

@@ -15,7 +15,7 @@ from ssdtune.study.tune import prepare, unlearned_params
 from ssdtune.studyfile import ScoreSection, SearchSection
 from ssdtune.unlearning.auto import Auto, method_of
 from ssdtune.unlearning.method import UNTOUCHED, Tried
-from ssdtune.unlearning.methods import choose_method
+from ssdtune.unlearning.methods import choose_method, uses_analysis
 
 METHODS = ["spectral", "ft", "ssd-repair", "ng"]
 PRICE = {"spectral": 2.0, "ft": 3.0, "ssd-repair": 4.0, "ng": 6.0}
@@ -131,6 +131,14 @@ def test_a_setting_does_what_its_method_does(new):
     assert all((ours.params[name] == theirs.params[name]).all() for name in theirs.params)
     assert unlearner.effect(_named("ssd", {"alpha": 1e30, "lambda": 1.0})) == UNTOUCHED
     assert unlearner.notes(_named("ft", setting)) == inner["ft"].notes(setting)
+
+
+def test_what_takes_gradients_of_all_samples_first():
+    uses = {"ssd": {}, "auto": {}, "spectral": {}, "salun": {"mask": "ratio"}}
+    uses_not = {"ft": {}, "auto": {"methods": ["ft", "ng"]}, "salun": {}}
+    for expected, sections in ((True, uses), (False, uses_not)):
+        for name, options in sections.items():
+            assert uses_analysis(choose_method({"name": name, **options})) == expected
 
 
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
