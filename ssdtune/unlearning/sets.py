@@ -93,7 +93,7 @@ class TrainingSet:
         """Every slice once; ``raw`` : with the inputs as the task gives them, read anew."""
         for group, places in enumerate(self._places):
             for rows in self._cut(torch.arange(len(places), device=self._device)):
-                yield Batch(*self._read(group, rows), group, rows) if raw else self._batch(group, rows)
+                yield self._batch(group, rows, raw)
 
     def _cut(self, rows: Tensor) -> list[Tensor]:
         parts = list(rows.split(self._size))
@@ -101,12 +101,12 @@ class TrainingSet:
             parts[-2:] = [torch.cat(parts[-2:])]
         return parts
 
-    def _batch(self, group: int, rows: Tensor) -> Batch:
-        if self._groups:
+    def _batch(self, group: int, rows: Tensor, raw: bool = False) -> Batch:
+        if self._groups and not raw:
             inputs, target = change(lambda value: value[rows], self._groups[group])
         else:
             inputs, target = self._read(group, rows)
-            inputs = self._prepare(*inputs)
+            inputs = inputs if raw else self._prepare(*inputs)
         return Batch(inputs, target, group, rows)
 
     def _read(self, group: int, rows: Tensor) -> Any:
