@@ -109,7 +109,9 @@ def rivals_of(labels: Sequence[str], seeds: Sequence[int], given: Mapping[str, A
     everyone = [name for name in method_names() if not isinstance(find_method(name), Chooser)]
     names = [name for label in labels for name in (everyone if label == "all" else [label])]
     for label in dict.fromkeys(names):
-        name, _, sampler = label.partition("@")
+        name, at, sampler = label.partition("@")
+        if at and not sampler:
+            raise ConfigError(f"no sampler after '@' in '{label}'", "--methods", f"write {name}@random, or {name}")
         choose_sampler(sampler or SAMPLER)
         chosen = choose_method(given if name == given["name"] else {"name": name}, "--methods")
         rivals += [Rival(label, seed, sampler or SAMPLER, chosen) for seed in seeds]

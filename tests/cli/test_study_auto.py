@@ -33,7 +33,7 @@ def test_a_budget_of_cost_from_the_study_file(study, run, tmp_path):
     section = '[method]\nname = "auto"\nmethods = ["ft", "ng"]\ncost = 400\n'
     lines = study.read_text().replace("[search]", f"{section}[search]").splitlines(keepends=True)
     text = "".join(line for line in lines if not line.startswith(("alpha", "lambda")))
-    for methods, words in (('["ft"]', "two or more other methods"), ('["ft", "nng"]', "did you mean 'ng'?")):
+    for methods, words in (('["ft"]', "two or more other methods"), ('["ft", "nng"]', "did you mean 'ng'")):
         study.write_text(text.replace('["ft", "ng"]', methods))
         done = run("create", study)
         assert done.code == 2 and words in done.err and done.err.count("\n") == 1

@@ -139,6 +139,8 @@ def test_ctrl_c_keeps_what_is_finished(study_file, run, monkeypatch):
         (("--methods", "ft", "--cost", "nan"), 2, "'--cost': nan is no number"),
         (("--methods", "ft", "--cost", "inf"), 2, "'--cost': inf is no number"),
         (("--methods", "fft"), 2, "no method 'fft', --methods, did you mean 'ft'?"),
+        (("--methods", "FT"), 2, "no method 'FT', --methods, did you mean 'ft'"),
+        (("--methods", "ft@"), 2, "no sampler after '@' in 'ft@'"),
         (("--methods", ","), 2, "no methods to compare"),
         (("--methods", "ssd@spektrum"), 2, "no sampler 'spektrum'"),
         (("--methods", "ft@spectrum"), 2, "sampler 'spectrum' is made for the knobs of ssd"),
