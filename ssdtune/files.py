@@ -95,7 +95,7 @@ def is_special(path: Path) -> bool:
 
 def _written(path: Path) -> Path:
     """Where a path leads if it is a link to a file, there or not; else as it is."""
-    return Path(os.path.realpath(path)) if path.is_symlink() and not is_special(path) else path
+    return Path(os.path.realpath(path)) if os.path.islink(path) and not is_special(path) else path  # noqa: PTH114
 
 
 def _unwritable(path: Path, why: str, error: type[SsdtuneError]) -> SsdtuneError:

@@ -77,7 +77,8 @@ def parse(url: str | None = None) -> URL:
         raise StorageError("not a storage URL", shown(url), todo) from reason
     if _split_in_password(parsed):
         raise StorageError("a password in it is not escaped", shown(url), "write @ as %40, / as %2F, : as %3A")
-    if "?" in storage_url(url) and not parsed.query:  # what follows would be dropped, and another file made
+    if "?" in storage_url(url) and not parsed.query and parsed.get_backend_name() in (SQLITE, JOURNAL):
+        # what follows would be dropped, and another file made
         raise StorageError("a ? in it begins options, and there are none", shown(url), "write ? in a path as %3F")
     if special:
         _check_special(parsed, url)

@@ -12,7 +12,7 @@ from ssdtune.files import atomic_path, cache_folder, content_hash
 from ssdtune.mri.kspace.check import FileReport, check_file
 
 # to be raised whenever a report of the same file would say something else
-FORMAT = 2
+FORMAT = 3
 
 
 class _Entry(BaseModel):
