@@ -61,7 +61,7 @@ def view_spectrum(analysis: FisherAnalysis) -> SpectrumView:
     )
 
 
-def plane_axes(ratios: SortedRatios, points: int = 64) -> tuple[Array, Array]:
+def plane_axes(ratios: SortedRatios, points: int = 40) -> tuple[Array, Array]:
     """(alphas, lams), log-spaced: alpha selects from 90 % down to 0.01 %, lambda starts at a tenth of that."""
     low, high = ratios.alpha_at([0.9, 1e-4])
     if not low < high:
