@@ -25,8 +25,9 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-# the documentation site, in build/site; a warning or a dead link is an error
+# the documentation site, in build/site; a warning or a dead link is an error, and the notebook runs first (a minute)
 docs: install
+	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --timeout=600 docs/half_hour.ipynb
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # two processes of one thread: the models are tiny, and two threads on two busy cores wait for each other;
