@@ -199,7 +199,8 @@ def _every_json_output_is_as_its_schema_says(monkeypatch):
 
 
 def checked_dumps(document, **options):
-    context = click.get_current_context()
-    variant = next((f" --{name.replace('_', '-')}" for name in VARIANTS if context.params.get(name)), "")
-    check_output(" ".join(context.command_path.split()[1:]) + variant, document)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        variant = next((f" --{name.replace('_', '-')}" for name in VARIANTS if context.params.get(name)), "")
+        check_output(" ".join(context.command_path.split()[1:]) + variant, document)
     return json.dumps(document, **options)
