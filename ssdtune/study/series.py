@@ -114,5 +114,5 @@ def _compared(record: StudyRecord) -> dict[str, object]:
         "method": record.chosen.section(),
         "knobs": record.knobs,
         "search": record.search.model_copy(update={"trials": 1}),
-        "study_file": {key: value for key, value in file.items() if key != "name"},
+        "study_file": {key: value for key, value in file.items() if key not in ("name", "folder")},
     }
