@@ -22,7 +22,14 @@ HEADER = """<?xml version="1.0" encoding="utf-8"?>
 </kspace_encoding_step_1></encodingLimits><trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"""
 
 
-pytest_plugins = ("fixtures.search", "fixtures.prior", "fixtures.slices", "fixtures.postgresql", "fixtures.cluster")
+pytest_plugins = (
+    "fixtures.search",
+    "fixtures.prior",
+    "fixtures.slices",
+    "fixtures.postgresql",
+    "fixtures.mysql",
+    "fixtures.cluster",
+)
 
 
 def pytest_configure():

@@ -1,0 +1,142 @@
+"""A service: nothing lost, scale, proposals at once, start of a worker, hostile inputs.
+
+`postgresql.*`, `sqlite.*`: a study run by workers (`ssdtune worker --watch`) of which one is killed every second and
+one told to stop every three, and, with PostgreSQL, whose database is restarted twice: trials that a worker logged as
+finished and the storage does not have (`lost`), finished trials that repeat the place of another (`duplicated`),
+finished ones (`finished`, the budget if all is well), trials begun (`asked`), 1 if the study's best is not that of its
+trials (`best_differs`), workers that ended in any other way than asked (`gave_up`), seconds that SIGTERM took
+(`stop_s`). `scale.*`: trials that sleep 1 s: trials a second of 1, 2, 4, 8 workers on PostgreSQL and that over the
+ideal (`efficiency_8`, goal 0.9); median milliseconds of a trial in the storage with 8 workers in a study of 5,000
+trials (`storage_ms`, goal 50). `proposals.regret_ratio`: regret of TPE after 30 trials, 4 workers at once over 1, the
+mean over seeds (goal 1.2). `worker_start_s`: a worker from nothing to its first trial, caches warm, median (goal 10).
+`hostile.tried`, `hostile.bad`: broken and hostile inputs to the command line, and those that did not end in one line,
+with the right exit code, leaving nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.harness import Metrics, main
+from benchmarks.service import hostile, postgresql, scale
+from benchmarks.service.storm import storm
+
+PARTS = ("postgresql", "sqlite", "scale", "storage", "proposals", "start", "hostile")
+
+
+def measure(options: argparse.Namespace) -> Metrics:
+    found: Metrics = {}
+    for part in options.only or PARTS:
+        print(f"{part} …", file=sys.stderr, flush=True)
+        found |= MEASURES[part](options)
+    return found
+
+
+def _postgresql(options: argparse.Namespace) -> Metrics:
+    with postgresql.running() as server, tempfile.TemporaryDirectory() as folder:
+        size = {"trials": 120, "workers": 4} if options.quick else {"trials": 1000, "workers": 8}
+        found = storm(server.url, Path(folder), seed=options.seed, restart=server.restart, **size)
+    return {f"postgresql.{name}": value for name, value in found.items()}
+
+
+def _sqlite(options: argparse.Namespace) -> Metrics:
+    with tempfile.TemporaryDirectory() as folder:
+        size = {"trials": 60, "workers": 2} if options.quick else {"trials": 300, "workers": 4}
+        found = storm(f"sqlite:///{folder}/studies.db", Path(folder), seed=options.seed, **size)
+    return {f"sqlite.{name}": value for name, value in found.items()}
+
+
+def _scale(options: argparse.Namespace) -> Metrics:
+    workers, each = ((1, 8), 8) if options.quick else ((1, 2, 4, 8), 20)
+    with ExitStack() as stack:
+        found = scale.scale(_servers(stack), workers, each)
+    return {f"scale.{name}": value for name, value in found.items()}
+
+
+def _servers(stack: ExitStack) -> Iterator[str]:
+    while True:
+        yield stack.enter_context(postgresql.running()).url
+
+
+def _storage(options: argparse.Namespace) -> Metrics:
+    before, trials = (500, 24) if options.quick else (5000, 96)
+    with postgresql.running() as server:
+        found = scale.storage_ms(server.url, before, 8, trials)
+    return {f"scale.{name}": value for name, value in found.items()}
+
+
+def _proposals(options: argparse.Namespace) -> Metrics:
+    seeds = 2 if options.quick else 10
+    with tempfile.TemporaryDirectory() as folder:
+        found = scale.proposals(Path(folder), seeds, 30, 4, 0.1)
+    return {f"proposals.{name}": value for name, value in found.items()}
+
+
+def _start(options: argparse.Namespace) -> Metrics:
+    """Whole processes on a study of files; the first run warms the caches."""
+    times = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        hostile.make_sound(folder)
+        storage = f"sqlite:///{folder}/studies.db"
+        environment = {**os.environ, "SSDTUNE_STORAGE": storage, "SSDTUNE_CACHE": str(folder / "cache")}
+        ssdtune = [sys.executable, "-c", "from ssdtune.cli import main; main()"]
+        create = [*ssdtune, "study", "create", "study.toml", "--trials", "1", "--name"]
+        for number in range(3 if options.quick else 6):
+            subprocess.run([*create, f"s{number}"], cwd=folder, env=environment, check=True, capture_output=True)
+            started = time.time()
+            done = subprocess.run(
+                [*ssdtune, "worker", "--log-json"],
+                cwd=folder,
+                env=environment,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            events = [json.loads(line) for line in done.stderr.splitlines()]
+            (first,) = [event for event in events if event["event"] == "trial"]
+            times.append(_seconds(first["time"]) - started)
+    return {"worker_start_s": statistics.median(times[1:])}
+
+
+def _seconds(stamp: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def _hostile(options: argparse.Namespace) -> Metrics:
+    with tempfile.TemporaryDirectory() as folder:
+        tried, bad = hostile.tried(40 if options.quick else 200, options.seed, Path(folder))
+    print(*bad, sep="\n", file=sys.stderr)
+    return {"hostile.tried": tried, "hostile.bad": len(bad)}
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace], Metrics]] = {
+    "postgresql": _postgresql,
+    "sqlite": _sqlite,
+    "scale": _scale,
+    "storage": _storage,
+    "proposals": _proposals,
+    "start": _start,
+    "hostile": _hostile,
+}
+"""What is measured, by part; `ray` and `fisher_ray` have a line here as they come."""
+
+
+def extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone")
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure, extend)
