@@ -1,4 +1,4 @@
-"""Hostile or broken inputs to the command line: drawn by a seed, each to end in one line and the right exit code."""
+"""Hostile or broken inputs to the command line: each is to end in one line and the right exit code, leaving nothing."""
 
 from __future__ import annotations
 
@@ -6,64 +6,17 @@ import hashlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import traceback
+from collections import deque
 from pathlib import Path
 
-import h5py
-import numpy as np
+from benchmarks.service.hostile_inputs import SECRET, STUDY, Case, cases
 
-STUDY = """
-name = "small"
-[model]
-checkpoint = "model.pt"
-[data]
-retain = "retain"
-forget = "forget"
-[method]
-name = "ssd"
-[score]
-floor = 0.01
-[search]
-trials = 2
-[train]
-cascades = 1
-channels = 2
-pools = 2
-sens_channels = 2
-sens_pools = 2
-"""
-
-SECRET = "hunter2-secret"
-CREATE = ["study", "create", "study.toml"]
-_TEXTS = [
-    "",
-    "\0",
-    "'",
-    '"',
-    "../../escape",
-    "/etc/passwd",
-    "a" * 5000,
-    "é\u202e",
-    "-1",
-    "1e999",
-    "nan",
-    "{{7*7}}",
-    "<b>",
-    "$(id)",
-]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A command in a sound folder that ``spoil`` has changed; ``codes`` it may end with."""
-
-    kind: str
-    arguments: list[str]
-    spoil: Callable[[Path], None] = lambda folder: None
-    codes: tuple[int, ...] = (2, 3, 4)
+LIMIT = 300
+"""Seconds, after which a command hangs: it is ended, and bad."""
 
 
 def make_sound(folder: Path) -> None:
@@ -73,216 +26,48 @@ def make_sound(folder: Path) -> None:
 
     (folder / "study.toml").write_text(STUDY)
     save_new_model(folder / "model.pt", build_model(load_study_file(folder / "study.toml").train), {})
-    for name in ("retain", "forget"):
-        call(
-            ["data", "simulate", str(folder / name), "--volumes", "1", "--slices", "1", "--size", "32"],
-            folder,
-            check=True,
-        )
+    for name, anatomy in (("retain", "brain"), ("forget", "knee")):
+        size = ["--subjects", "1", "--slices", "2", "--coils", "3", "--size", "32"]
+        done = Call(["data", "simulate", name, "--anatomy", anatomy, *size], folder).done()
+        if done.returncode:
+            raise RuntimeError(done.stderr)
 
 
-def cases(rng: random.Random, count: int) -> Iterator[Case]:
-    """``count`` of them, kind by kind in turn."""
-    kinds = [_file, _truncated, _hdf5, _checkpoint, _toml, _value, _url, _name, _option]
-    for number in range(count):
-        yield kinds[number % len(kinds)](rng)
-
-
-def _file(rng: random.Random) -> Case:
-    """Random bytes where a file is to be."""
-    name, code = rng.choice([("model.pt", 3), ("study.toml", 2), ("retain/x.h5", 3)])
-    content = rng.randbytes(rng.choice([0, 1, 100, 5000]))
-    return Case(
-        "random bytes", ["study", "create", "study.toml"], lambda folder: _write(folder / name, content), (code,)
-    )
-
-
-def _truncated(rng: random.Random) -> Case:
-    share = rng.random() * 0.95
-
-    def cut(folder: Path) -> None:
-        path = rng.choice([folder / "model.pt", *sorted((folder / "forget").glob("*.h5"))])
-        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-
-    return Case("truncated", CREATE, cut, (3,))
-
-
-def _hdf5(rng: random.Random) -> Case:
-    kind = rng.randrange(8)
-
-    def spoil(folder: Path) -> None:
-        path = sorted((folder / "forget").glob("*.h5"))[0]
-        secret = sorted((folder / "retain").glob("*.h5"))[0].absolute()
-        with h5py.File(path, "a") as file:
-            kspace = file["kspace"][()]
-            del file["kspace"]
-            if kind == 0:
-                file["kspace"] = h5py.ExternalLink(str(secret), "kspace")
-            elif kind == 1:
-                layout = h5py.VirtualLayout(kspace.shape, kspace.dtype)
-                layout[:] = h5py.VirtualSource(str(secret), "kspace", kspace.shape, kspace.dtype)
-                file.create_virtual_dataset("kspace", layout)
-            elif kind == 2:
-                file.create_dataset("kspace", (50_000, 16, 640, 368), "c8", chunks=(1, 1, 640, 368), compression="gzip")
-            elif kind == 3:
-                file.create_dataset("kspace", kspace.shape, h5py.ref_dtype)
-            elif kind == 4:
-                file["kspace"] = np.full_like(kspace, np.nan)
-            elif kind == 5:
-                file["kspace"] = kspace[0]
-            elif kind == 6:
-                file["kspace"] = h5py.SoftLink("/kspace")
-            else:
-                file["kspace"] = kspace
-                file.attrs["max"] = rng.choice([-1.0, np.nan, np.inf, 0.0])
-
-    return Case("hdf5", CREATE, spoil, (3,))
-
-
-def _checkpoint(rng: random.Random) -> Case:
-    import torch
-
-    payload = rng.choice(
-        [
-            _Runs(),
-            {"state_dict": {"a.b": torch.zeros(1).expand(10**9)}},
-            {"state_dict": {"a.b": torch.zeros(3)}},
-            [1, 2],
-            {"state_dict": {}},
-            {"state_dict": {"x.y": _Runs()}},
-        ]
-    )
-    return Case(
-        "checkpoint", ["study", "create", "study.toml"], lambda folder: torch.save(payload, folder / "model.pt"), (3,)
-    )
-
-
-class _Runs:
-    """Would write a file outside the folder if it were unpickled."""
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, ...]]:
-        return os.system, ("touch ../escaped",)
-
-
-def _toml(rng: random.Random) -> Case:
-    def spoil(folder: Path) -> None:
-        lines = STUDY.splitlines()
-        for _ in range(rng.randint(1, 3)):
-            place = rng.randrange(1, len(lines))
-            lines[place] = lines[place][: rng.randrange(len(lines[place]) + 1)] + rng.choice("[]=\"'\\{}#\x07,")
-        lines.append(rng.choice(["[", "x", "name = 3", "[unknown]", "= 1"]))
-        (folder / "study.toml").write_text("\n".join(lines))
-
-    return Case("toml", CREATE, spoil, (2,))
-
-
-def _value(rng: random.Random) -> Case:
-    """A key that has another kind of value, or one out of its range."""
-    key = rng.choice(["trials", "floor", "checkpoint", "retain", "cascades", "name"])
-    value = rng.choice(
-        ["-3", '"\\u0000"', "[1, [2]]", "{a = 1}", "1e999", "inf", "nan", "2020-01-01", '"../../nowhere"']
-    )
-
-    def spoil(folder: Path) -> None:
-        lines = [f"{key} = {value}" if line.startswith(f"{key} =") else line for line in STUDY.splitlines()]
-        (folder / "study.toml").write_text("\n".join(lines))
-
-    command = (
-        ["train", "study.toml", "--out", "new.pt", "--epochs", "1"]
-        if key == "cascades"
-        else ["study", "create", "study.toml"]
-    )
-    return Case("value", command, spoil, (2, 3))
-
-
-def _url(rng: random.Random) -> Case:
-    url = rng.choice(
-        [
-            f"postgresql://lab:{SECRET}@127.0.0.1:1/x",
-            f"postgresql://lab:{SECRET}@@127.0.0.1:1/x",
-            f"postgres://lab:a@{SECRET}@127.0.0.1:1/x",
-            f"mysql://lab:{SECRET}@127.0.0.1:1/x",
-            f"postgresql://lab:{SECRET}@127.0.0.1:port/x",
-            f"nonsense://lab:{SECRET}@h/x",
-            f"postgresql://127.0.0.1:1/x?password={SECRET}",
-            f"postgresql://lab:{SECRET}",
-            f"lab:{SECRET}@h",
-            "sqlite:////proc/self/mem",
-            "sqlite:///study.toml",
-            "sqlite:///retain",
-            "journal:///study.toml",
-            "journal://host/x",
-            "grpc://127.0.0.1:1",
-            "grpc://",
-            "sqlite:///\0.db",
-            "redis://x",
-            "://",
-        ]
-    )
-    command = rng.choice(
-        [["study", "list"], ["worker", "--patience", "0"], ["study", "run", "small"], ["dashboard", "--port", "0"]]
-    )
-    return Case("url", [*command, "--storage", url], codes=(2, 4))
-
-
-def _name(rng: random.Random) -> Case:
-    name = rng.choice(
-        [text for text in _TEXTS if "\0" not in text] + ["..", "a/b", ".hidden", "a b", "x" * 201, "a\nb"]
-    )
-    command = rng.choice(
-        [
-            [*CREATE, "--name"],
-            ["study", "show"],
-            ["study", "run"],
-            ["report"],
-            ["study", "best"],
-        ]
-    )
-    return Case("name", [*command, name] if command[-1] == "--name" else [*command, "--", name], codes=(2, 4))
-
-
-def _option(rng: random.Random) -> Case:
-    text = rng.choice(_TEXTS)
-    command = rng.choice(
-        [
-            [*CREATE, "--trials"],
-            [*CREATE, "--sampler"],
-            [*CREATE, "--method"],
-            ["worker", "--watch"],
-            ["worker", "--device"],
-            ["dashboard", "--host"],
-            ["dashboard", "--token-file"],
-            ["dashboard", "--artifacts"],
-            ["data", "poison", "forget", "--out"],
-            ["data", "check"],
-        ]
-    )
-    return Case("option", [*command, text], codes=(2, 3, 4))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def tried(count: int, seed: int, folder: Path) -> tuple[int, list[str]]:
+def tried(count: int, seed: int, folder: Path, at_once: int = 4) -> tuple[int, list[str]]:
     """(how many, what was wrong with those that did not end as they should)."""
-    rng, bad = random.Random(seed), []
+    rng, bad, running = random.Random(seed), list[str](), deque[_Attempt]()
     sound = folder / "sound"
     sound.mkdir()
     make_sound(sound)
     for number, case in enumerate(cases(rng, count)):
-        outside = folder / f"case-{number}"
-        place = outside / "place"
+        if len(running) == at_once:
+            bad += running.popleft().faults()
+        running.append(_Attempt(number, case, sound))
+    while running:
+        bad += running.popleft().faults()
+    left = sorted(path.name for path in folder.iterdir() if path != sound)
+    return count, bad + ([f"left {left} outside of their folders"] if left else [])
+
+
+class _Attempt:
+    """A case under way in a copy of the sound folder, which lies in a folder of its own."""
+
+    def __init__(self, number: int, case: Case, sound: Path) -> None:
+        self.number, self.case, self.outside = number, case, sound.parent / f"case-{number}"
+        place = self.outside / "place"
         shutil.copytree(sound, place)
         case.spoil(place)
-        before = contents(outside)
-        fault = judge(case, call(case.arguments, place))
-        if not fault and set(contents(outside)) - set(before):
-            fault = f"left {sorted(map(str, set(contents(outside)) - set(before)))}"
-        if fault:
-            bad.append(f"{number} {case.kind}: ssdtune {' '.join(case.arguments)!r}: {fault}")
-        shutil.rmtree(outside)
-    return count, bad
+        self.before = contents(self.outside)
+        self.call = Call(case.arguments, place)
+
+    def faults(self) -> list[str]:
+        """What is wrong with how it ended, if anything; its folder is gone then."""
+        fault, after = judge(self.case, self.call.done()), contents(self.outside)
+        if not fault and after != self.before:
+            names = {name for name, _ in after.items() ^ self.before.items()}
+            fault = f"left or changed {sorted(map(str, names))}"
+        shutil.rmtree(self.outside)
+        return [f"{self.number} {self.case.kind}: ssdtune {self.case.arguments}: {fault}"] if fault else []
 
 
 def judge(case: Case, done: subprocess.CompletedProcess[str]) -> str:
@@ -301,42 +86,39 @@ def judge(case: Case, done: subprocess.CompletedProcess[str]) -> str:
     return ""
 
 
-def call(arguments: list[str], place: Path, *, check: bool = False) -> subprocess.CompletedProcess[str]:
+class Call:
     """A command in a process of its own, forked from this one, which has imported all; the same as typed."""
-    read, write = {}, {}
-    for name in ("out", "err"):
-        read[name] = place.parent / f"{name}.txt"
-        write[name] = open(read[name], "w")  # noqa: SIM115
-    process = os.fork()
-    if process == 0:
-        code = 70
-        try:
-            os.chdir(place)
-            os.environ["SSDTUNE_STORAGE"] = f"sqlite:///{place}/none.db"
-            os.environ["SSDTUNE_CACHE"] = str(place.parent / "cache")
-            os.dup2(write["out"].fileno(), 1)
-            os.dup2(write["err"].fileno(), 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            code = _exit_code(arguments)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    for file in write.values():
-        file.close()
-    out, err = (read[name].read_text(errors="replace") for name in ("out", "err"))
-    for path in read.values():
-        path.unlink()
-    shutil.rmtree(place.parent / "cache", ignore_errors=True)
-    if check and code != 0:
-        raise RuntimeError(err)
-    return subprocess.CompletedProcess(arguments, code, out, err)
+
+    def __init__(self, arguments: list[str], place: Path) -> None:
+        self.arguments, self.folder = arguments, place.parent
+        self.process = os.fork()
+        if self.process == 0:
+            code = 70
+            try:
+                signal.alarm(LIMIT)
+                os.chdir(place)
+                os.environ["SSDTUNE_STORAGE"] = f"sqlite:///{place}/none.db"
+                os.environ["SSDTUNE_CACHE"] = str(self.folder / "cache")
+                with open(self.folder / "out.txt", "w") as out, open(self.folder / "err.txt", "w") as err:
+                    os.dup2(out.fileno(), 1)
+                    os.dup2(err.fileno(), 2)
+                    sys.stdout, sys.stderr = out, err
+                    code = _exit_code(arguments)
+            finally:
+                os._exit(code)
+
+    def done(self) -> subprocess.CompletedProcess[str]:
+        """Waits for it; what it printed and its cache are gone from the folder then."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        printed = []
+        for path in (self.folder / "out.txt", self.folder / "err.txt"):
+            printed.append(path.read_text(errors="replace"))
+            path.unlink()
+        shutil.rmtree(self.folder / "cache", ignore_errors=True)
+        return subprocess.CompletedProcess(self.arguments, code, *printed)
 
 
 def _exit_code(arguments: list[str]) -> int:
-    import traceback
-
     from ssdtune.cli import main
 
     try:

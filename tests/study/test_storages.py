@@ -85,6 +85,7 @@ def test_a_study_is_made_run_read_again_and_deleted(kind, url_of, new_study, tas
     assert study_names(open_storage(url)) == []
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat")  # asked for here without Study.optimize, as ssdtune does
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_finds_a_trial_that_another_machine_lost_where_the_table_says_so(kind, url_of, new_study):
     url = url_of(kind)
