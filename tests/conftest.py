@@ -29,6 +29,7 @@ pytest_plugins = (
     "fixtures.postgresql",
     "fixtures.mysql",
     "fixtures.cluster",
+    "fixtures.processes",
 )
 
 

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks.house import small_task
 from benchmarks.service import sleeping
+from benchmarks.service.parent import end_with_parent
 from ssdtune.cli import work  # noqa: F401  what a worker imports, once, for all that are forked
 from ssdtune.report import dashboard, spectrum  # noqa: F401
 
@@ -69,13 +70,20 @@ class Crew:
             self.started += 1
             log = self.folder / f"worker-{self.started}.log"
             arguments = (["worker", "--storage", self.url, "--log-json", *self.options], log)
-            member = multiprocessing.get_context("fork").Process(target=_work, args=arguments)
+            member = multiprocessing.get_context("fork").Process(target=_work, args=arguments, daemon=True)
             member.start()
             self.members.append(member)
 
     def send(self, member: Any, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(member.pid, number)
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self.members:
+            member.kill()
 
     def stop(self, patience: float = 30) -> float:
         """SIGTERM to all; seconds until the last is gone."""
@@ -105,6 +113,7 @@ def _work(arguments: list[str], log: Path) -> None:
     from ssdtune.cli import main
     from ssdtune.study.tune import prepare
 
+    end_with_parent()
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         signal.signal(number, handler)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,23 +18,33 @@ OWNER = "postgres"  # a server refuses to be run by root
 
 
 class Server:
-    """``url`` of its database, with a password in it."""
+    """``url`` of its database, with a password in it. It ends with the process that started it, however that ends."""
 
-    def __init__(self, programs: Path, folder: str, as_owner: list[str]) -> None:
-        self.programs, self.folder, self.as_owner = programs, folder, as_owner
+    def __init__(self, programs: Path, folder: str, owner: str | None) -> None:
+        self.programs, self.folder = programs, folder
+        as_owner = [f"--reuid={owner}", f"--regid={owner}", "--clear-groups"] if owner else []
+        self.prefix = ["setpriv", *as_owner, "--pdeathsig=QUIT"]
         self.url = f"postgresql+psycopg://lab:secret@/postgres?host={folder}"
 
     def call(self, program: str, *arguments: str) -> None:
-        command = [*self.as_owner, str(self.programs / program), "-D", f"{self.folder}/data", *arguments]
+        command = [*self.prefix, str(self.programs / program), *arguments]
         subprocess.run(command, cwd=self.folder, stdout=subprocess.DEVNULL, check=True)
 
     def start(self) -> None:
-        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off -c max_connections=100"
-        self.call("pg_ctl", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
+        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=100"]
+        command = [*self.prefix, str(self.programs / "postgres"), "-D", f"{self.folder}/data", "-k", self.folder]
+        with open(f"{self.folder}/log", "a") as log:
+            self.process = subprocess.Popen([*command, *options], cwd=self.folder, stdout=log, stderr=log)
+        ready = [str(self.programs / "pg_isready"), "-q", "-h", self.folder, "-d", "postgres"]
+        while subprocess.run(ready, check=False).returncode:
+            if self.process.poll() is not None:
+                raise RuntimeError(Path(self.folder, "log").read_text())
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """At once: every connection is cut, as in a crash."""
-        self.call("pg_ctl", "-m", "immediate", "-w", "stop")
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
 
     def restart(self) -> None:
         self.stop()
@@ -53,13 +65,22 @@ def missing() -> str | None:
 @contextmanager
 def running() -> Iterator[Server]:
     """A new server with an empty database, gone afterwards."""
-    as_owner = ["runuser", "-u", OWNER, "--"] if os.geteuid() == 0 else []
+    owner = OWNER if os.geteuid() == 0 else None
     # a short path, for its socket, in a folder that its owner may enter
     with tempfile.TemporaryDirectory(prefix="ssdtune-") as folder:
-        if as_owner:
-            shutil.chown(folder, OWNER)
-        server = Server(_programs()[-1], folder, as_owner)
-        server.call("initdb", "--username=lab", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+        if owner:
+            shutil.chown(folder, owner)
+        server = Server(_programs()[-1], folder, owner)
+        server.call(
+            "initdb",
+            "-D",
+            f"{folder}/data",
+            "--username=lab",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--no-sync",
+        )
         server.start()
         try:
             yield server

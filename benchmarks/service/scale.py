@@ -21,14 +21,14 @@ LIMIT = 900.0
 
 def run_crew(url: str, workers: int, trials: int, folder: Path) -> Crew:
     """Run workers until the study has its trials."""
-    crew, progress = Crew(url, workers, folder), Progress(url)
-    began = time.monotonic()
-    while (done := progress.finished()) is None or done < trials:
-        crew.keep_full()
-        if time.monotonic() - began > LIMIT:
-            raise TimeoutError(f"{done} of {trials} trials after {LIMIT:.0f} s")
-        time.sleep(0.1)
-    crew.stop()
+    progress, began = Progress(url), time.monotonic()
+    with Crew(url, workers, folder) as crew:
+        while (done := progress.finished()) is None or done < trials:
+            crew.keep_full()
+            if time.monotonic() - began > LIMIT:
+                raise TimeoutError(f"{done} of {trials} trials after {LIMIT:.0f} s")
+            time.sleep(0.1)
+        crew.stop()
     return crew
 
 

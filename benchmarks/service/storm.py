@@ -40,28 +40,29 @@ def storm(
     from ssdtune.study.record import origin_of
 
     make_study(url, trials, seconds, seed)
-    crew, progress, rng = Crew(url, workers, folder), Progress(url), random.Random(seed)
+    progress, rng = Progress(url), random.Random(seed)
     began = time.monotonic()
     next_kill, next_stop = kill_every, stop_every
     restarts = [trials * 2 // 3, trials // 3] if restart is not None else []
     killed = stopped = 0
-    while (done := progress.finished()) is None or done < trials:
-        crew.keep_full()
-        now = (done or 0) if by_trials else time.monotonic() - began
-        if time.monotonic() - began > LIMIT:
-            break
-        if now >= next_kill:
-            crew.send(rng.choice(crew.members), signal.SIGKILL)
-            next_kill, killed = now + kill_every, killed + 1
-        if now >= next_stop:
-            crew.send(rng.choice(crew.members), signal.SIGTERM)
-            next_stop, stopped = now + stop_every, stopped + 1
-        if restarts and restart is not None and done is not None and done >= restarts[-1]:
-            restarts.pop()
-            restart()
-        time.sleep(0.05)
-    elapsed = time.monotonic() - began
-    stop_s = crew.stop()
+    with Crew(url, workers, folder) as crew:
+        while (done := progress.finished()) is None or done < trials:
+            crew.keep_full()
+            now = (done or 0) if by_trials else time.monotonic() - began
+            if time.monotonic() - began > LIMIT:
+                break
+            if now >= next_kill:
+                crew.send(rng.choice(crew.members), signal.SIGKILL)
+                next_kill, killed = now + kill_every, killed + 1
+            if now >= next_stop:
+                crew.send(rng.choice(crew.members), signal.SIGTERM)
+                next_stop, stopped = now + stop_every, stopped + 1
+            if restarts and restart is not None and done is not None and done >= restarts[-1]:
+                restarts.pop()
+                restart()
+            time.sleep(0.05)
+        elapsed = time.monotonic() - began
+        stop_s = crew.stop()
     study, found = read_trials(url)
     by_number = {trial.number: trial for trial in found}
     logged = {event["trial"]: event["score"] for event in crew.events() if event["event"] == "trial"}

@@ -15,10 +15,10 @@ from ssdtune.cli import main
 COMMAND = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboard"]
 
 
-def test_it_serves_the_studies_of_the_storage(tmp_path):
+def test_it_serves_the_studies_of_the_storage(tmp_path, start_process):
     url = f"sqlite:///{tmp_path}/studies.db"
     optuna.create_study(study_name="shown", storage=url)
-    process = subprocess.Popen(
+    process = start_process(
         [*COMMAND, "--storage", url, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:

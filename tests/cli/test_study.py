@@ -94,12 +94,12 @@ def test_a_run_shows_the_best_so_far_and_the_time_left(study, run):
     assert "has 4 finished trials already" in again.err
 
 
-def test_ctrl_c_keeps_finished_trials_and_says_how_to_go_on(study, run, tmp_path):
+def test_ctrl_c_keeps_finished_trials_and_says_how_to_go_on(study, run, tmp_path, start_process):
     run("create", study, "--trials", 500)
     url = f"sqlite:///{tmp_path}/studies.db"
     command = [sys.executable, "-c", "from ssdtune.cli import main; main()"]
     command += ["study", "run", "small", "--storage", url]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = start_process(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     while json.loads(run("list", "--json").out)[0]["trials"] < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)

@@ -123,11 +123,12 @@ def test_a_trial_that_fails_is_tried_again_and_its_study_set_aside(study, run, w
     assert trials(run) == {"failing": 2, "sound": 1}
 
 
-def test_each_device_has_a_worker_and_a_signal_ends_them_all(study, run, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_each_device_has_a_worker_and_a_signal_ends_them_all(study, run, tmp_path, start_process, number):
     run("create", study, "--name", "long", "--trials", 10_000)
     url = f"sqlite:///{tmp_path}/studies.db"
     start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
-    process = subprocess.Popen(
+    process = start_process(
         [*start, "--device", "cpu,cpu", "--failures", "2", "long"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -154,12 +155,12 @@ def test_each_device_has_a_worker_and_a_signal_ends_them_all(study, run, tmp_pat
     assert finished == {n for n, state in enumerate(states) if state in ("COMPLETE", "PRUNED")}
 
 
-def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path):
+def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path, start_process):
     run("create", study, "--name", "first", "--trials", 20)
     url = f"sqlite:///{tmp_path}/studies.db"
     start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--json", "--storage", url]
     watching, other = (
-        subprocess.Popen([*start, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        start_process([*start, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for more in (["--watch", "0.2"], [])
     )
     ends = [other.communicate(timeout=120)]

@@ -15,6 +15,7 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 
+from benchmarks.service.parent import end_with_parent
 from ssdtune.errors import StorageError
 from ssdtune.report.artifacts import artifact_place, open_artifacts
 from ssdtune.report.dashboard import LAST_LINE, attach, escape, note_text
@@ -30,7 +31,7 @@ SERVER = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboa
 @contextmanager
 def served(url):
     """The address of ``ssdtune dashboard`` on a storage."""
-    process = subprocess.Popen([*SERVER, url], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*SERVER, url], stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent)
     try:
         yield process.stdout.readline().rpartition(": ")[2].split()[0]
     finally:

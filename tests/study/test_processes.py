@@ -7,6 +7,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
 from small_task import ssd
 
 from ssdtune.study.record import read_trial
@@ -37,11 +38,15 @@ except KeyboardInterrupt:
 """
 
 
-def start(url, trials, task):
-    """A process that has all it needs of the study and waits for a line before it runs it."""
+@pytest.fixture
+def start(start_process):
+    """``start(url, trials, task)``: a process that has all it needs of it and waits for a line before it runs."""
+    return lambda *given: start_process(_command(*given), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _command(url, trials, task):
     script = SCRIPT.format(folder=str(Path(__file__).parents[1]), url=url, trials=trials, task=task)
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return [sys.executable, "-c", textwrap.dedent(script)]
 
 
 def go(processes):
@@ -53,7 +58,7 @@ def go(processes):
         process.stdin.flush()
 
 
-def test_ctrl_c_in_a_process_of_its_own_keeps_finished_trials(task, analysis, new_study, storage, url):
+def test_ctrl_c_in_a_process_of_its_own_keeps_finished_trials(task, analysis, new_study, storage, url, start):
     study = new_study(trials=400, storage=storage)
     process = start(url, 400, "small_task.make_task(kind=small_task.SlowTask)")
     go([process])
@@ -71,7 +76,7 @@ def test_ctrl_c_in_a_process_of_its_own_keeps_finished_trials(task, analysis, ne
     assert count_trials(study).finished == counts.finished + 3
 
 
-def test_several_processes_share_one_sqlite_file(new_study, storage, url):
+def test_several_processes_share_one_sqlite_file(new_study, storage, url, start):
     study = new_study(trials=10, storage=storage)
     processes = [start(url, 10, "small_task.make_task(kind=small_task.SlowTask)") for _ in range(2)]
     go(processes)

@@ -45,20 +45,16 @@ def url_of(tmp_path, request):
 
 
 @pytest.fixture
-def proxy(tmp_path):
+def proxy(tmp_path, start_process):
     pytest.importorskip("grpc", reason="grpcio is not installed")
     open_storage(f"sqlite:///{tmp_path}/behind.db", create=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from ssdtune.cli import main; main()", "storage", "serve"]
     command += ["--storage", f"sqlite:///{tmp_path}/behind.db", "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = start_process(command, stdout=subprocess.PIPE, text=True)
     assert f"grpc://127.0.0.1:{port}" in process.stdout.readline()
-    try:
-        yield f"grpc://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
+    return f"grpc://127.0.0.1:{port}"
 
 
 KINDS = ["sqlite", "postgresql", "mysql", "journal", "grpc"]
