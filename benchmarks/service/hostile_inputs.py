@@ -34,9 +34,9 @@ sens_pools = 2
 
 SECRET = "hunter2-secret"
 CREATE = ["study", "create", "study.toml"]
+# no NUL: no system passes one in an argument
 _TEXTS = [
     "",
-    "\0",
     "'",
     '"',
     "../../escape",
@@ -187,7 +187,6 @@ def _url(rng: random.Random) -> Case:
             "journal://host/x",
             "grpc://127.0.0.1:1",
             "grpc://",
-            "sqlite:///\0.db",
             "redis://x",
             "://",
         ]
@@ -199,9 +198,7 @@ def _url(rng: random.Random) -> Case:
 
 
 def _name(rng: random.Random) -> Case:
-    name = rng.choice(
-        [text for text in _TEXTS if "\0" not in text] + ["..", "a/b", ".hidden", "a b", "x" * 201, "a\nb"]
-    )
+    name = rng.choice([*_TEXTS, "..", "a/b", ".hidden", "a b", "x" * 201, "a\nb"])
     command = rng.choice(
         [
             [*CREATE, "--name"],
