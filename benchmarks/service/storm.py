@@ -11,8 +11,6 @@ from pathlib import Path
 from benchmarks.harness import Metrics
 from benchmarks.service.crew import FINISHED, Crew, Progress, make_study, read_trials
 
-LIMIT = 1800.0  # seconds, after which a storm is given up
-
 
 def storm(
     url: str,
@@ -26,11 +24,12 @@ def storm(
     restart: Callable[[], None] | None = None,
     seconds: float = 0.02,
     by_trials: bool = False,
+    limit: float = 1800.0,
 ) -> Metrics:
     """Run a study of ``trials`` through it. What the workers logged as finished is compared with what the storage has.
 
     kill_every, stop_every : seconds between a SIGKILL, and a SIGTERM, of a worker drawn by chance; ``by_trials`` counts
-    finished trials instead, so that a busy machine has the same storm.
+    finished trials instead, so that a busy machine has the same storm. limit : seconds, after which it is given up.
 
     lost : trials that a worker logged as finished and that the storage does not have so. duplicated : finished trials
     that repeat the place (the seed) of another. finished : in the storage, the budget if all is well. asked : trials
@@ -49,7 +48,7 @@ def storm(
         while (done := progress.finished()) is None or done < trials:
             crew.keep_full()
             now = (done or 0) if by_trials else time.monotonic() - began
-            if time.monotonic() - began > LIMIT:
+            if time.monotonic() - began > limit:
                 break
             if now >= next_kill:
                 crew.send(rng.choice(crew.members), signal.SIGKILL)

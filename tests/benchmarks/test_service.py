@@ -26,6 +26,7 @@ def test_nothing_is_lost_on_postgresql(postgresql, tmp_path):
         kill_every=8,
         stop_every=19,
         by_trials=True,
+        limit=300,
         seconds=0.2,
         restart=postgresql.restart,
     )
@@ -34,4 +35,5 @@ def test_nothing_is_lost_on_postgresql(postgresql, tmp_path):
 
 def test_nothing_is_lost_on_sqlite(tmp_path):
     url = f"sqlite:///{tmp_path}/studies.db"
-    check(storm(url, tmp_path, trials=40, workers=2, seed=1, kill_every=7, stop_every=13, by_trials=True), 40)
+    size = {"trials": 40, "workers": 2, "kill_every": 7, "stop_every": 13}
+    check(storm(url, tmp_path, seed=1, by_trials=True, limit=300, **size), 40)
