@@ -3,14 +3,14 @@
 `postgresql.*`, `sqlite.*`: a study run by workers (`ssdtune worker --watch`) of which one is killed every second and
 one told to stop every three, and, with PostgreSQL, whose database is restarted twice: trials that a worker logged as
 finished and the storage does not have (`lost`), finished trials that repeat the place of another (`duplicated`),
-finished ones (`finished`, the budget if all is well), trials begun (`asked`), 1 if the study's best is not that of its
-trials (`best_differs`), workers that ended in any other way than asked (`gave_up`), seconds that SIGTERM took
-(`stop_s`). `scale.*`: trials that sleep 1 s: trials a second of 1, 2, 4, 8 workers on PostgreSQL and that over the
-ideal (`efficiency_8`, goal 0.9); median milliseconds of a trial in the storage with 8 workers in a study of 5,000
-trials (`storage_ms`, goal 50). `proposals.regret_ratio`: regret of TPE after 30 trials, 4 workers at once over 1, the
-mean over seeds (goal 1.2). `worker_start_s`: a worker from nothing to its first trial, caches warm, median (goal 10).
-`hostile.tried`, `hostile.bad`: broken and hostile inputs to the command line, and those that did not end in one line,
-with the right exit code, leaving nothing behind.
+finished ones (`finished`, the budget if all is well), trials begun (`asked`), 1 if the study's best is not that of
+its trials (`best_differs`), workers that ended in any other way than asked (`gave_up`), seconds that SIGTERM took
+(`stop_s`). `ray.*`: see ``cluster``. `scale.*`: trials that sleep 1 s: trials a second of 1, 2, 4, 8 workers on
+PostgreSQL and that over the ideal (`efficiency_8`, goal 0.9); median milliseconds of a trial in the storage with 8
+workers in a study of 5,000 trials (`storage_ms`, goal 50). `proposals.regret_ratio`: regret of TPE after 30 trials, 4
+workers at once over 1, the mean over seeds (goal 1.2). `worker_start_s`: a worker from nothing to its first trial,
+caches warm, median (goal 10). `hostile.tried`, `hostile.bad`: broken and hostile inputs to the command line, and
+those that did not end in one line, with the right exit code, leaving nothing behind.
 """
 
 from __future__ import annotations
@@ -23,24 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.harness import Metrics, main
-from benchmarks.service import hostile, postgresql, scale
+from benchmarks.harness import Metrics, Parts, main_of_parts
+from benchmarks.service import cluster, hostile, postgresql, scale
 from benchmarks.service.storm import storm
-
-PARTS = ("postgresql", "sqlite", "scale", "storage", "proposals", "start", "hostile")
-
-
-def measure(options: argparse.Namespace) -> Metrics:
-    found: Metrics = {}
-    for part in options.only or PARTS:
-        print(f"{part} …", file=sys.stderr, flush=True)
-        found |= MEASURES[part](options)
-    return found
 
 
 def _postgresql(options: argparse.Namespace) -> Metrics:
@@ -52,7 +42,7 @@ def _postgresql(options: argparse.Namespace) -> Metrics:
 
 def _sqlite(options: argparse.Namespace) -> Metrics:
     with tempfile.TemporaryDirectory() as folder:
-        size = {"trials": 60, "workers": 2} if options.quick else {"trials": 300, "workers": 4}
+        size = {"trials": 60, "workers": 2} if options.quick else {"trials": 1000, "workers": 4}
         found = storm(f"sqlite:///{folder}/studies.db", Path(folder), seed=options.seed, **size)
     return {f"sqlite.{name}": value for name, value in found.items()}
 
@@ -121,21 +111,16 @@ def _hostile(options: argparse.Namespace) -> Metrics:
     return {"hostile.tried": tried, "hostile.bad": len(bad)}
 
 
-MEASURES: dict[str, Callable[[argparse.Namespace], Metrics]] = {
+PARTS: Parts = {
     "postgresql": _postgresql,
     "sqlite": _sqlite,
+    "ray": cluster.measure,
     "scale": _scale,
     "storage": _storage,
     "proposals": _proposals,
     "start": _start,
     "hostile": _hostile,
 }
-"""What is measured, by part; `ray` and `fisher_ray` have a line here as they come."""
-
-
-def extend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone")
-
 
 if __name__ == "__main__":
-    main(__doc__ or "", measure, extend)
+    main_of_parts(__doc__ or "", PARTS)

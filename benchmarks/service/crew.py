@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks.house import small_task
 from benchmarks.service import sleeping
-from benchmarks.service.parent import end_with_parent
 from ssdtune.cli import work  # noqa: F401  what a worker imports, once, for all that are forked
+from ssdtune.cli.worker_processes import ending_with_parent
 from ssdtune.report import dashboard, spectrum  # noqa: F401
 
 STUDY = "storm"
@@ -69,8 +69,9 @@ class Crew:
         while len(self.members) < self.size:
             self.started += 1
             log = self.folder / f"worker-{self.started}.log"
-            arguments = (["worker", "--storage", self.url, "--log-json", *self.options], log)
-            member = multiprocessing.get_context("fork").Process(target=_work, args=arguments, daemon=True)
+            arguments = ["worker", "--storage", self.url, "--log-json", *self.options]
+            given = (arguments, log, ending_with_parent(signal.SIGKILL))
+            member = multiprocessing.get_context("fork").Process(target=_work, args=given, daemon=True)
             member.start()
             self.members.append(member)
 
@@ -107,7 +108,7 @@ class Crew:
                     yield {**json.loads(line), "worker": log.stem}
 
 
-def _work(arguments: list[str], log: Path) -> None:
+def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) -> None:
     """A worker in a process of its own; the study file that it would load is a task made here."""
     import ssdtune.cli.study_run as study_run
     from ssdtune.cli import main

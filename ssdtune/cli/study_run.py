@@ -64,14 +64,15 @@ def run(
     from ssdtune.study.interrupts import exit_code
     from ssdtune.study.patience import Patience, waited_for
     from ssdtune.study.record import read_record
-    from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna
+    from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna, shown, storage_errors
     from ssdtune.study.trials import count_trials
 
     if exact and precision == "bfloat16":
         raise ConfigError("--exact computes in float32", "--precision bfloat16", "leave one of the two out")
     quiet_optuna()
     opened = open_storage(storage)
-    study = load_study(name, waited_for(opened, Patience(on_change=_storage_changed)), storage)
+    patience = Patience(on_change=_storage_changed)
+    study = load_study(name, waited_for(opened, patience), storage)
     record = read_record(study)
     report = Report(record, trials or record.search.trials)
     again = next_line(storage, "study", "run", name)
@@ -79,7 +80,9 @@ def run(
         with open_ray(address, device) as on_ray:
             carry_out(study, opened, report, device, exact=exact, precision=precision, on_ray=on_ray)
     except KeyboardInterrupt as reason:
-        finished = count_trials(study).finished
+        patience.seconds = 0.0  # from now on nothing is waited for
+        with storage_errors(shown(storage)):
+            finished = count_trials(study).finished
         click.echo(f"stopped: {finished} of {report.total} trials are finished and kept; go on with: {again}", err=True)
         sys.exit(exit_code(reason))
     from ssdtune.report.statement import next_commands

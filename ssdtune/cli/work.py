@@ -57,20 +57,23 @@ class Work:
         found = False
         # within SQLAlchemy Python may lose a signal, or leave a connection that is of no use to what comes after
         with interrupts.taken():
-            for study in waiting_studies(self.view, self.names):
-                interrupts.check()
-                if self.setbacks.is_due(study.study_name):
-                    found = True
-                    self._run(study)
-            interrupts.check()
+            try:
+                for study in waiting_studies(self.view, self.names):
+                    interrupts.check()
+                    if self.setbacks.is_due(study.study_name):
+                        found = True
+                        self._run(study)
+            finally:
+                interrupts.check()  # which also ends the wait for a storage
         return 0.0 if found else self.setbacks.next_try()
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each study that trials were run of here, and is still there."""
-        from ssdtune.study.storage import load_study, study_names
+        from ssdtune.study.storage import load_study, storage_errors, study_names
 
-        here = [name for name in study_names(self.view()) if self.ran.get(name)]
-        return [{**list_row(load_study(name, self.view())), "ran": self.ran[name]} for name in here]
+        with storage_errors():
+            here = [name for name in study_names(self.view()) if self.ran.get(name)]
+            return [{**list_row(load_study(name, self.view())), "ran": self.ran[name]} for name in here]
 
     def _run(self, study: optuna.Study) -> None:
         from ssdtune.study.record import read_record

@@ -10,7 +10,7 @@ import click
 
 from ssdtune.cli.console import FiniteRange, json_option, print_json, print_table
 from ssdtune.cli.storage import THREADS, device_option, next_line, storage_option
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from ssdtune.cli.work import Work
@@ -82,12 +82,17 @@ def worker(
         found = serve(work.health.app, host, port)
         work.events("listening", f"http://{host}:{found}/healthz and /metrics", port=found)
     stopped: KeyboardInterrupt | None = None
+    rows = []
     with work.events.alone():
         try:
             _go_on(work, watch)
         except KeyboardInterrupt as reason:
-            stopped = reason
-        rows = work.rows()
+            stopped, work.patience.seconds = reason, 0.0  # from now on nothing is waited for
+        try:
+            rows = work.rows()
+        except StorageError:
+            if stopped is None:
+                raise
     if as_json:
         print_json({"storage": shown(storage), "studies": rows, "skipped": work.skipped})
     elif rows:

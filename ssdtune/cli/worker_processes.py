@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+_PR_SET_PDEATHSIG = 1
 
 
 def run_processes(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> int:
@@ -19,7 +22,12 @@ def run_processes(commands: Sequence[Sequence[str]], environment: dict[str, str]
     start = [sys.executable, "-c", "from ssdtune.cli import main; main()"]
     # in sessions of their own, as a terminal sends Ctrl-C to all of a group, and a second one ends them at once
     processes = [
-        subprocess.Popen([*start, *command], env={**os.environ, **environment}, start_new_session=True)
+        subprocess.Popen(
+            [*start, *command],
+            env={**os.environ, **environment},
+            start_new_session=True,
+            preexec_fn=ending_with_parent(signal.SIGTERM),
+        )
         for command in commands
     ]
     stopped = 0
@@ -42,3 +50,20 @@ def run_processes(commands: Sequence[Sequence[str]], environment: dict[str, str]
     if stopped:
         return 128 + stopped
     return next((code for code in codes if code), 0)
+
+
+def ending_with_parent(number: int) -> Callable[[], None]:
+    """What a new process calls to be sent a signal when the one that started it ends, however it ends; on Linux alone.
+
+    To be asked for by the process that starts it.
+    """
+    if sys.platform != "linux":
+        return lambda: None
+    parent, libc = os.getpid(), ctypes.CDLL(None)
+
+    def end() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it has ended meanwhile
+            os.kill(os.getpid(), number)
+
+    return end

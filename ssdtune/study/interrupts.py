@@ -21,6 +21,7 @@ of the garbage collector."""
 
 _kept: KeyboardInterrupt | None = None
 _welcome = False
+_stopping = False
 _raised: type[KeyboardInterrupt] = KeyboardInterrupt
 
 
@@ -45,15 +46,15 @@ def end_on_sigterm() -> None:
 
 
 def stop_asked() -> bool:
-    """Whether a signal is kept, so that whatever waits should give up."""
-    return _kept is not None
+    """Whether a signal is kept, or was raised and what it ends is being left, so that whatever waits should give up."""
+    return _kept is not None or _stopping
 
 
 def check() -> None:
     """Raise a signal that was kept."""
-    global _kept
+    global _kept, _stopping
     if _kept is not None:
-        kept, _kept = _kept, None
+        kept, _kept, _stopping = _kept, None, True
         raise kept
 
 
@@ -63,6 +64,7 @@ def taken() -> Iterator[None]:
 
     Within another ``taken``, elsewhere than in the main thread, or where somebody else handles them it does nothing.
     """
+    global _stopping
     usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: raise_terminated}
     if _ALARM is not None:
         usual[_ALARM] = signal.SIG_DFL
@@ -75,6 +77,7 @@ def taken() -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, usual[number])
+            _stopping = False
 
 
 @contextmanager
@@ -91,9 +94,10 @@ def welcome() -> Iterator[None]:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _kept, _raised
+    global _kept, _raised, _stopping
     _raised = Terminated if number == signal.SIGTERM else KeyboardInterrupt
     if _welcome:
+        _stopping = True
         _raise_every(_AGAIN)
         raise _raised
     check()

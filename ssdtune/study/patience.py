@@ -124,10 +124,11 @@ class _Call:
                 found = self.find() if failed and self.find is not None else None
                 result = self.method(*given, **named) if found is None else found
             except Exception as reason:
-                over = time.monotonic() - first >= self.patience.seconds
-                if not is_lost(reason) or over or stop_asked():
+                if not is_lost(reason):
                     raise
                 self.patience.has_failed(reason)
+                if time.monotonic() - first >= self.patience.seconds or stop_asked():
+                    raise
             else:
                 self.patience.has_answered(time.monotonic() - began)
                 return result

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ssdtune.errors import ConfigError, DataError, TrialError
+from ssdtune.errors import ConfigError, DataError, StorageError, TrialError
 from ssdtune.objective.evaluator import Evaluator, Say
 from ssdtune.objective.measure import Objective, measure_exactly
 from ssdtune.objective.outcome import EXACT, PRECISION, Outcome
@@ -176,9 +176,10 @@ class _Runner:
                 yield done
                 interrupts.check()
         except (KeyboardInterrupt, TrialError, ConfigError, GeneratorExit):
-            # those under way are marked as interrupted, wherever the signal arrived
+            # those under way are marked as interrupted, wherever the signal arrived; others find one lost if that fails
             for each in begun.values():
-                self.study.tell(each.asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                with suppress(StorageError), storage_errors():
+                    self.study.tell(each.asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
             raise
         finally:
             for each in begun.values():

@@ -1,6 +1,10 @@
 """A study on a PostgreSQL server of the test's own, from Debian's programs."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 
 def test_a_study_is_created_run_and_listed(postgresql, study, run):
@@ -16,3 +20,26 @@ def test_a_study_is_created_run_and_listed(postgresql, study, run):
     for done in (created, ran, absent):
         assert "lab:***@" in done.out + done.err
         assert "secret" not in done.out + done.err
+
+
+def test_a_worker_that_waits_for_the_database_stops_when_told(postgresql, study, run, start_process):
+    assert run("create", study, "--trials", 10_000, "--storage", postgresql.url).code == 0
+    start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
+    worker = start_process(
+        start, stderr=subprocess.PIPE, text=True, env={**os.environ, "SSDTUNE_STORAGE": postgresql.url}
+    )
+
+    def wait_for(event):
+        return next(line for line in worker.stderr if json.loads(line)["event"] == event)
+
+    wait_for("trial")
+    postgresql.stop()
+    try:
+        wait_for("storage_lost")
+        worker.send_signal(signal.SIGTERM)
+        rest = worker.communicate(timeout=60)[1]  # the patience is five minutes
+    finally:
+        postgresql.start()
+    assert worker.returncode == 143
+    assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
+    assert json.loads(run("list", "--json", "--storage", postgresql.url).out)[0]["trials"] >= 1

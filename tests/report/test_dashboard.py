@@ -15,7 +15,7 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 
-from benchmarks.service.parent import end_with_parent
+from ssdtune.cli.worker_processes import ending_with_parent
 from ssdtune.errors import StorageError
 from ssdtune.report.artifacts import artifact_place, open_artifacts
 from ssdtune.report.dashboard import LAST_LINE, attach, escape, note_text
@@ -31,7 +31,9 @@ SERVER = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboa
 @contextmanager
 def served(url):
     """The address of ``ssdtune dashboard`` on a storage."""
-    process = subprocess.Popen([*SERVER, url], stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent)
+    process = subprocess.Popen(
+        [*SERVER, url], stdout=subprocess.PIPE, text=True, preexec_fn=ending_with_parent(signal.SIGKILL)
+    )
     try:
         yield process.stdout.readline().rpartition(": ")[2].split()[0]
     finally:
