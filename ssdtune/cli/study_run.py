@@ -64,7 +64,7 @@ def run(
     from ssdtune.study.interrupts import exit_code
     from ssdtune.study.patience import Patience, waited_for
     from ssdtune.study.record import read_record
-    from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna, shown, storage_errors
+    from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna
     from ssdtune.study.trials import count_trials
 
     if exact and precision == "bfloat16":
@@ -81,8 +81,7 @@ def run(
             carry_out(study, opened, report, device, exact=exact, precision=precision, on_ray=on_ray)
     except KeyboardInterrupt as reason:
         patience.seconds = 0.0  # from now on nothing is waited for
-        with storage_errors(shown(storage)):
-            finished = count_trials(study).finished
+        finished = count_trials(study).finished
         click.echo(f"stopped: {finished} of {report.total} trials are finished and kept; go on with: {again}", err=True)
         sys.exit(exit_code(reason))
     from ssdtune.report.statement import next_commands
