@@ -18,7 +18,7 @@ OWNER = "postgres"  # a server refuses to be run by root
 
 
 class Server:
-    """``url`` of its database, with a password in it. It ends with the process that started it, however that ends."""
+    """``url`` of its database, with a password in it. It ends with the thread that started it, however that ends."""
 
     def __init__(self, programs: Path, folder: str, owner: str | None) -> None:
         self.programs, self.folder = programs, folder

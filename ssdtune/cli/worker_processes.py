@@ -53,9 +53,9 @@ def run_processes(commands: Sequence[Sequence[str]], environment: dict[str, str]
 
 
 def ending_with_parent(number: int) -> Callable[[], None]:
-    """What a new process calls to be sent a signal when the one that started it ends, however it ends; on Linux alone.
+    """What a new process calls to be sent a signal when what started it ends, however it ends; on Linux alone.
 
-    To be asked for by the process that starts it.
+    What started it is a thread, to be exact. To be asked for by that process.
     """
     if sys.platform != "linux":
         return lambda: None

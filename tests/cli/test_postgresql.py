@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import sys
+import time
 
 
 def test_a_study_is_created_run_and_listed(postgresql, study, run):
@@ -22,24 +22,26 @@ def test_a_study_is_created_run_and_listed(postgresql, study, run):
         assert "secret" not in done.out + done.err
 
 
-def test_a_worker_that_waits_for_the_database_stops_when_told(postgresql, study, run, start_process):
+def test_a_worker_that_waits_for_the_database_stops_when_told(postgresql, study, run, start_process, tmp_path):
     assert run("create", study, "--trials", 10_000, "--storage", postgresql.url).code == 0
     start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
-    worker = start_process(
-        start, stderr=subprocess.PIPE, text=True, env={**os.environ, "SSDTUNE_STORAGE": postgresql.url}
-    )
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        worker = start_process(start, stderr=out, env={**os.environ, "SSDTUNE_STORAGE": postgresql.url})
 
     def wait_for(event):
-        return next(line for line in worker.stderr if json.loads(line)["event"] == event)
+        while f'"{event}"' not in log.read_text():
+            assert worker.poll() is None, log.read_text()
+            time.sleep(0.1)
 
     wait_for("trial")
     postgresql.stop()
     try:
         wait_for("storage_lost")
         worker.send_signal(signal.SIGTERM)
-        rest = worker.communicate(timeout=60)[1]  # the patience is five minutes
+        worker.wait(60)  # the patience is five minutes
     finally:
         postgresql.start()
     assert worker.returncode == 143
-    assert json.loads(rest.splitlines()[-1])["event"] == "stopped"
+    assert json.loads(log.read_text().splitlines()[-1])["event"] == "stopped"
     assert json.loads(run("list", "--json", "--storage", postgresql.url).out)[0]["trials"] >= 1

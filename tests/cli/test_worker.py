@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 import optuna
+import psutil
 import pytest
 
 from ssdtune.cli.events import Events
@@ -128,26 +129,27 @@ def test_each_device_has_a_worker_and_a_signal_ends_them_all(study, run, tmp_pat
     run("create", study, "--name", "long", "--trials", 10_000)
     url = f"sqlite:///{tmp_path}/studies.db"
     start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
-    process = start_process(
-        [*start, "--device", "cpu,cpu", "--failures", "2", "long"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "SSDTUNE_STORAGE": url},
-    )
-    seen, workers = [], set()
+    log, workers = tmp_path / "log", set()
+    with log.open("w") as out:
+        process = start_process(
+            [*start, "--device", "cpu,cpu", "--failures", "2", "long"],
+            stderr=out,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "SSDTUNE_STORAGE": url},
+        )
     while len(workers) < 2:
-        line = process.stderr.readline()
-        assert line, seen
-        seen.append(line)
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
         database = load_study("long", open_storage(url))
         workers = {trial.user_attrs.get("origin", {}).get("worker") for trial in database.trials} - {None}
+    members = process.children(recursive=True)
     started = time.monotonic()
     process.send_signal(number)
-    rest = process.communicate(timeout=60)[1]  # until the workers have ended too
+    process.wait(60)
+    assert not psutil.wait_procs(members, 60)[1]
     assert process.returncode == (128 + number if number != signal.SIGKILL else -number)
     assert time.monotonic() - started < 30  # seconds as a busy machine has them; 10 of one that is not
-    events = [json.loads(line) for line in [*seen, *rest.splitlines()]]
+    events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [each["event"] for each in events].count("stopped") == 2
     states = [trial.state.name for trial in load_study("long", open_storage(url)).trials]
     assert "RUNNING" not in states

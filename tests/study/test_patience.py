@@ -81,10 +81,11 @@ def test_a_database_that_restarts_is_waited_for(postgresql):
     study = optuna.create_study(storage=waited_for(open_storage(postgresql.url, create=True), patience))
     first = study.ask()
     postgresql.stop()
-    back = threading.Thread(target=lambda: (time.sleep(1), postgresql.start()))
-    back.start()
-    study.tell(first, 1.0)
+    told = threading.Thread(target=lambda: study.tell(first, 1.0))
+    told.start()
+    time.sleep(1)
+    postgresql.start()
+    told.join()
     second = study.ask()
-    back.join()
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
     assert second.number == 1
