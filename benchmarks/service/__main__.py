@@ -5,12 +5,14 @@ one told to stop every three, and, with PostgreSQL, whose database is restarted 
 finished and the storage does not have (`lost`), finished trials that repeat the place of another (`duplicated`),
 finished ones (`finished`, the budget if all is well), trials begun (`asked`), 1 if the study's best is not that of
 its trials (`best_differs`), workers that ended in any other way than asked (`gave_up`), seconds that SIGTERM took
-(`stop_s`). `ray.*`: see ``cluster``. `scale.*`: trials that sleep 1 s: trials a second of 1, 2, 4, 8 workers on
-PostgreSQL and that over the ideal (`efficiency_8`, goal 0.9); median milliseconds of a trial in the storage with 8
-workers in a study of 5,000 trials (`storage_ms`, goal 50). `proposals.regret_ratio`: regret of TPE after 30 trials, 4
-workers at once over 1, the mean over seeds (goal 1.2). `worker_start_s`: a worker from nothing to its first trial,
-caches warm, median (goal 10). `hostile.tried`, `hostile.bad`: broken and hostile inputs to the command line, and
-those that did not end in one line, with the right exit code, leaving nothing behind.
+(`stop_s`). `ray.*`: the same on two Ray machines, see ``cluster.storm``. `fisher_ray.*`: the Fisher analysis on two
+Ray cores against one process: the largest relative difference (`rel_err`, goal 1e-6), that of the slopes
+(`slope_err`), the share of ideal speed (`efficiency`). `scale.*`: trials that sleep 1 s: trials a second of 1, 2, 4,
+8 workers on PostgreSQL and that over the ideal (`efficiency_8`, goal 0.9); median milliseconds of a trial in the
+storage with 8 workers in a study of 5,000 trials (`storage_ms`, goal 50). `proposals.regret_ratio`: regret of TPE
+after 30 trials, 4 workers at once over 1, the mean over seeds (goal 1.2). `worker_start_s`: a worker from nothing to
+its first trial, caches warm, median (goal 10). `hostile.tried`, `hostile.bad`: broken and hostile inputs to the
+command line, and those that did not end in one line, with the right exit code, leaving nothing behind.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.harness import Metrics, Parts, main_of_parts
-from benchmarks.service import cluster, hostile, postgresql, scale
+from benchmarks.service import cluster, fisher_ray, hostile, postgresql, scale
 from benchmarks.service.storm import storm
 
 
@@ -45,6 +47,19 @@ def _sqlite(options: argparse.Namespace) -> Metrics:
         size = {"trials": 60, "workers": 2} if options.quick else {"trials": 1000, "workers": 4}
         found = storm(f"sqlite:///{folder}/studies.db", Path(folder), seed=options.seed, **size)
     return {f"sqlite.{name}": value for name, value in found.items()}
+
+
+def _ray(options: argparse.Namespace) -> Metrics:
+    with tempfile.TemporaryDirectory() as folder:
+        trials = 60 if options.quick else 1000
+        found = cluster.storm(f"sqlite:///{folder}/studies.db", trials, 0.05, options.seed)
+    return {f"ray.{name}": value for name, value in found.items()}
+
+
+def _fisher_ray(options: argparse.Namespace) -> Metrics:
+    slices, size = (16, 64) if options.quick else (48, 96)
+    found = fisher_ray.fisher_ray(slices, size, options.seed)
+    return {f"fisher_ray.{name}": value for name, value in found.items()}
 
 
 def _scale(options: argparse.Namespace) -> Metrics:
@@ -114,7 +129,8 @@ def _hostile(options: argparse.Namespace) -> Metrics:
 PARTS: Parts = {
     "postgresql": _postgresql,
     "sqlite": _sqlite,
-    "ray": cluster.measure,
+    "ray": _ray,
+    "fisher_ray": _fisher_ray,
     "scale": _scale,
     "storage": _storage,
     "proposals": _proposals,

@@ -124,7 +124,7 @@ def test_a_trial_that_fails_is_tried_again_and_its_study_set_aside(study, run, w
     assert trials(run) == {"failing": 2, "sound": 1}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_each_device_has_a_worker_and_a_signal_ends_them_all(study, run, tmp_path, start_process, number):
     run("create", study, "--name", "long", "--trials", 10_000)
     url = f"sqlite:///{tmp_path}/studies.db"
