@@ -65,6 +65,7 @@ def check_known(what: str, name: str, names: Collection[str], where: object) -> 
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``did you mean 'x'?`` with those of ``names`` that look most like ``name``; nothing where none does."""
-    near = difflib.get_close_matches(name, list(names), n=2, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    """``did you mean 'x'?`` with the one of ``names`` that looks most like ``name``; nothing where none does."""
+    folded = {each.lower(): each for each in names}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    return f"did you mean '{folded[near[0]]}'?" if near else ""

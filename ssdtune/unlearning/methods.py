@@ -72,7 +72,7 @@ def find_method(name: str, where: object = "method.name") -> Method:
     """
     places = {entry.name: entry.value for entry in entry_points(group=GROUP)} | METHODS
     if name not in places:
-        todo = nearest(name.lower(), places) or f"install its package, or choose one of {', '.join(places)}"
+        todo = nearest(name, places) or f"install its package, or choose one of {', '.join(places)}"
         raise ConfigError(f"no method '{name}'", where, todo)
     module, _, attribute = places[name].partition(":")
     try:
