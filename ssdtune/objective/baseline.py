@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssdtune.errors import ConfigError, DataError
-from ssdtune.objective.evaluation import DEFAULT_BATCH_SIZE, Measures, evaluate
+from ssdtune.objective.evaluation import Measures, evaluate
 from ssdtune.objective.score import ScoreRule
 from ssdtune.progress import Track, silent
 from ssdtune.studyfile import ScoreSection
@@ -32,9 +32,7 @@ class Baseline:
         return next(iter(self.untouched.values["retain"]))
 
 
-def measure_baseline(
-    task: Task, score: ScoreSection, *, batch_size: int = DEFAULT_BATCH_SIZE, track: Track = silent
-) -> Baseline:
+def measure_baseline(task: Task, score: ScoreSection, *, track: Track = silent) -> Baseline:
     """Evaluate the untouched model and the oracle, and settle the floor.
 
     Raises
@@ -42,11 +40,11 @@ def measure_baseline(
     DataError : the untouched model or the oracle gives non-finite output; the first sample is named.
     ConfigError : the floor asked for cannot be had, or there is nothing to forget.
     """
-    untouched = evaluate(task, batch_size=batch_size, track=track)
+    untouched = evaluate(task, track=track)
     _refuse_non_finite(task, untouched, "the untouched model")
     oracle = None
     if task.oracle is not None:
-        oracle = evaluate(replace(task, model=task.oracle), batch_size=batch_size, track=track)
+        oracle = evaluate(replace(task, model=task.oracle), track=track)
         _refuse_non_finite(task, oracle, "the oracle")
         _check_gap(untouched.quality("forget"), oracle.quality("forget"))
     floor, source = _floor(task, score, untouched, oracle)

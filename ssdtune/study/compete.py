@@ -86,7 +86,6 @@ def run_competition(
     unlearner: Unlearner,
     trials: int,
     *,
-    batch_size: int | None = None,
     on_study: OnStudy | None = None,
     track: Track = silent,
 ) -> None:
@@ -106,7 +105,7 @@ def run_competition(
     left = sum(max(trials - count_trials(study).finished, 0) for study in studies.values())
     ticks = iter(track(range(left), "trials", left))
     next(ticks, None)  # draws the bar
-    evaluator = Evaluator(task, batch_size=batch_size)
+    evaluator = Evaluator(task)
     for entry, study in studies.items():
         run_study(
             study,
@@ -114,7 +113,6 @@ def run_competition(
             unlearner,
             trials=trials,
             known=known,
-            batch_size=batch_size,
             stop_early=False,  # every sampler's trials are compared, and its measures serve the others
             evaluator=evaluator,
             track=advancing(ticks),

@@ -10,7 +10,6 @@ from optuna.trial import TrialState
 
 from ssdtune.errors import ConfigError, StorageError
 from ssdtune.objective.baseline import measure_baseline
-from ssdtune.objective.evaluation import DEFAULT_BATCH_SIZE
 from ssdtune.objective.order import stratified_order
 from ssdtune.objective.outcome import as_means
 from ssdtune.progress import Track, silent
@@ -36,7 +35,6 @@ def create_study(
     score: ScoreSection | None = None,
     fisher: FisherSection | None = None,
     study_file: StudyFile | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
     track: Track = silent,
 ) -> optuna.Study:
     """Measure the untouched model (and the oracle), then write a new study with its full provenance.
@@ -59,7 +57,6 @@ def create_study(
         score=score,
         fisher=fisher,
         study_file=study_file,
-        batch_size=batch_size,
         track=track,
     )
     return write_study(name, record, storage)
@@ -101,7 +98,6 @@ def measure_record(
     score: ScoreSection | None = None,
     fisher: FisherSection | None = None,
     study_file: StudyFile | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
     track: Track = silent,
 ) -> StudyRecord:
     """Everything that a new study of the task records, measured; nothing is written.
@@ -124,7 +120,7 @@ def measure_record(
     if not knobs:  # every trial would be the same one
         search = search.model_copy(update={"trials": 1})
     choice = choose_sampler(search.sampler)
-    baseline = measure_baseline(task, score, batch_size=batch_size, track=track)
+    baseline = measure_baseline(task, score, track=track)
     scored = {name: len(samples) for name, samples in task.scored_sets.items()}
     section = MethodSection.model_validate(chosen.section())
     sections = {"method": section, "search": search, "score": score, "fisher": fisher}

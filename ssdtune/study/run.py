@@ -51,7 +51,6 @@ def run_study(
     *,
     trials: int | None = None,
     known: Known | None = None,
-    batch_size: int | None = None,
     exact: bool = False,
     stop_early: bool = True,
     precision: Precision = "float32",
@@ -69,10 +68,9 @@ def run_study(
 
     exact : evaluate every slice of every trial, one by one, the plain way; nothing is reused. stop_early : whether
     trials that are clearly not the best may end before their last slice (not for samplers that learn nothing of them).
-    batch_size : see ``objective.evaluator``. precision : see ``objective.precision``. evaluator : data prepared for
-    another study on the same inputs; prepared anew, which ``say`` is told, if model or data are not those. pool : what
-    measures several trials at once, such as ``study.actors.actor_pool``; each is then proposed with those under way in
-    mind.
+    precision : see ``objective.precision``. evaluator : data prepared for another study on the same inputs; prepared
+    anew, which ``say`` is told, if model or data are not those. pool : what measures several trials at once, such as
+    ``study.actors.actor_pool``; each is then proposed with those under way in mind.
 
     Raises
     ------
@@ -86,7 +84,7 @@ def run_study(
     if evaluator is None or not evaluator.fits(task):
         if evaluator is not None:
             say("model or data changed: preparing them anew")
-        evaluator = Evaluator(task, batch_size=batch_size, say=say)
+        evaluator = Evaluator(task, say=say)
     with storage_errors():
         release_lost_trials(study)
         keep_view(study, record, unlearner)

@@ -39,8 +39,8 @@ class TrainingSet:
     """Chosen samples of a set.
 
     prepare : makes stacked inputs ready for the network. size : slices a batch. never_one : whether a slice that is
-    left over joins the batch before it (running statistics of one value per channel are not defined).
-    most_kept : bytes; of samples that are more in all none is kept, each batch is read when it is its turn.
+    left over joins the batch before it (running statistics of one value per channel are not defined). Of samples that
+    are more than ``MOST_KEPT`` in all none is kept, each batch is read when it is its turn.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class TrainingSet:
         *,
         size: int,
         never_one: bool = False,
-        most_kept: float = MOST_KEPT,
     ) -> None:
         self._samples, self._prepare, self._device = samples, prepare, device
         self._size, self._never_one = size, never_one
@@ -63,7 +62,7 @@ class TrainingSet:
             sample = as_sample(samples[index])
             shapes.setdefault(shapes_of(sample), []).append(index)
             total += size_of(sample)
-            if total <= most_kept:
+            if total <= MOST_KEPT:
                 held[index] = sample
             else:
                 held.clear()
