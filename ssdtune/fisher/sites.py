@@ -1,11 +1,11 @@
 """Parts of an analysis as files, from sites that keep their data: what one writes, and the whole made of all.
 
 What leaves a site, and nothing else: the model's parameters, content hashes of model and data, the name of the loss,
-what a unit is, numbers of samples, phi and known share; of either set the sums of its gradients and of their squares,
-and of each unit its loss, the norm of its gradient, its bottleneck activations (means over space) and, of those that
-are kept, the gradient itself. No image, k-space or name. A gradient of one sample can give its image away (Geiping et
-al., "Inverting gradients", NeurIPS 2020), so a part is as secret as the data, for sites that trust whoever merges;
-gradients of mini-batches (``definition = "batch"``) give less.
+what a unit is, numbers of samples, phi and known share, how gradients were computed; of either set the sums of its
+gradients and of their squares, and of each unit its loss, the norm of its gradient, its bottleneck activations (means
+over space) and, of those that are kept, the gradient itself. No image, k-space or name. A gradient of one sample can
+give its image away (Geiping et al., "Inverting gradients", NeurIPS 2020), so a part is as secret as the data, for sites
+that trust whoever merges; gradients of mini-batches (``definition = "batch"``) give less.
 """
 
 from __future__ import annotations
