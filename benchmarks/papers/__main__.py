@@ -15,13 +15,13 @@ from functools import partial
 
 from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
 from benchmarks.outcome.runs import say
-from benchmarks.papers.runs import estimate, failures, plan_of, run_all
+from benchmarks.papers.norms import norms_table
+from benchmarks.papers.runs import commits_of, estimate, failures, plan_of, run_all
 from benchmarks.papers.tables import (
     Found,
     epochs_table,
     first_table,
     fractions_table,
-    norms_table,
     paper_metrics,
     ranks,
     tuned_against_published,
@@ -65,7 +65,8 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     metrics["core_minutes"] = found.core_minutes
     lines.append(
         f"{metrics['methods']} methods, {len(made)} trained models of {len({key for key, _ in made})} tasks, "
-        f"{trials} trials a study; {found.core_minutes:.1f} minutes of one core, the making of the models apart."
+        f"{trials} trials a study; {found.core_minutes:.1f} minutes of one core, the making of the models apart. "
+        f"Run at commit {commits_of(plan)}."
     )
     for case in cases:
         if any(key == case.key for key, _ in made):
