@@ -207,7 +207,7 @@ def test_the_published_norm_takes_all_weights_and_a_tuned_one_does_not(any_task)
 
 
 def test_the_published_collapse_is_the_norms_and_goes_with_a_tuned_one():
-    """Xue et al.'s GA-l1-FT: at their rate and weights, gamma alone decides whether a model is left."""
+    """Xue et al.'s GA-l1-FT on a classifier: at their rate and weights gamma decides whether a model is left."""
     task = small_task.make_task(oracle=True)
     rule, unlearner = measure_record(task).rule, prepared(task, "ga-l1-ft")
     chosen = choose_method({"name": "ga-l1-ft"})
