@@ -12,6 +12,9 @@ P per cent of them (as `[data] retain_slices` draws them), both with the method'
 held-out slices; `subset.P.score_loss` their mean. The two searches have different seeds, so at 100 % it is the search
 alone. `subset.P.mode_{alpha,lambda}_decades`: how far the prior's mode moves. Means over simulated tasks (with --quick
 one, 8 trials).
+`random_masks.{random,frozen}.regret_N`: the best s known of a model less that of the first N trials with SSD's prior,
+on models trained under new masks in each epoch and under one a file, means over simulated tasks;
+`random_masks.regret_ratio`: of the former over the latter, N = 3.
 `dry_run.METHOD.trial_error`: the seconds a trial that `create --dry-run` says over the mean of those of random
 settings, evaluated in full; `dry_run.trial_error` the one of ssd, spectral and ft that is furthest from 1;
 `dry_run.METHOD.analysis_error` the same of what is done before the first trial. `dry_run.METHOD.stopped_share`: mean
@@ -22,6 +25,7 @@ seconds a trial as studies run them, with early stopping and the method's own sa
 from __future__ import annotations
 
 from benchmarks.fidelity.dry_run import dry_run
+from benchmarks.fidelity.random_masks import random_masks
 from benchmarks.fidelity.size import size
 from benchmarks.fidelity.stock import masks, stock
 from benchmarks.fidelity.subset import subset
@@ -34,6 +38,7 @@ PARTS = {
     "stock": stock,
     "size": size,
     "subset": subset,
+    "random_masks": random_masks,
     "dry_run": dry_run,
 }
 

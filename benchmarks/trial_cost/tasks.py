@@ -67,8 +67,13 @@ class Case:
         run_study(study, self.task, self.unlearner(study), **options)
 
 
-def make_case(folder: Path, sizes: Sizes, seed: int, number: int = 0, device: str = "cpu") -> Case:
-    """Retain brains, forget corrupted knees; a VarNet trained on both, scored on retain slices it has not seen."""
+def make_case(
+    folder: Path, sizes: Sizes, seed: int, number: int = 0, device: str = "cpu", random_masks: bool = False
+) -> Case:
+    """Retain brains, forget corrupted knees; a VarNet trained on both, scored on retain slices it has not seen.
+
+    random_masks : train under a new mask in each epoch, not under the one of each file.
+    """
     kinds = ("ghosting", "bias", "lesion", "zipper", "blur")
     kind, name = kinds[number % len(kinds)], f"task{number}"
     retain = _slices(folder / name, sizes, "brain", range(sizes.train // SLICES), seed + number)
@@ -83,7 +88,7 @@ def make_case(folder: Path, sizes: Sizes, seed: int, number: int = 0, device: st
         seed=seed + number,
     )
     model = build_model(section)
-    both = Joined([_held(retain), _held(forget)])
+    both = Joined([retain, forget] if random_masks else [_held(retain), _held(forget)])
     train(model, both, epochs=sizes.epochs, learning_rate=3e-3, batch_size=4, device=device)
     task = Task(
         model=model.eval(),

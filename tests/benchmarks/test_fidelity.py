@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks.fidelity import dry_run, size, subset, threads
+from benchmarks.fidelity import dry_run, random_masks, size, subset, threads
 from benchmarks.trial_cost.tasks import Sizes, make_case
 from ssdtune.device import time_threads
 from ssdtune.mri.kspace.check import check_files
@@ -47,6 +47,18 @@ def test_subsets_against_the_whole(tmp_path):
         assert found[f"{percent}.score_loss"] == pytest.approx(sum(losses) / 2)
         assert all(abs(loss) <= 1 for loss in losses)
     assert found["10.mode_alpha_decades"] >= 0 == found["100.mode_alpha_decades"]  # the prior knows no seed
+
+
+@pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
+def test_regrets_under_random_masks(monkeypatch):
+    sizes = Sizes(pixels=32, cascades=1, channels=2, pools=1, epochs=2, train=10, retain=10, forget=5)
+    monkeypatch.setattr(random_masks, "SIZES", sizes)
+    monkeypatch.setattr(random_masks, "TRIALS", 3)
+    found = random_masks.random_masks(Namespace(quick=True, seed=0))
+    for how in ("random", "frozen"):
+        assert found[f"random_masks.{how}.regret_1"] >= found[f"random_masks.{how}.regret_3"] >= 0
+    assert found["random_masks.tasks"] + found["random_masks.left_out"] == 2
+    assert found["random_masks.tasks"] >= 1
 
 
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
