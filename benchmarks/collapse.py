@@ -13,6 +13,7 @@ import argparse
 import math
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     return metrics
 
 
-def _no_analysis() -> None:
+def _no_analysis() -> NoReturn:
     raise NotImplementedError
 
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -104,7 +105,7 @@ def make_data(folder: Path, quick: bool) -> None:
     real, side = folder / "data/real", (48, 40) if quick else (96, 80)
     if (real / "knee").exists():
         return
-    common = {"size": side, "coils": 4, "seed": 0}
+    common: dict[str, Any] = {"size": side, "coils": 4, "seed": 0}
     brain, knee = DATA / "images/brain_t1_axial.h5", DATA / "images/knee_fse_axial.h5"
     simulate_images(real / "brain", brain, first=6, files=12, slices=5, **common)
     simulate_images(real / "brain_heldout", brain, first=66, files=3, slices=5, **common)

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from benchmarks.harness import Metrics
@@ -83,7 +84,7 @@ def dry_run(options: argparse.Namespace, size: int = 96, slices: int = 40) -> Me
 
 def run_one(
     study_file: StudyFile, task: Task, unlearner: Unlearner, sampler: str, stop_early: bool
-) -> list[Mapping[str, float]]:
+) -> list[dict[str, Any]]:
     """What the trials of a study record, but the first, which reads the data and pays for the untouched model."""
     search = study_file.search.model_copy(update={"sampler": sampler})
     study = create_study(task, study_file=study_file.model_copy(update={"search": search}))

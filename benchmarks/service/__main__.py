@@ -37,15 +37,17 @@ from benchmarks.service.storm import storm
 
 def _postgresql(options: argparse.Namespace) -> Metrics:
     with postgresql.running() as server, tempfile.TemporaryDirectory() as folder:
-        size = {"trials": 120, "workers": 4} if options.quick else {"trials": 1000, "workers": 8}
-        found = storm(server.url, Path(folder), seed=options.seed, restart=server.restart, **size)
+        trials, workers = (120, 4) if options.quick else (1000, 8)
+        found = storm(
+            server.url, Path(folder), seed=options.seed, restart=server.restart, trials=trials, workers=workers
+        )
     return {f"postgresql.{name}": value for name, value in found.items()}
 
 
 def _sqlite(options: argparse.Namespace) -> Metrics:
     with tempfile.TemporaryDirectory() as folder:
-        size = {"trials": 60, "workers": 2} if options.quick else {"trials": 1000, "workers": 4}
-        found = storm(f"sqlite:///{folder}/studies.db", Path(folder), seed=options.seed, **size)
+        trials, workers = (60, 2) if options.quick else (1000, 4)
+        found = storm(f"sqlite:///{folder}/studies.db", Path(folder), seed=options.seed, trials=trials, workers=workers)
     return {f"sqlite.{name}": value for name, value in found.items()}
 
 

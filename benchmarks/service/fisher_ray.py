@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +53,10 @@ def fisher_ray(slices: int, size: int, seed: int) -> Metrics:
 
 def relative_error(found: FisherAnalysis, wanted: FisherAnalysis) -> float:
     """The largest difference of any figure of two analyses but the slopes, over the largest figure of its kind."""
-    pairs = [(found.cross, wanted.cross), (found.denominator_diagonal, wanted.denominator_diagonal)]
+    pairs: list[tuple[Any, Any]] = [
+        (found.cross, wanted.cross),
+        (found.denominator_diagonal, wanted.denominator_diagonal),
+    ]
     for a, b in ((found.forget, wanted.forget), (found.retain, wanted.retain)):
         pairs += [(getattr(a, name), getattr(b, name)) for name in ("diagonal", "mean", "losses", "embeddings", "gram")]
         pairs.append((a.spectrum.eigenvalues, b.spectrum.eigenvalues))

@@ -148,8 +148,8 @@ def _sums(found: Gathered) -> SetSums:
 
 def _inside(kept: NDArray[Any], place: slice) -> NDArray[Any]:
     """Those in a stretch, counted from its start."""
-    within = kept[(kept >= place.start) & (kept < place.stop)]
-    return within - place.start
+    within: NDArray[Any] = kept[(kept >= place.start) & (kept < place.stop)] - place.start
+    return within
 
 
 def _clipped(places: Sequence[slice], window: slice) -> list[slice]:
