@@ -30,9 +30,7 @@ def measure(options: argparse.Namespace) -> Metrics:
     slices = 24 if options.quick else 72
     task = varnet_task(slices, 32, VarNetSizes(2, 4, 2, 4, 2), options.seed, device=options.device)
     ends = [0, slices // 6, slices // 2, slices]  # three sites of different sizes
-    sets: dict[str, Any] = {
-        name: list(map(getattr(task, name).__getitem__, range(slices))) for name in ("retain", "forget")
-    }
+    sets = {name: list(map(getattr(task, name).__getitem__, range(slices))) for name in ("retain", "forget")}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"site{number}.h5" for number in range(len(ends) - 1)]
         for path, start, stop in zip(paths, ends, ends[1:], strict=False):
