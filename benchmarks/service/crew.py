@@ -124,7 +124,10 @@ def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) 
     vars(study_run)["load_inputs"] = load_inputs  # the workers' task is made in memory
     with open(os.devnull, "w") as nowhere, log.open("w") as events:
         sys.stdout, sys.stderr = nowhere, events
-        main(arguments)
+        try:
+            main(arguments)
+        finally:  # a late signal changes no exit code of a program, but that of multiprocessing's processes
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Progress:

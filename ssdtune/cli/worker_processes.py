@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+_START = [sys.executable, "-c", "from ssdtune.cli import main; main()"]
 _PR_SET_PDEATHSIG = 1
 
 
@@ -19,11 +20,10 @@ def run_processes(commands: Sequence[Sequence[str]], environment: dict[str, str]
 
     ``environment`` carries what the list of processes should not show.
     """
-    start = [sys.executable, "-c", "from ssdtune.cli import main; main()"]
     # in sessions of their own, as a terminal sends Ctrl-C to all of a group, and a second one ends them at once
     processes = [
         subprocess.Popen(
-            [*start, *command],
+            [*_START, *command],
             env={**os.environ, **environment},
             start_new_session=True,
             preexec_fn=ending_with_parent(signal.SIGTERM),

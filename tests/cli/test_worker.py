@@ -1,7 +1,6 @@
 """``ssdtune worker``: whatever is left in a storage, the oldest study first, and what it skips."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -10,7 +9,6 @@ import time
 from contextlib import suppress
 
 import optuna
-import psutil
 import pytest
 
 from ssdtune.cli.events import Events
@@ -122,39 +120,6 @@ def test_a_trial_that_fails_is_tried_again_and_its_study_set_aside(study, run, w
     assert "DOE_JOHN" in json.loads(done.out)["skipped"][0]["error"]
     assert work().code == 0  # a new worker tries again
     assert trials(run) == {"failing": 2, "sound": 1}
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_each_device_has_a_worker_and_a_signal_ends_them_all(study, run, tmp_path, start_process, number):
-    run("create", study, "--name", "long", "--trials", 10_000)
-    url = f"sqlite:///{tmp_path}/studies.db"
-    start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
-    log, workers = tmp_path / "log", set()
-    with log.open("w") as out:
-        process = start_process(
-            [*start, "--device", "cpu,cpu", "--failures", "2", "long"],
-            stderr=out,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "SSDTUNE_STORAGE": url},
-        )
-    while len(workers) < 2:
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.2)
-        database = load_study("long", open_storage(url))
-        workers = {trial.user_attrs.get("origin", {}).get("worker") for trial in database.trials} - {None}
-    members = process.children(recursive=True)
-    started = time.monotonic()
-    process.send_signal(number)
-    process.wait(60)
-    assert not psutil.wait_procs(members, 60)[1]
-    assert process.returncode == (128 + number if number != signal.SIGKILL else -number)
-    assert time.monotonic() - started < 30  # seconds as a busy machine has them; 10 of one that is not
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [each["event"] for each in events].count("stopped") == 2
-    states = [trial.state.name for trial in load_study("long", open_storage(url)).trials]
-    assert "RUNNING" not in states
-    finished = {each["trial"] for each in events if each["event"] == "trial"}
-    assert finished == {n for n, state in enumerate(states) if state in ("COMPLETE", "PRUNED")}
 
 
 def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path, start_process):
