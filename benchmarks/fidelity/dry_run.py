@@ -41,7 +41,7 @@ forget = "forget"
 floor = 0.0
 min_retained = 0.0
 [search]
-trials = 8
+trials = 5
 """
 METHODS = ("ssd", "spectral", "ft")
 PHASES = ("unlearn", "reconstruct", "score", "search")  # reading the data is in neither figure

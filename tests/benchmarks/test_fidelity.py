@@ -64,7 +64,7 @@ def test_regrets_under_random_masks(monkeypatch):
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
 def test_what_a_dry_run_says_beside_what_trials_took(monkeypatch):
     monkeypatch.setattr(dry_run, "METHODS", ("ssd", "ft"))
-    monkeypatch.setattr(dry_run, "STUDY", dry_run.STUDY.replace("trials = 8", "trials = 2"))
+    monkeypatch.setattr(dry_run, "STUDY", dry_run.STUDY.replace("trials = 5", "trials = 2"))
     found = dry_run.dry_run(Namespace(device="cpu", seed=0), size=32, slices=8)
     errors = {name: found[f"dry_run.{name}.trial_error"] for name in ("ssd", "ft")}
     for name, error in errors.items():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ssdtune.cli.data_check import check
+from ssdtune.cli import cli
 from ssdtune.errors import DataError
 from ssdtune.mri.kspace.find import find_files
 
 
 def run(*arguments):
-    return CliRunner().invoke(check, [str(argument) for argument in arguments])
+    return CliRunner().invoke(cli, ["data", "check", *map(str, arguments)], prog_name="ssdtune")
 
 
 @pytest.fixture
