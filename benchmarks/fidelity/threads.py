@@ -24,8 +24,8 @@ from ssdtune.task import Task
 MODELS = {  # sizes, sensitivity net, slices
     "10k": (Sizes(pixels=32, cascades=1, channels=4, pools=2), (4, 2), 8),
     "40k": (Sizes(pixels=64, cascades=2, channels=4, pools=2), (4, 2), 8),
-    "600k": (Sizes(pixels=128, cascades=2, channels=8, pools=3), (4, 2), 4),
-    "30m": (Sizes(pixels=128, cascades=12, channels=18, pools=4), (8, 4), 1),
+    "600k": (Sizes(pixels=96, cascades=2, channels=8, pools=3), (4, 2), 4),
+    "30m": (Sizes(pixels=64, cascades=12, channels=18, pools=4), (8, 4), 1),
 }
 NEIGHBOUR = "import numpy as np\na = np.ones((600, 600))\nwhile True:\n    a @ a"
 ROUNDS = 3
