@@ -12,6 +12,7 @@ from ssdtune.device import time_threads
 from ssdtune.mri.kspace.check import check_files
 
 
+@pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
 def test_threads_measures_every_case(monkeypatch):
     tiny = Sizes(pixels=32, cascades=1, channels=4, pools=2)
     monkeypatch.setattr(threads, "MODELS", {"tiny": (tiny, (4, 2), 2)})
