@@ -141,13 +141,13 @@ def carry_out(
     from ssdtune.study.storage import storage_errors
     from ssdtune.study.trials import count_trials
 
-    with quick_commits(storage):
-        with storage_errors():
-            check_sampler(study, report.record)
-            release_lost_trials(study)
-        keep_freed_memory()
-        with interrupts.welcome():
-            task, unlearner = load_inputs(study.study_name, report.record, device, on_ray.crew if on_ray else None)
+    with storage_errors():
+        check_sampler(study, report.record)
+        release_lost_trials(study)
+    keep_freed_memory()
+    with interrupts.welcome():
+        task, unlearner = load_inputs(study.study_name, report.record, device, on_ray.crew if on_ray else None)
+    with quick_commits(storage):  # not before: what is refused leaves the file as it was
         if unlearner.analysis is not None:
             attach_figures(study, spectrum_figures(view_spectrum(unlearner.analysis)))
         finished = count_trials(study).finished

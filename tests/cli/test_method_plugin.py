@@ -35,7 +35,7 @@ def test_a_throwaway_method_goes_through_every_command(installed, study, run, tm
     assert run("run", "small", "--trials", 3).code == 0
     done = run("run", "small")  # resumed
     assert done.code == 0, done.err
-    (last,) = [line for line in done.err.splitlines() if line.startswith("5/5")]
+    (last,) = [line for line in done.err.splitlines() if "(5/5)" in line]
     assert "  c 0." in last and "  e " in last
     assert "alpha" not in done.out + done.err
     shown = run("show", "small")
