@@ -84,7 +84,7 @@ class Place:
                 budget,
                 seconds=seconds,
                 evaluator=self.evaluator,
-                pool=self._pool,
+                pool=None if budget.trials == 1 else self._pool,  # one trial has no use for several actors
                 on_trial=bar.trial,
                 on_study=bar.study,
             )

@@ -134,7 +134,7 @@ def test_parts_of_a_study_are_merged_without_its_data(study, tmp_path, capsys):
     code, out, err = run(capsys, alone, *merge, "--json", "--out", tmp_path / "merged.h5")
     assert code == 0, err
     merged = json.loads(out)
-    assert merged["features"] == pytest.approx(whole["features"], rel=1e-6, abs=1e-6)
+    assert merged["features"] == pytest.approx(whole["features"], rel=1e-5, abs=1e-5)  # gradients are float32
     assert merged["identity"] == whole["identity"] and merged["samples"] == whole["samples"]
     assert FisherAnalysis.load(tmp_path / "merged.h5").features() == merged["features"]
     for given, words in (
