@@ -5,7 +5,8 @@ A small network with a two-number embedding tells two MNIST digits apart; the tr
 TPE at w = 0.2 and min_retained 0.95; the oracle was trained on the kept digit alone. All figures but the score are of
 held-out images: ``accuracy`` on the forgotten digit, ``retain`` on the kept one; ``probe`` and ``nearest`` are balanced
 accuracies of a logistic regression and of the nearest mean on the embeddings, five-fold, where 0.5 is chance;
-``silhouette`` is that of the two digits there. ``--picture`` draws losses, Fisher eigenvalues and embeddings of the first model.
+``silhouette`` is that of the two digits there. ``--picture`` draws losses, Fisher eigenvalues and embeddings of the
+first model.
 """
 
 from __future__ import annotations

@@ -96,7 +96,6 @@ def _evaluate(study: optuna.Study, hidden: list[ScoredTrial], device: str) -> No
     from ssdtune.study.record import read_record
     from ssdtune.study.trials import count_trials
 
-    for item in hidden:
-        study.enqueue_trial(dict(item.trial.params))
     report = Report(read_record(study), count_trials(study).finished + len(hidden))
-    carry_out(study, storage_of(study), report, device, exact=True)
+    first = [item.trial.params for item in hidden]
+    carry_out(study, storage_of(study), report, device, first=first, exact=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -115,14 +115,15 @@ def carry_out(
     report: Report,
     device: str,
     *,
+    first: Sequence[Mapping[str, Any]] = (),
     exact: bool = False,
     precision: Precision = "float32",
     on_ray: OnRay | None = None,
 ) -> None:
     """Load what a study works on and run it until it has all trials that ``report`` is of.
 
-    ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date. on_ray : measures
-    its trials, and computes the analysis if none is cached.
+    ``storage`` is where the study is. Its note and figures in the dashboard are brought up to date. first : parameters
+    of the trials to begin with. on_ray : measures its trials, and computes the analysis if none is cached.
 
     Raises
     ------
@@ -154,6 +155,8 @@ def carry_out(
         if not finished:
             print_warnings(unlearner.analysis)
         _print_prior(study, report.record, unlearner)
+        for params in first:
+            study.enqueue_trial(dict(params))
         report.begin(finished)
         try:
             run_study(

@@ -31,8 +31,7 @@ def narrow_layout(layout: Mapping[str, Any], traces: Sequence[Mapping[str, Any]]
     shown = [trace for trace in traces if trace.get("showlegend", True) and trace.get("name")]
     rows = len(shown) if found.get("showlegend", len(shown) > 1) else 0
     foot = 58
-    bars = [found.get("coloraxis", {}).get("colorbar")]
-    for bar in filter(None, bars):
+    if bar := found.get("coloraxis", {}).get("colorbar"):
         across = {"orientation": "h", "x": 0.5, "xanchor": "center", "y": -foot / inner, "yanchor": "top", "len": 1}
         bar.update(across | {"thickness": 10, "title": {**_title(bar.get("title")), "side": "top"}})
         foot += _BAR

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import optuna
 
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, StorageError
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import Track, silent
 from ssdtune.samplers.table import choose_sampler
@@ -126,16 +127,17 @@ def run_competition(
 def best_known(storage: optuna.storages.BaseStorage, study: optuna.Study) -> float:
     """The best feasible s that a study of the storage has found in full, by the same method on the same task.
 
-    -inf where there is none. Raises StorageError: the storage cannot be read.
+    -inf where there is none. Studies that cannot be read, such as a newer ssdtune's, are passed over.
     """
     own = read_record(study)
     best = -math.inf
     for name in study_names(storage):
-        other = load_study(name, storage)
-        if not is_ours(other.user_attrs) or other.user_attrs.get("identity") != own.identity:
-            continue
-        record = read_record(other)
-        if (record.rule, record.method, record.knobs) == (own.rule, own.method, own.knobs):
-            found = best_of(scored_trials(other, record=record))
-            best = max(best, found.score.value if found is not None and found.score.feasible else best)
+        with suppress(StorageError):
+            other = load_study(name, storage)
+            if not is_ours(other.user_attrs) or other.user_attrs.get("identity") != own.identity:
+                continue
+            record = read_record(other)
+            if (record.rule, record.method, record.knobs) == (own.rule, own.method, own.knobs):
+                found = best_of(scored_trials(other, record=record))
+                best = max(best, found.score.value if found is not None and found.score.feasible else best)
     return best
