@@ -73,6 +73,9 @@ def test_what_is_nearly_right_is_named(line, word, tmp_path, monkeypatch, capsys
     }
     for name, text in spoiled.items():
         (tmp_path / f"{name}.toml").write_text(text)
+    for file in ("m.pt", "r/a.h5", "f/b.h5"):  # files that are not there would be named before
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
     with pytest.raises(SystemExit) as stop:
         main(line.split())
     err = capsys.readouterr().err.lower()

@@ -171,7 +171,7 @@ def test_the_page_shows_planes_of_the_spectral_update(analysis, view, tmp_path):
     for heatmap, name in ((retain, "retain"), (forget, "forget")):
         change = getattr(damage, f"{name}_first") + getattr(damage, f"{name}_second")
         assert heatmap.customdata[place[::-1]] == pytest.approx(change[0, 0], rel=1e-4)
-        assert heatmap.z.shape == (40, 40) and np.isfinite(heatmap.z).all()
+        assert heatmap.z.shape == (64, 64) and np.isfinite(heatmap.z).all()
     text = write_page(spectrum_page(analysis, view, "brain", space), tmp_path / "page.html").read_text()
     assert 'id="spectrum-spectral"' in text
 
