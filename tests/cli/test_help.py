@@ -63,6 +63,9 @@ def test_every_help_has_one_example_that_parses(words, capsys):
 )
 def test_what_is_nearly_right_is_named(line, word, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    for name in ("m.pt", "r/a.h5", "f/a.h5"):  # a file that is missing is said before all of this
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
     sound = 'name = "mine"\n[model]\ncheckpoint = "m.pt"\n[data]\nretain = "r"\nforget = "f"\n'
     spoiled = {
         "mine": sound,

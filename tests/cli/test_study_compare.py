@@ -138,7 +138,7 @@ def test_ctrl_c_keeps_what_is_finished(study_file, run, monkeypatch):
         (("--methods", "ft", "--trials", 3, "--cost", 100), 2, "two budgets, --trials with --cost, give one"),
         (("--methods", "ft", "--cost", "nan"), 2, "'--cost': nan is no number"),
         (("--methods", "ft", "--cost", "inf"), 2, "'--cost': inf is no number"),
-        (("--methods", "fft"), 2, "no method 'fft', --methods, did you mean 'ft' or 'full-ft'?"),
+        (("--methods", "fft"), 2, "no method 'fft', --methods, did you mean 'ft'?"),
         (("--methods", "FT"), 2, "no method 'FT', --methods, did you mean 'ft'"),
         (("--methods", "ft@"), 2, "no sampler after '@' in 'ft@'"),
         (("--methods", ","), 2, "no methods to compare"),
