@@ -52,23 +52,23 @@ def run(capsys):
 
 
 def test_a_comparison_from_study_file_to_applied_models(study_file, run, tmp_path):
-    code, out, err = run(study_file, "--methods", "ft,ssd,spectral", "--dry-run", "--json")
+    code, out, err = run(study_file, "--methods", "ft,ssd", "--dry-run", "--json")
     assert code == 0, err
     foreseen = json.loads(out)
-    assert [row["method"] for row in foreseen["methods"]] == ["ft", "ssd", "spectral"]
-    assert [row["preparation"] for row in foreseen["methods"]] == [0, 12, 12]
+    assert [row["method"] for row in foreseen["methods"]] == ["ft", "ssd"]
+    assert [row["preparation"] for row in foreseen["methods"]] == [0, 12]
     assert foreseen["methods"][1]["cost"] == 12 + 2 * 6
     assert foreseen["methods"][0]["trial_cost"] == 6 + 3 * 2  # one step on both retain slices
     assert not (tmp_path / "ssdtune.db").exists()
-    code, out, err = run(study_file, "--methods", "ft,ssd,spectral")
+    code, out, err = run(study_file, "--methods", "ft,ssd")
     assert code == 0, err
-    for label in ("ft", "ssd", "spectral"):
+    for label in ("ft", "ssd"):
         assert f"best of {label}: ssdtune study apply field-{label}-s0 --trial " in out
-    assert f"{DASHBOARD}?ids=1,2,3" in out
+    assert f"{DASHBOARD}?ids=1,2" in out
     assert "Best is at 2 trials" in out
     warned = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert any("2 forget samples are too few" in line for line in warned) and len(warned) == len(set(warned))
-    code, out, err = run(study_file, "--methods", "ft,ssd,spectral", "--trials", 3, "--json")
+    code, out, err = run(study_file, "--methods", "ft,ssd", "--trials", 3, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert found["budget"]["trials"] == 3
