@@ -118,7 +118,7 @@ def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) 
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         signal.signal(number, handler)
 
-    def load_inputs(name: str, record: Any, device: str) -> Any:
+    def load_inputs(name: str, record: Any, device: str, crew: Any = None) -> Any:
         return task(), prepare(record, task())
 
     vars(study_run)["load_inputs"] = load_inputs  # the workers' task is made in memory
