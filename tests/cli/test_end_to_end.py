@@ -43,7 +43,7 @@ channels = 4
 pools = 2
 sens_channels = 2
 sens_pools = 2
-epochs = 40
+epochs = 30
 learning_rate = 1e-2
 batch_size = 2
 """
