@@ -23,7 +23,7 @@ def images(batch=3, size=(40, 36), seed=0, scale=1.0):
 def test_measures_equal_those_of_fastmri(scale):
     output, image, top = images(scale=scale)
     measures = image_measures(output, {"image": image, "max": top})
-    assert list(measures) == ["ssim", "psnr", "nmse"]
+    assert next(iter(measures)) == "ssim"  # q; others may be added
     for index in range(len(image)):
         gt, pred, maxval = image[index, None].numpy(), output[index, None].numpy(), top[index].item()
         assert measures["ssim"][index] == pytest.approx(float(fastmri.evaluate.ssim(gt, pred, maxval)[0]), abs=1e-5)
@@ -117,8 +117,9 @@ def test_measures_of_volumes_equal_those_of_fastmri():
     for volume, slices in (("b", 3), ("a", 5), ("one", 1)):
         output, image, _ = images(batch=slices, seed=slices) if slices <= 3 else images_of(slices)
         top = image.max()
-        for name, column in image_measures(output, {"image": image, "max": top.expand(slices)}).items():
-            columns[name] += column.tolist()
+        measures = image_measures(output, {"image": image, "max": top.expand(slices)})
+        for name, column in columns.items():
+            column += measures[name].tolist()
         names += [volume] * slices
         gt, pred = image.numpy(), output.numpy()
         expected.append([float(np.squeeze(each(gt, pred))) for each in FASTMRI])
