@@ -10,7 +10,7 @@ norm is a soft threshold of gamma times the rate after Adam's step. gamma has no
 step that Adam can take. gamma = 1 is the published code; what it costs at the start, gamma |theta0|_1, is recorded.
 
 Trap: retain samples are not looked at by ``ga-l1``. The published collapse (PSNR 0 after an epoch) is not the norm's
-alone: at that rate a few dozen steps of the ascent destroy the model at any gamma (``benchmarks.collapse``).
+alone: at that rate a few dozen steps of the ascent destroy the model at any gamma (``benchmarks.papers``).
 """
 
 from __future__ import annotations
