@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import optuna
 from optuna.samplers import PartialFixedSampler, RandomSampler
@@ -48,8 +48,7 @@ def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budge
     if choice is None or sum(other.number < trial.number and other.state in counted for other in others) >= budget:
         study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return ask(study, record, sampler, budget)
-    seed = seed_number(trial.number, others)
-    trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
+    seed, others = _sign(study, trial, others)
     alike = others
     if len(choice.knobs) < len(record.knobs):  # what other knobs came to says nothing of these
         alike = [other for other in others if all(knob.name in other.params for knob in choice.knobs)]
@@ -61,6 +60,25 @@ def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budge
             study.sampler = PartialFixedSampler(dict(choice.given), study.sampler)
         setting = {knob.name: _suggest(trial, knob) for knob in choice.knobs}
     return Asked(trial, setting, others)
+
+
+def _sign(study: optuna.Study, trial: optuna.Trial, others: Sequence[FrozenTrial]) -> tuple[int, Sequence[FrozenTrial]]:
+    """Store who runs the trial and what seeds it, which is returned with the other trials as they are then.
+
+    Two processes that saw different trials interrupted may choose one number. Each stores its own and then looks, so
+    that at least one finds out; who does takes another.
+    """
+    seed = seed_number(trial.number, others)
+    while True:
+        trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
+        if not any(other.state == TrialState.RUNNING for other in others):
+            return seed, others
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        used = {other.number: origin_of(other).get(SEED_NUMBER) for other in others if not interrupted(other)}
+        if seed not in used.values():
+            return seed, others
+        earlier = sum(other == seed and number < trial.number for number, other in used.items())
+        seed = next(islice((free for free in count() if free not in used.values()), earlier, None))
 
 
 def _choice(record: StudyRecord, trials: Sequence[FrozenTrial], budget: int) -> Choice | None:

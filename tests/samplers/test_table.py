@@ -105,5 +105,21 @@ def test_processes_that_ask_at_once_get_different_places():
     assert [seed_number(one.number, running) for one in running] == [0, 1, 2, 3]
 
 
+def test_two_that_chose_one_place_do_not_both_keep_it(monkeypatch):
+    study = optuna.create_study(direction="maximize")
+    record = SimpleNamespace(chosen=SimpleNamespace(method=None), knobs=KNOBS)
+    others = [study.ask() for _ in range(2)]
+    for number, other in enumerate(others):
+        other.set_user_attr("origin", {"worker": "elsewhere-1", "seed_number": number})
+    monkeypatch.setattr(
+        "ssdtune.study.ask.seed_number", lambda number, others: 1
+    )  # as it was when others were unsigned
+    asked = ask(study, record, factory("random"), 99)
+    places = [read_trial(trial)["seed_number"] for trial in study.trials]
+    assert places[:2] == [0, 1]
+    assert places[2] not in (0, 1)
+    assert [other.number for other in asked.others] == [0, 1]
+
+
 def test_every_name_that_a_study_file_may_give_is_a_sampler():
     assert sorted(SAMPLERS) == sorted(SAMPLER_NAMES)
