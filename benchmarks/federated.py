@@ -40,7 +40,8 @@ def measure(options: argparse.Namespace) -> Metrics:
     ends = [0, slices // 6, slices // 2, slices]  # three sites of different sizes
     sets = {name: list(map(getattr(task, name).__getitem__, range(slices))) for name in ("retain", "forget")}
     sites = [
-        replace(task, **{name: samples[start:stop] for name, samples in sets.items()}) for start, stop in pairwise(ends)
+        replace(task, retain=sets["retain"][start:stop], forget=sets["forget"][start:stop])
+        for start, stop in pairwise(ends)
     ]
     found, wanted, sizes = both_ways(task, sites)
     with patch.dict(gradients._CHUNK, {"cpu": (0.0, 0), "cuda": (0.0, 0)}):

@@ -41,7 +41,7 @@ def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budge
         warnings.filterwarnings("ignore", "Heartbeat of storage")  # ``lost.signs_of_life`` records them
         trial = study.ask()
     sign_of_life(study, trial)  # should this process end before the trial is signed, others find it by that
-    others = trials
+    others: Sequence[FrozenTrial] = trials
     if trial.number != len(trials):  # another process has asked too
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
     choice = _choice(record, others, budget)
