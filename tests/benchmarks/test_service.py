@@ -1,12 +1,6 @@
 """Nothing lost, smaller: 60 trials, 3 workers, killed and stopped as they go, and their database restarted."""
 
-import os
-
-import pytest
-
 from benchmarks.service.storm import storm
-
-pytestmark = pytest.mark.skipif("SSDTUNE_STORM" not in os.environ, reason="minutes long: set SSDTUNE_STORM=1")
 
 SIZE = {"trials": 60, "workers": 3, "by_trials": True, "limit": 300}
 
