@@ -176,7 +176,7 @@ def test_the_page_shows_planes_of_the_spectral_update(analysis, view, tmp_path):
     assert 'id="spectrum-spectral"' in text
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")  # old ones name pyparsing's old names
 def test_the_picture_is_a_png(view, tmp_path):
     path = write_spectrum_png(view, tmp_path / "picture.png", "brain: Fisher spectrum")
     from matplotlib.image import imread
