@@ -23,7 +23,7 @@ def prior() -> None:
     """Collect experience, fit the learned prior to it, and evaluate it."""
 
 
-collection_option = file_option("--collection", "FILE.h5", "Recorded tasks.  [default: those that ship with ssdtune]")
+collection_option = file_option("--collection", "FILE.h5", "Recorded tasks.  [default: those of the repository]")
 storage_option = click.option(
     "--storage", "storages", multiple=True, metavar="URL", help="Learn from the finished studies of this storage too."
 )

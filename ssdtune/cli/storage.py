@@ -42,7 +42,7 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             expose_value=False,
             callback=_remember,
-            help="CPU threads.  [default: OMP_NUMTHREADS, else what a short measurement finds best]",
+            help="CPU threads.  [default: OMP_NUM_THREADS, else what a short measurement finds best]",
         ),
         click.option(
             "--device",

@@ -36,7 +36,7 @@ from ssdtune.task import Task
 from ssdtune.vision.forgetting import load_images
 
 MIN_GAP = 0.05
-"""Least q_forget(model) - q_forget(oracle) of a valid task (DESIGN fact 5)."""
+"""Least q_forget(model) - q_forget(oracle) of a valid task."""
 
 
 Gather = Callable[[Sequence[Sequence[Recipe]], Path, Mapping[str, Path], Track], None]

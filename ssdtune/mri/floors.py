@@ -1,7 +1,7 @@
 """What a model that never saw the forget set would score on it, without such a model at hand.
 
 Two ways. ``clean``: such a model draws the clean image, as well as it draws retain images; against the corrupted target
-that is about SSIM(clean target, corrupted target) times its retain quality (DESIGN fact: 0.753 against a true oracle's
+that is about SSIM(clean target, corrupted target) times its retain quality (0.753 against a true oracle's
 0.739 to 0.750). ``zero-filled``: the quality of the undersampled data without any model.
 """
 

@@ -70,7 +70,7 @@ class Experience:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A task that taught nothing (DESIGN: q_f(original) - q_f(oracle) is not clearly positive), and why."""
+    """A task that taught nothing (q_f(original) - q_f(oracle) is not clearly positive), and why."""
 
     key: str
     family: str

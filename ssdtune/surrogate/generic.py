@@ -2,7 +2,7 @@
 
 The model behind each member gives its surfaces SSD's own shape: log10 of the ratio r is normal over the parameters,
 with unknown centre and width; retain Fisher times squared parameter falls as r^-c, forget's as r^(1-c). Damage is then
-an integral over the ratio (DESIGN's damage surfaces, averaged), with x = min(lambda / r, 1):
+an integral over the ratio (the damage surfaces, averaged), with x = min(lambda / r, 1):
 
     d_S(alpha, lambda) = E[weight_S (1 - x)^2 1(r > alpha)] / E[weight_S],
     retained = end_r + (1 - end_r) exp(-(d_R / t_r)^b_r),    remembered the same with d_F.
