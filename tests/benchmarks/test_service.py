@@ -1,8 +1,19 @@
 """Nothing lost, smaller: 60 trials, 3 workers, killed and stopped as they go, and their database restarted."""
 
+from unittest.mock import patch
+
+import pytest
+
 from benchmarks.service.storm import storm
+from ssdtune.unlearning.methods import METHODS
 
 SIZE = {"trials": 60, "workers": 3, "by_trials": True, "limit": 300}
+
+
+@pytest.fixture(autouse=True)
+def _no_method_stays():
+    with patch.dict(METHODS):
+        yield
 
 
 def check(found):
