@@ -43,11 +43,14 @@ def shown(url: str | None = None) -> str:
             return shown_url(parsed)
     except (ArgumentError, ValueError):
         pass
-    head, at, tail = text.rpartition("@")
+    place, _, query = text.partition("?")
+    scheme = place.partition("//")[0] + "//" if "//" in place else ""
+    if "@" in query:  # of a password before the ? or of one behind it: where it ends is not known
+        return f"{scheme}***"
+    _, at, tail = place.rpartition("@")
     if at:
-        scheme = head.partition("//")[0] + "//" if "//" in head else ""
-        return scheme + "***@" + tail.partition("?")[0]
-    return re.sub(r"(//[^/:]*:)(?!\d+(?:/|$))[^/]*", r"\1***", text.partition("?")[0])  # perhaps name:password
+        return f"{scheme}***@{tail}"
+    return re.sub(r"(//[^/:]*:)(?!\d+(?:/|$))[^/]*", r"\1***", place)  # perhaps name:password
 
 
 def shown_url(parsed: URL) -> str:

@@ -37,6 +37,7 @@ def test_a_password_is_never_shown():
     assert shown("postgresql://lab:secret@host/studies") == "postgresql://lab:***@host/studies"
     assert shown("postgresql//lab:se/cret@host/studies?password=secret") == "postgresql//***@host/studies"
     assert shown("postgresql://lab:secret@host:port/studies") == "postgresql://***@host:port/studies"
+    assert shown("mysql+pymysql://lab:a/b@c@host/studies?password=hid@den") == "mysql+pymysql://***"
     assert shown("mysql://host/studies?password1=secret&auth_token=t") == (
         "mysql://host/studies?auth_token=hidden&password1=hidden"
     )
