@@ -125,7 +125,7 @@ def searched(storage, study_name, trials, task=None, **method):
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dials():
     """Makes a method known that the package does not know; ``dials.Dials`` has one to three knobs."""
     with pytest.MonkeyPatch.context() as patch:
@@ -133,7 +133,7 @@ def dials():
         yield {"name": "dials"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dialled(dials, memory):
     """Studies of that method, by how many knobs it has."""
     return {count: searched(memory, f"dials-{count}", trials=12, count=count, **dials) for count in (1, 2, 3)}
