@@ -21,6 +21,8 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ROOT = Path(__file__).resolve().parents[1]
 
+COMMITS = "commits.txt"
+
 Metrics = dict[str, float]
 
 
@@ -90,6 +92,19 @@ def add_resumable(parser: argparse.ArgumentParser, work: Path) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default 2)")
     parser.add_argument("--dry-run", action="store_true", help="say what is missing and how long it takes")
     parser.add_argument("--summary", action="store_true", help="run nothing, show what there is")
+
+
+def note_commit(work: Path) -> None:
+    """Keep, with the results in ``work``, which commit adds to them from now on."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / COMMITS).open("a") as file:
+        file.write(f"{commit()}\n")
+
+
+def commits_of(work: Path) -> str:
+    """The commits that added to the results in ``work``, in words."""
+    kept = work / COMMITS
+    return ", ".join(dict.fromkeys(kept.read_text().split())) if kept.exists() else "unknown"
 
 
 def publish(

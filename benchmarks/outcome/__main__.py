@@ -23,7 +23,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, table
 from benchmarks.outcome.runs import Plan, Result, choose, estimate, read_all, run_all, say
 from benchmarks.outcome.tables import BUDGETS, GOALS, WITHIN, Summary, trial_ratios
 from benchmarks.outcome.tasks import CASES, Case
@@ -63,7 +63,9 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
             return {"estimate_s": total}
         say("\n".join(["what is missing:", *ahead]))
         run_all(plan, cases, chosen.workers)
-    return summarise(list(read_all(plan, cases)), chosen.default, lines, chosen.seed)
+    metrics = summarise(list(read_all(plan, cases)), chosen.default, lines, chosen.seed)
+    lines[0] += f" Run at commit {commits_of(plan.work)}."
+    return metrics
 
 
 def choose_cases(chosen: argparse.Namespace) -> list[Case]:

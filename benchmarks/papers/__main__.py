@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, table
 from benchmarks.outcome.runs import say
 from benchmarks.papers.norms import norms_table
-from benchmarks.papers.runs import commits_of, estimate, failures, plan_of, run_all
+from benchmarks.papers.runs import estimate, failures, plan_of, run_all
 from benchmarks.papers.tables import (
     Found,
     epochs_table,
@@ -66,7 +66,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     lines.append(
         f"{metrics['methods']} methods, {len(made)} trained models of {len({key for key, _ in made})} tasks, "
         f"{trials} trials a study; {found.core_minutes:.1f} minutes of one core, the making of the models apart. "
-        f"Run at commit {commits_of(plan)}."
+        f"Run at commit {commits_of(plan.work)}."
     )
     for case in cases:
         if any(key == case.key for key, _ in made):

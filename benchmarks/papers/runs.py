@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import commit
+from benchmarks.harness import note_commit
 from benchmarks.outcome.runs import Made, Result, read, say
 from benchmarks.outcome.runs import Plan as Searches
 from benchmarks.papers.tasks import RATE, XUE, Case, make_task
@@ -50,7 +50,7 @@ FIFTHS = ("ft@10", "full-ft", "ga-l1", "nl", "ga-l1-ft@10", "nl-ft@10")
 GAMMAS = (1e-2, 1e-4, 1e-6)
 """The l1 norm of ``ga-l1`` and ``ga-l1-ft`` as published but weaker."""
 
-BOUND, CORE, COMMITS = 0.95, "core_seconds", "commits.txt"
+BOUND, CORE = 0.95, "core_seconds"
 TRAINING = {"ssd": 0, DEFAULT_METHOD: 130, "ft": 150, "full-ft": 150, "ga-l1": 130, "nl": 150, "ssd-repair": 140}
 BOTH = 300
 """About how many slice passes a trial takes beside its evaluation (``BOTH`` where both sets are trained on)."""
@@ -151,9 +151,7 @@ def estimate(plan: Plan, case: Case, model: int) -> float:
 
 def run_all(plan: Plan, cases: Sequence[Case], models: int, workers: int) -> None:
     """Run what is missing: one model of each task before others, first tables before other shares."""
-    plan.work.mkdir(parents=True, exist_ok=True)
-    with (plan.work / COMMITS).open("a") as file:
-        file.write(f"{commit()}\n")
+    note_commit(plan.work)
     jobs = [
         (part, case, model)
         for model in range(models)
@@ -162,12 +160,6 @@ def run_all(plan: Plan, cases: Sequence[Case], models: int, workers: int) -> Non
         if part.missing(case, model)
     ]
     run_in_processes(run_model, jobs, workers, track=silent, description="papers")
-
-
-def commits_of(plan: Plan) -> str:
-    """What was run, in words."""
-    kept = plan.work / COMMITS
-    return ", ".join(dict.fromkeys(kept.read_text().split())) if kept.exists() else "unknown"
 
 
 def run_model(job: tuple[Plan, Case, int]) -> None:
