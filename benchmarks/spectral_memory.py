@@ -51,7 +51,8 @@ def run_part(form: str, hidden: int, retain: int, forget: int, seed: int) -> Met
     from ssdtune.fisher.metric import spectral_metric
     from ssdtune.progress import silent
     from ssdtune.task import Task
-    from ssdtune.unlearning.spectral import Spectral, SpectralOptions
+    from ssdtune.unlearning.spectral import Spectral
+    from ssdtune.unlearning.spectral_update import SpectralOptions
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)

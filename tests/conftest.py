@@ -13,6 +13,8 @@ import pytest
 import sqlalchemy
 from hypothesis import settings
 
+from ssdtune.unlearning.methods import METHODS
+
 HEADER = """<?xml version="1.0" encoding="utf-8"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
 <acquisitionSystemInformation><receiverChannels>{coils}</receiverChannels></acquisitionSystemInformation>
@@ -49,6 +51,15 @@ def _wait_for_no_disk(connection, _):
 # an example's time says nothing on a busy machine
 settings.register_profile("ssdtune", settings(), deadline=None)
 settings.load_profile("ssdtune")
+
+
+@pytest.fixture(autouse=True)
+def _same_methods():
+    """Whatever methods a test makes known end with it."""
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ssdtune.unlearning.method import Knob, Options, Setting, Stage
+from ssdtune.unlearning.method import BaseMethod, BaseUnlearner, Knob, Options, Setting, Stage
 from ssdtune.unlearning.methods import METHODS
 
 if TYPE_CHECKING:
@@ -19,10 +19,8 @@ class SleepOptions(Options):
     seconds: float = 0.0
 
 
-class SleepingUnlearner:
+class SleepingUnlearner(BaseUnlearner):
     """Sleeps, then scales the parameters by a way from 1 that is longest at x = y = 1."""
-
-    analysis, preparation = None, 0.0
 
     def __init__(self, task: Task, options: SleepOptions) -> None:
         self.params, self.seconds = task.params, options.seconds
@@ -32,30 +30,12 @@ class SleepingUnlearner:
         factor = 1 - 0.4 * setting["x"] * setting["y"]
         yield Stage({name: value * factor for name, value in self.params.items()})
 
-    def effect(self, setting: Setting) -> Hashable:
-        return setting["x"], setting["y"]
 
-    def notes(self, setting: Setting) -> dict[str, float]:
-        return {}
-
-    def prior(self, request: Any) -> None:
-        return None
-
-    def view(self) -> None:
-        return None
-
-
-class Sleep:
+class Sleep(BaseMethod):
     name, summary, sampler, Options = NAME, "Sleeps.", "random", SleepOptions
-
-    def needs(self, task: Task, options: Any) -> str | None:
-        return None
 
     def knobs(self, options: Any) -> tuple[Knob, ...]:
         return tuple(Knob(name, 0.0, 1.0, "linear") for name in ("x", "y"))
-
-    def published(self, options: Any) -> list[dict[str, float]]:
-        return []
 
     def prepare(self, task: Task, options: SleepOptions, **_: Any) -> SleepingUnlearner:
         return SleepingUnlearner(task, options)

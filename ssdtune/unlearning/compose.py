@@ -32,7 +32,7 @@ from ssdtune.studyfile import Range, rising
 from ssdtune.task import Task
 from ssdtune.unlearning.blend import Parent, agreed, head, parts, repeated
 from ssdtune.unlearning.ft import FT, LR, FTOptions
-from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Params, PriorRequest, Setting, Stage
+from ssdtune.unlearning.method import UNTOUCHED, Analyse, BaseMethod, BaseUnlearner, Knob, Params, Setting, Stage
 from ssdtune.unlearning.plan import Natural, Plan, TrainingOptions
 from ssdtune.unlearning.training import Trainer
 
@@ -63,10 +63,10 @@ class ComposeOptions(TrainingOptions):
         return self
 
 
-class Compose:
+class Compose(BaseMethod):
     """The method."""
 
-    name, summary, sampler = "compose", "Between finished trials of other studies, in the space of weights", "tpe"
+    name, summary = "compose", "Between finished trials of other studies, in the space of weights"
     Options = ComposeOptions
 
     def needs(self, task: Task, options: ComposeOptions) -> str | None:
@@ -81,18 +81,13 @@ class Compose:
         repair = (Knob.over(LR, options.lr, about="step length of the repair"),) if options.repair else ()
         return *own, *repair
 
-    def published(self, options: ComposeOptions) -> list[dict[str, float]]:
-        return []
-
     def prepare(self, task: Task, options: ComposeOptions, *, analyse: Analyse, track: Track) -> ComposeUnlearner:
         found, preparation = repeated(task, options.parents, analyse, track)
         return ComposeUnlearner(task, options, found, preparation)
 
 
-class ComposeUnlearner:
+class ComposeUnlearner(BaseUnlearner):
     """Compositions of parents on one task."""
-
-    analysis = None
 
     def __init__(self, task: Task, options: ComposeOptions, parents: Sequence[Params], preparation: float) -> None:
         self.task, self.kind, self.parents = task, options.kind, parents
@@ -125,12 +120,3 @@ class ComposeUnlearner:
     def effect(self, setting: Setting) -> Hashable:
         untouched = self.kind == "merge" and not setting["t"] and not self.repair
         return UNTOUCHED if untouched else tuple(sorted(setting.items()))
-
-    def notes(self, setting: Setting) -> dict[str, float]:
-        return {}
-
-    def prior(self, request: PriorRequest) -> None:
-        return None
-
-    def view(self) -> None:
-        return None

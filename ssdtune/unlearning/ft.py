@@ -20,12 +20,22 @@ from ssdtune.files import content_hash
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range, rising
 from ssdtune.task import Task
-from ssdtune.unlearning.method import UNTOUCHED, Analyse, Knob, Options, Params, PriorRequest, Setting, Stage, Unlearner
+from ssdtune.unlearning.method import (
+    UNTOUCHED,
+    Analyse,
+    BaseUnlearner,
+    Knob,
+    Options,
+    Params,
+    Setting,
+    Stage,
+    Unlearner,
+)
 from ssdtune.unlearning.plan import Plan, TrainingOptions
 from ssdtune.unlearning.training import Trainer, allowed, untrainable
 
 if TYPE_CHECKING:
-    from ssdtune.fisher.result import FisherAnalysis
+    pass
 
 LR, STEPS = "lr", "steps"
 
@@ -88,11 +98,8 @@ class FullFT(FT):
     Options = FullFTOptions
 
 
-class FTUnlearner:
+class FTUnlearner(BaseUnlearner):
     """Fine-tuning on one task."""
-
-    analysis: FisherAnalysis | None = None
-    preparation = 0.0
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -125,9 +132,3 @@ class FTUnlearner:
 
     def notes(self, setting: Setting) -> dict[str, float]:
         return {"rate": setting[LR] * self.trainer.unit}
-
-    def prior(self, request: PriorRequest) -> None:
-        return None
-
-    def view(self) -> None:
-        return None

@@ -125,6 +125,25 @@ class Unlearner(Protocol):
         """What a mapper would see of the task, as JSON values, kept in the study to learn from; None: nothing."""
 
 
+class BaseUnlearner:
+    """What most methods say beside how they unlearn: each setting has its own effect, and there is nothing else."""
+
+    analysis: FisherAnalysis | None = None
+    preparation: float = 0.0
+
+    def effect(self, setting: Setting) -> Hashable:
+        return tuple(sorted(setting.items()))
+
+    def notes(self, setting: Setting) -> Mapping[str, float]:
+        return {}
+
+    def prior(self, request: PriorRequest) -> HyperparameterPrior | None:
+        return None
+
+    def view(self) -> Mapping[str, Any] | None:
+        return None
+
+
 BACKWARD = 3  # slice passes of a slice that is differentiated
 
 
@@ -158,6 +177,19 @@ class Method(Protocol):
 
     def prepare(self, task: Task, options: Any, *, analyse: Analyse, track: Track) -> Unlearner:
         """All long work that trials share."""
+
+
+class BaseMethod:
+    """What most methods say beside their knobs: they serve every task, by TPE, and nothing was published for them."""
+
+    sampler = "tpe"
+    Options: type[Options] = Options
+
+    def needs(self, task: Task, options: Any) -> str | None:
+        return None
+
+    def published(self, options: Any) -> list[dict[str, float]]:
+        return []
 
 
 @dataclass(frozen=True)

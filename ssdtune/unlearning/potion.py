@@ -26,7 +26,7 @@ from ssdtune.fisher.importance import Importance, importance, output_lacks
 from ssdtune.progress import Track
 from ssdtune.studyfile import Share, rising
 from ssdtune.task import Chosen, Task, batches, sample_ids
-from ssdtune.unlearning.method import Analyse, Knob, Options, Params, PriorRequest, Setting, Stage
+from ssdtune.unlearning.method import Analyse, BaseMethod, BaseUnlearner, Knob, Options, Params, Setting, Stage
 from ssdtune.unlearning.plan import Count
 from ssdtune.unlearning.sets import shuffled
 from ssdtune.unlearning.ssd import ALPHA, SSDOptions, SSDUnlearner
@@ -50,10 +50,10 @@ class PotionOptions(Options):
     batch_size: Count = 8
 
 
-class Potion:
+class Potion(BaseMethod):
     """The method."""
 
-    name, summary, sampler = "potion", "Dampens until known forget samples are forgotten: a search in itself", "tpe"
+    name, summary = "potion", "Dampens until known forget samples are forgotten: a search in itself"
     Options = PotionOptions
     uses_analysis = True  # or its like
 
@@ -63,17 +63,12 @@ class Potion:
     def knobs(self, options: PotionOptions) -> tuple[Knob, ...]:
         return (Knob.over(RHO_CUT, options.rho_cut, "linear", about="remembered at which it stops"),)
 
-    def published(self, options: PotionOptions) -> list[dict[str, float]]:
-        return []
-
     def prepare(self, task: Task, options: PotionOptions, *, analyse: Analyse, track: Track) -> PotionUnlearner:
         return PotionUnlearner(task, options, importance(task, "norm", track))
 
 
-class PotionUnlearner:
+class PotionUnlearner(BaseUnlearner):
     """The method on one task. ``looks`` : what was remembered after each step so far."""
-
-    analysis = None
 
     def __init__(self, task: Task, options: PotionOptions, ratios: Importance) -> None:
         self.task, self.options = task, options
@@ -127,9 +122,3 @@ class PotionUnlearner:
     def notes(self, setting: Setting) -> dict[str, float]:
         step = self.stop(setting[RHO_CUT])
         return {**self._ssd.notes(self.dampening(step)), "looks": step + 1.0}
-
-    def prior(self, request: PriorRequest) -> None:
-        return None
-
-    def view(self) -> None:
-        return None

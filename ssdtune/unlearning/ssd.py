@@ -20,6 +20,7 @@ from ssdtune.task import Task
 from ssdtune.unlearning.method import (
     UNTOUCHED,
     Analyse,
+    BaseMethod,
     Knob,
     Options,
     Params,
@@ -44,7 +45,7 @@ class SSDOptions(Options):
     exponent: Positive = 1.0
 
 
-class SSD:
+class SSD(BaseMethod):
     """The method; ``prepare`` takes the Fisher analysis, after which a trial costs no gradient."""
 
     name, summary, sampler = (
@@ -54,9 +55,6 @@ class SSD:
     )
     uses_analysis = True
     Options = SSDOptions
-
-    def needs(self, task: Task, options: SSDOptions) -> str | None:
-        return None
 
     def knobs(self, options: SSDOptions) -> tuple[Knob, ...]:
         return (

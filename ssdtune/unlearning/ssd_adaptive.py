@@ -14,7 +14,7 @@ from typing import Any
 
 from ssdtune.progress import Track
 from ssdtune.task import Task
-from ssdtune.unlearning.method import Analyse, Knob, Options, PriorRequest, Setting, Stage
+from ssdtune.unlearning.method import Analyse, BaseMethod, BaseUnlearner, Knob, Options, Setting, Stage
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA, SSDOptions, SSDUnlearner
 
 
@@ -22,15 +22,12 @@ class ASSDOptions(Options):
     """Nothing to choose."""
 
 
-class ASSD:
+class ASSD(BaseMethod):
     """The method."""
 
     name, summary, sampler = "assd", "SSD at the setting that the forget share decides: nothing to search", "random"
     Options = ASSDOptions
     uses_analysis = True
-
-    def needs(self, task: Task, options: ASSDOptions) -> str | None:
-        return None
 
     def knobs(self, options: ASSDOptions) -> tuple[Knob, ...]:
         return ()
@@ -42,7 +39,7 @@ class ASSD:
         return ASSDUnlearner(task, analyse())
 
 
-class ASSDUnlearner:
+class ASSDUnlearner(BaseUnlearner):
     """Adaptive SSD on one task. ``chosen`` : SSD's setting."""
 
     def __init__(self, task: Task, analysis: Any) -> None:
@@ -59,12 +56,6 @@ class ASSDUnlearner:
 
     def notes(self, setting: Setting) -> dict[str, float]:
         return self._ssd.notes(self.chosen)
-
-    def prior(self, request: PriorRequest) -> None:
-        return None
-
-    def view(self) -> None:
-        return None
 
 
 def adaptive_share(share: float) -> float:

@@ -24,7 +24,7 @@ from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range
 from ssdtune.task import Task
-from ssdtune.unlearning.method import Analyse, Knob, PriorRequest, Setting, Stage
+from ssdtune.unlearning.method import Analyse, BaseUnlearner, Knob, Setting, Stage
 from ssdtune.unlearning.plan import Natural, Penalty, Plan, TrainingOptions
 from ssdtune.unlearning.ssd import SSD, SSDOptions, SSDUnlearner
 from ssdtune.unlearning.training import Trainer, allowed, untrainable
@@ -75,7 +75,7 @@ class SSDRepair:
         return SSDRepairUnlearner(task, options, analyse())
 
 
-class SSDRepairUnlearner:
+class SSDRepairUnlearner(BaseUnlearner):
     """SSD with repair on one task. ``unit`` : Adam's rate at lr = 1."""
 
     def __init__(self, task: Task, options: SSDRepairOptions, analysis: FisherAnalysis) -> None:
@@ -111,12 +111,6 @@ class SSDRepairUnlearner:
 
     def notes(self, setting: Setting) -> dict[str, float]:
         return {**self._ssd.notes(setting), "rate": setting[LR] * self.unit}
-
-    def prior(self, request: PriorRequest) -> None:
-        return None
-
-    def view(self) -> None:
-        return None
 
 
 def rate_unit(analysis: FisherAnalysis, where: str) -> float:

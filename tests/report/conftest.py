@@ -125,7 +125,7 @@ def searched(storage, study_name, trials, task=None, **method):
     return made
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def dials():
     """Makes a method known that the package does not know; ``dials.Dials`` has one to three knobs."""
     with pytest.MonkeyPatch.context() as patch:
@@ -133,13 +133,13 @@ def dials():
         yield {"name": "dials"}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def dialled(dials, memory):
     """Studies of that method, by how many knobs it has."""
     return {count: searched(memory, f"dials-{count}", trials=12, count=count, **dials) for count in (1, 2, 3)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def volumes(dials, memory):
     """(study, task) of four retain volumes with four slices each, of two anatomies, each brighter than the last."""
     bright = [1 + number // 4 for number in range(16)]

@@ -13,9 +13,10 @@ from ssdtune.study.record import read_record, read_trial, setting_of
 from ssdtune.study.run import run_study
 from ssdtune.study.tune import prepare, unlearned_params
 from ssdtune.studyfile import ScoreSection, SearchSection
-from ssdtune.unlearning.auto import Auto, method_of
+from ssdtune.unlearning.auto import Auto
 from ssdtune.unlearning.method import UNTOUCHED, Tried
 from ssdtune.unlearning.methods import choose_method, uses_analysis
+from ssdtune.unlearning.several import method_of
 
 METHODS = ["spectral", "ft", "ssd-repair", "ng"]
 PRICE = {"spectral": 2.0, "ft": 3.0, "ssd-repair": 4.0, "ng": 6.0}
