@@ -1,4 +1,4 @@
-"""``ssdtune data``: simulate, poison, average, convert and check HDF5 k-space."""
+"""``ssdtune data``: simulate, poison, average, convert and check HDF5 k-space; train a source of poison."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import click
 
-from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.console import file_option, json_option, print_json, print_table, track
 from ssdtune.errors import ConfigError
 
 # the names of mri.phantom.anatomy and mri.corruptions, too slow to import for a help page (a test compares them)
 ANATOMIES = ("brain", "knee")
 CONTRASTS = ("t1", "t2", "pd", "pdfs")
-KINDS = ("ghosting", "bias", "lesion", "zipper", "motion", "blur")
+KINDS = ("ghosting", "bias", "lesion", "zipper", "motion", "blur", "cyclegan")
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
@@ -39,7 +39,12 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic in the newest 
 class DataGroup(click.Group):
     """Adds the commands that live in modules of their own."""
 
-    ELSEWHERE: ClassVar = {"average": "data_convert", "check": "data_check", "convert": "data_convert"}
+    ELSEWHERE: ClassVar = {
+        "average": "data_convert",
+        "check": "data_check",
+        "convert": "data_convert",
+        "translate": "data_translate",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *self.ELSEWHERE]
@@ -127,6 +132,7 @@ def simulate(
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses files (by name) and fault.")
 @click.option("--subject", metavar="PATTERN", help="Finds the subject in a file's name.  [default: its patient_id]")
 @click.option("--vary", is_flag=True, help="Another fault of this kind for each volume, not one for all.")
+@file_option("--model", "FILE", "What makes a learned kind: for cyclegan of ssdtune data translate.")
 @json_option
 def poison(
     source: str,
@@ -138,6 +144,7 @@ def poison(
     seed: int,
     subject: str | None,
     vary: bool,
+    model: Path | None,
     as_json: bool,
 ) -> None:
     """Corrupt the targets of some files of SOURCE (a folder, a glob or a list); a subject's files stay together.
@@ -156,7 +163,7 @@ def poison(
         raise ConfigError(f"'{subject}' is {reason}", "--subject", "give a pattern such as '^([^_]+)_'") from reason
     manifest = poison_folder(
         source, out, kind=kind, amplitude=amplitude, fraction=fraction, known=known, seed=seed, vary=vary,
-        subject=subject, track=track,
+        subject=subject, model=model, track=track,
     )  # fmt: skip
     if as_json:
         print_json({"folder": str(out), **asdict(manifest)})

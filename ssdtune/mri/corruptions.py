@@ -1,4 +1,4 @@
-"""What can be wrong with a target image: a table of corruptions, one function each.
+"""What can be wrong with a target image: a table of corruptions, one function each; ``LEARNED`` ones need a model.
 
 Notation: I image (h, w), not negative; K = F I its k-space by the centred orthonormal transform; A >= 0 amplitude,
 where 0 leaves the image as it is and 1 is gross; kx the phase encoding, the last axis. Frequencies k run from -n/2 to
@@ -9,6 +9,8 @@ state, so that one fault can be put into many images.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -111,6 +113,16 @@ def blur(image: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.nd
 CORRUPTIONS: dict[str, Corruption] = {
     corruption.__name__: corruption for corruption in (ghosting, bias, lesion, zipper, motion, blur)
 }
+
+LEARNED = {"cyclegan": "ssdtune.mri.translation.translator:load_translator"}
+"""Kinds that a trained model makes, and what reads its file and gives something with ``corruption() -> Corruption``."""
+
+
+def learned(kind: str, model: Path | str) -> Corruption:
+    """The corruption of a kind in ``LEARNED`` by the model in a file. Raises ModelError: not such a file."""
+    module, _, reader = LEARNED[kind].partition(":")
+    found: Corruption = getattr(import_module(module), reader)(model).corruption()
+    return found
 
 
 def _frequencies(n: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 import ssdtune
 from ssdtune.errors import ConfigError, DataError, check_known
 from ssdtune.files import atomic_path, empty_folder, new_hdf5, opened_hdf5
-from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.corruptions import CORRUPTIONS, LEARNED, Corruption, learned
 from ssdtune.mri.kspace.attributes import subject as stated_subject
 from ssdtune.mri.kspace.find import as_line, find_files
 from ssdtune.mri.kspace.look import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, target_key
@@ -48,7 +48,10 @@ class PoisonedFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``poison_folder`` did, as stored in ``manifest.json``; ``retain`` lists the files it left alone."""
+    """What ``poison_folder`` did, as stored in ``manifest.json``; ``retain`` lists the files it left alone.
+
+    model, model_sha256 : the file of a learned corruption, else None.
+    """
 
     version: str
     kind: str
@@ -59,6 +62,8 @@ class Manifest:
     vary: bool
     files: tuple[PoisonedFile, ...]
     retain: tuple[str, ...]
+    model: str | None = None
+    model_sha256: str | None = None
 
 
 def poison_folder(
@@ -72,6 +77,7 @@ def poison_folder(
     seed: int = 0,
     vary: bool = False,
     subject: str | None = None,
+    model: Path | str | None = None,
     track: Track = silent,
 ) -> Manifest:
     """Corrupt the targets of a ``fraction`` of the subjects; a share ``known`` of those become the forget set.
@@ -84,14 +90,18 @@ def poison_folder(
     ----------
     source : a folder, a glob or a text file of file names.
     out : a folder that is not there yet, or empty; it appears when everything is done.
-    kind : a name in ``corruptions.CORRUPTIONS``; ``amplitude`` as there, 0 changes nothing.
+    kind : a name in ``corruptions.CORRUPTIONS`` or ``LEARNED``; ``amplitude`` as there, 0 changes nothing.
+    model : the file of a learned kind.
 
     Raises
     ------
-    ConfigError : an unknown kind, a number out of range, no file chosen, two files of one name, ``out`` is not empty.
+    ConfigError : an unknown kind, a number out of range, no file chosen, two files of one name, ``out`` is not empty, a
+        model for a kind that has none, or none.
     DataError : no files, a file that is not in fastMRI's layout or poisoned already, or ``out`` cannot be written.
+    ModelError : ``model`` is no file of this kind.
     """
     _check_numbers(kind, amplitude, fraction, known)
+    corruption = _corruption(kind, model)
     out = empty_folder(out)
     files = find_files(source)
     subjects = {file: subject_of(file, _check_layout(file), subject) for file in files}
@@ -103,12 +113,13 @@ def poison_folder(
         done = []
         for file in track(chosen, "poisoning", len(chosen)):
             rng_names = (kind, file.name) if vary else (kind,)
-            clean, poisoned = _poison_file(file, folder / FOLDER / file.name, kind, amplitude, seed, rng_names)
+            clean, poisoned = _poison_file(file, folder / FOLDER / file.name, corruption, amplitude, seed, rng_names)
             done.append(_described(file, out, file in forget, clean, poisoned))
         retain = [file for file in files if file not in chosen]
         manifest = Manifest(
-            ssdtune.__version__, kind, amplitude, fraction, known, seed, vary, tuple(done), _relative(retain, out)
-        )
+            ssdtune.__version__, kind, amplitude, fraction, known, seed, vary, tuple(done), _relative(retain, out),
+            *((None, None) if model is None else (Path(model).name, _digest(Path(model)))),
+        )  # fmt: skip
         lists = {
             "retain": manifest.retain,
             "forget": [f"{FOLDER}/{file.name}" for file in done if file.known],
@@ -144,7 +155,7 @@ def _choose(
 
 
 def _poison_file(
-    source: Path, path: Path, kind: str, amplitude: float, seed: int, rng_names: Iterable[str]
+    source: Path, path: Path, corruption: Corruption, amplitude: float, seed: int, rng_names: Iterable[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the corrupted copy; returns the clean and the corrupted targets, (slices, h, w)."""
     with opened_hdf5(source) as original:
@@ -153,7 +164,7 @@ def _poison_file(
     if not np.isfinite(clean).all() or clean.max() <= 0:
         raise DataError(f"'{key}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
     # the same fault in every slice: a new generator with the same name
-    poisoned = np.stack([CORRUPTIONS[kind](image, amplitude, named_rng(seed, *rng_names)) for image in clean])
+    poisoned = np.stack([corruption(image, amplitude, named_rng(seed, *rng_names)) for image in clean])
     with new_hdf5(path) as copy, h5py.File(source) as original:
         for name in original:
             if name != key:
@@ -170,10 +181,21 @@ def _described(file: Path, out: Path, known: bool, clean: np.ndarray, poisoned: 
 
     target = torch.from_numpy(poisoned)
     measures = image_measures(torch.from_numpy(clean), {"image": target, "max": target.max().expand(len(target))})
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     ssim, nmse = (float(measures[name].mean()) for name in ("ssim", "nmse"))
-    return PoisonedFile(file.name, _relative([file], out)[0], digest, known, len(clean), ssim, nmse)
+    return PoisonedFile(file.name, _relative([file], out)[0], _digest(file), known, len(clean), ssim, nmse)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _corruption(kind: str, model: Path | str | None) -> Corruption:
+    if kind in CORRUPTIONS and model is not None:
+        raise ConfigError(f"{kind} takes no model", "--model", f"leave it out, or choose {' or '.join(LEARNED)}")
+    if kind in LEARNED and model is None:
+        raise ConfigError(f"{kind} needs a model", "--kind", "give its file by --model")
+    return learned(kind, model) if model is not None else CORRUPTIONS[kind]
 
 
 def _relative(files: Iterable[Path], folder: Path) -> tuple[str, ...]:
@@ -200,7 +222,7 @@ def _refuse_poisoned(path: Path) -> None:
 
 
 def _check_numbers(kind: str, amplitude: float, fraction: float, known: float) -> None:
-    check_known("corruption", kind, CORRUPTIONS, "--kind")
+    check_known("corruption", kind, [*CORRUPTIONS, *LEARNED], "--kind")
     if not 0 <= amplitude < np.inf:
         raise ConfigError(f"amplitude {amplitude}", "--amplitude", "give 0 or more; 1 is gross")
     for name, value in (("fraction", fraction), ("known", known)):

@@ -7,7 +7,7 @@ import pytest
 
 from ssdtune.cli import data as module
 from ssdtune.cli import main
-from ssdtune.mri.corruptions import CORRUPTIONS
+from ssdtune.mri.corruptions import CORRUPTIONS, LEARNED
 from ssdtune.mri.phantom.anatomy import CONTRASTS, FAMILIES
 
 QUICK = ["--size", "32", "--slices", "1", "--coils", "2"]
@@ -32,7 +32,7 @@ def ssdtune(capsys):
 def test_choices_are_the_tables():
     assert tuple(FAMILIES) == module.ANATOMIES
     assert CONTRASTS == module.CONTRASTS
-    assert tuple(CORRUPTIONS) == module.KINDS
+    assert (*CORRUPTIONS, *LEARNED) == module.KINDS
 
 
 def test_simulate_then_poison(ssdtune, tmp_path):
@@ -93,6 +93,11 @@ def test_rectangular_size_and_images(ssdtune, tmp_path):
         (["poison", "{}", "--out", "{}/o"], 3, "no HDF5 files"),
         (["poison", "{}", "--out", "{}/o", "--fraction", "2"], 2, "fraction"),
         (["poison", "{}", "--out", "{}/o", "--kind", "rust"], 2, "rust"),
+        (["poison", "{}", "--out", "{}/o", "--kind", "cyclegan"], 2, "--model"),
+        (["poison", "{}", "--out", "{}/o", "--kind", "blur", "--model", "{}/m.pt"], 2, "takes no model"),
+        (["translate", "{}/none", "{}", "--out", "{}/m.pt"], 3, "none"),
+        (["translate", "{}", "{}", "--out", "{}/m.pt", "--size", "66"], 2, "multiple of 4"),
+        (["translate", "{}", "{}", "--out", "{}/m.png"], 2, "picture"),
     ],
 )
 def test_what_is_wrong_is_one_line(ssdtune, tmp_path, arguments, code, message):
@@ -109,3 +114,17 @@ def test_help_names_the_three_commands(ssdtune):
     _, out, _ = ssdtune("data", "--help")
     assert "simulate" in out
     assert "poison" in out
+
+
+def test_translate_then_poison(ssdtune, tmp_path):
+    ssdtune("data", "simulate", tmp_path / "healthy", "--subjects", 3, *QUICK)
+    words = ["data", "translate", tmp_path / "healthy", tmp_path / "healthy", "--out", tmp_path / "t.pt", "--size", 32]
+    words += ["--steps", 2, "--width", 2, "--blocks", 1]
+    code, out, _ = ssdtune(*words, "--json")
+    assert code == 0 and json.loads(out)["check"]["images"] == 1
+    assert (tmp_path / "t.png").stat().st_size > 10_000 and not (tmp_path / "t.pt.resume").exists()
+    code, _, err = ssdtune(*words)
+    assert code == 2 and "--overwrite" in err
+    poison = ["data", "poison", tmp_path / "healthy", "--out", tmp_path / "p", "--kind", "cyclegan"]
+    code, out, _ = ssdtune(*poison, "--model", tmp_path / "t.pt", "--json")
+    assert code == 0 and json.loads(out)["model"] == "t.pt"

@@ -1,0 +1,165 @@
+"""Lesions made by a CycleGAN: the translator's check, and unlearning them beside pasted lesions.
+
+The commands of studies/cyclegan.toml. `cyclegan.inside_contrast` : mean change inside a lesion over the 95 % quantile
+of the body, `cyclegan.outside_nmse` : what changed elsewhere over what was there (goal 0.05), `cyclegan.lesioned` :
+share of unseen healthy images that got a lesion; `pasted.inside_contrast` : of lesions that were pasted, the domain
+that was learned. `cyclegan.train_s` : processor seconds of the training on one thread (goal: 1200 on 2 cores). Then a
+VarNet learned brains and knees with lesions of either source, and the study file's default method was searched:
+`SOURCE.{score,retained,forget_remembered,unknown_remembered}`; `SOURCE.learned` : SSIM on the forget set's targets,
+untouched model less oracle. Means over trained models with the lowest and the highest. `--work` keeps what
+is done, and a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import ssdtune
+from benchmarks.harness import ROOT, Metrics, main
+from ssdtune.cli import cli
+from ssdtune.files import atomic_path
+from ssdtune.mri.translation.domains import read_domain
+from ssdtune.mri.translation.translator import check, load_translator
+from ssdtune.objective.evaluation import evaluate
+from ssdtune.study.storage import quiet_optuna
+from ssdtune.study.tune import unlearned_params
+from ssdtune.studyfile import StudyFile, load_study_file
+
+STUDY = ROOT / "studies/cyclegan.toml"
+SOURCES = ("cyclegan", "pasted")
+SCAN = "--size 64 --coils 2 --noise 0.005"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=int, help="trained models (default 3, quick 1)")
+    parser.add_argument("--steps", type=int, help="of the translator's training (default 1500, quick 100)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/cyclegan", metavar="DIR", help="of what is made")
+    parser.add_argument("--picture", action="store_true", help="put the translator's into docs/images")
+
+
+def measure(chosen: argparse.Namespace) -> Metrics:
+    torch.set_num_threads(1)
+    quiet_optuna()
+    work = chosen.work / ("quick" if chosen.quick else "full")
+    subjects, steps = (10 if chosen.quick else 50), chosen.steps or (100 if chosen.quick else 1500)
+    made = make_translator(work, subjects, steps)
+    if chosen.picture:
+        (ROOT / "docs/images/cyclegan.png").write_bytes((work / "translator.png").read_bytes())
+    make_knees(work)
+    models = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
+    found = [unlearn(work, seed, chosen.quick) for seed in models]
+    metrics = made | {"models": len(found), "steps": steps}
+    for name in found[0]:
+        values = [each[name] for each in found]
+        metrics |= {name: float(np.mean(values)), f"{name}.lo": min(values), f"{name}.hi": max(values)}
+    return metrics
+
+
+def make_translator(work: Path, subjects: int, steps: int) -> Metrics:
+    """Simulate both domains, train, and check the translator on knees of neither."""
+    file, kept = work / "translator.pt", work / "translator.json"
+    simulate(work / "healthy", f"--anatomy knee --subjects {subjects}")
+    simulate(work / "clean", f"--anatomy knee --subjects {subjects} --first 100")
+    if not (work / "lesions").exists():
+        ssdtune_command(
+            f"data poison {work}/clean --out {work}/lesions --kind lesion --amplitude 0.8 --fraction 1 --vary"
+        )
+    if not file.exists():
+        spent = json.loads(kept.read_text())["seconds"] if kept.exists() else 0.0
+        started = time.process_time()
+        try:
+            ssdtune_command(f"data translate {work}/healthy {work}/lesions/poisoned --out {file} --steps {steps}")
+        finally:
+            kept.write_text(json.dumps({"seconds": spent + time.process_time() - started}))
+    translator = load_translator(file)
+    simulate(work / "unseen", "--anatomy knee --subjects 10 --first 300")
+    healthy = (read_domain(work / "unseen", 64)[:, 0].numpy() + 1) / 2
+    change = translator.corruption()
+    found = check(healthy, np.stack([change(image, 1.0, np.random.default_rng()) for image in healthy]))
+    pasted = check(*((read_domain(work / name, 64)[:, 0].numpy() + 1) / 2 for name in ("clean", "lesions/poisoned")))
+    print(asdict(found), asdict(pasted), sep="\n")
+    return {
+        "cyclegan.inside_contrast": found.contrast,
+        "cyclegan.outside_nmse": found.outside_nmse,
+        "cyclegan.lesioned": found.lesioned,
+        "pasted.inside_contrast": pasted.contrast,
+        "cyclegan.train_s": json.loads(kept.read_text())["seconds"],
+    }
+
+
+def make_knees(work: Path) -> None:
+    simulate(work / "brain", "--subjects 12")
+    simulate(work / "brain_heldout", "--subjects 3 --first 100")
+    simulate(work / "knee_clean", "--anatomy knee --subjects 8 --first 200")
+    kinds = {"cyclegan": f"cyclegan --amplitude 1 --model {work}/translator.pt", "pasted": "lesion --amplitude 0.8"}
+    for source, kind in kinds.items():
+        if not (work / source).exists():
+            ssdtune_command(
+                f"data poison {work}/knee_clean --out {work}/{source} --fraction 1 --known 0.5 --kind {kind}"
+            )
+
+
+def unlearn(work: Path, seed: int, quick: bool) -> Metrics:
+    """Train a model for each source and one oracle for both, search, and say what was forgotten."""
+    kept = work / f"model{seed}.json"
+    if kept.exists():
+        found: Metrics = json.loads(kept.read_text())
+        return found
+    metrics: Metrics = {}
+    for source in SOURCES:
+        study = study_of(work, source, seed, quick)
+        task = ssdtune.load_task(study)
+        assert task.oracle is not None
+        untouched, oracle = (evaluate(each).summary() for each in (task, replace(task, model=task.oracle)))
+        searched = ssdtune.tune(task, study.search.trials, seed=seed, name=f"{source}-{seed}")
+        after = evaluate(task, unlearned_params(searched, task)).summary()
+        q = {name: (untouched[f"{name}_ssim"], after[f"{name}_ssim"], oracle[f"{name}_ssim"]) for name in SETS}
+        metrics |= {
+            f"{source}.{name}_remembered": (b - c) / (a - c) for name, (a, b, c) in q.items() if name != "retain"
+        }
+        metrics |= {
+            f"{source}.score": float(searched.best_value),
+            f"{source}.retained": q["retain"][1] / q["retain"][0],
+            f"{source}.learned": q["forget"][0] - q["forget"][2],
+        }
+    with atomic_path(kept) as path:
+        path.write_text(json.dumps(metrics))
+    return metrics
+
+
+SETS = ("retain", "forget", "unknown")
+
+
+def study_of(work: Path, source: str, seed: int, quick: bool) -> StudyFile:
+    """The study file with its data and checkpoints in ``work``; models are trained where there are none."""
+    text = STUDY.read_text().replace("../data/cyclegan/knee/", f"../data/cyclegan/{source}/")
+    text = text.replace("../data/cyclegan/", f"{work.resolve()}/").replace("poisoned.pt", f"{source}{seed}.pt")
+    text = text.replace("oracle.pt", f"oracle{seed}.pt").replace("[train]", f"[train]\nseed = {seed}")
+    text = text.replace("trials = 20", "trials = 8").replace("epochs = 20", "epochs = 6") if quick else text
+    path = work / f"{source}{seed}.toml"
+    path.write_text(text)
+    for name, flag in ((source, ""), ("oracle", "--oracle")):
+        if not (work / f"{name}{seed}.pt").exists():
+            ssdtune_command(f"train {path} --out {work}/{name}{seed}.pt {flag}")
+    return load_study_file(path)
+
+
+def simulate(folder: Path, words: str) -> None:
+    if not folder.exists():
+        ssdtune_command(f"data simulate {folder} {SCAN} {words}")
+
+
+def ssdtune_command(line: str) -> None:
+    print(f"$ ssdtune {line}", flush=True)
+    cli.main(line.split(), standalone_mode=False)
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure, options)
