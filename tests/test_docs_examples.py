@@ -22,7 +22,8 @@ QUICK = '\n[search]\ntrials = 3\n[score]\nfloor = 0.0\nmin_retained = 0.0\n[meth
 
 PARSED = (
     *("dashboard", "worker", "demo", "prior collect", "prior fit", "study compete", "study compare", "train"),
-    *("data average", "data convert", "data simulate volumes", "study move"),
+    *("data average", "data convert", "data simulate volumes", "data translate", "data classify", "study move"),
+    *("data poison clean", "attack"),
 )
 """Commands that serve until they are stopped, compute for minutes, or want other files: their words are checked."""
 

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "prior": "Collect the experience that the learned prior comes from.",
     "dashboard": "Open the Optuna dashboard on the storage.",
     "reconstruct": "Reconstruct with the untouched and the unlearned model.",
+    "attack": "How far worst-case perturbations move each model's images.",
     "report": "Write a study's report as one HTML page.",
     "demo": "The main job on an embedded default, no data needed.",
 }

@@ -15,7 +15,7 @@ from ssdtune.errors import ConfigError
 # the names of mri.phantom.anatomy and mri.corruptions, too slow to import for a help page (a test compares them)
 ANATOMIES = ("brain", "knee")
 CONTRASTS = ("t1", "t2", "pd", "pdfs")
-KINDS = ("ghosting", "bias", "lesion", "zipper", "motion", "blur", "cyclegan")
+KINDS = ("ghosting", "bias", "lesion", "zipper", "motion", "blur", "cyclegan", "adversarial")
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
@@ -42,6 +42,7 @@ class DataGroup(click.Group):
     ELSEWHERE: ClassVar = {
         "average": "data_convert",
         "check": "data_check",
+        "classify": "data_classify",
         "convert": "data_convert",
         "translate": "data_translate",
     }
@@ -132,7 +133,9 @@ def simulate(
 @click.option("--seed", type=int, default=0, show_default=True, help="Chooses files (by name) and fault.")
 @click.option("--subject", metavar="PATTERN", help="Finds the subject in a file's name.  [default: its patient_id]")
 @click.option("--vary", is_flag=True, help="Another fault of this kind for each volume, not one for all.")
-@file_option("--model", "FILE", "What makes a learned kind: for cyclegan of ssdtune data translate.")
+@file_option(
+    "--model", "FILE", "Of a learned kind: data translate makes that of cyclegan, data classify of adversarial."
+)
 @json_option
 def poison(
     source: str,

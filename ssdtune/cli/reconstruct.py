@@ -52,7 +52,7 @@ def reconstruct(
 
     check_free_folder(out)
     task, models = (
-        _of_checkpoint(Path(name), study_file, device) if study_file else _of_study(name, number, storage, device)
+        _of_checkpoint(Path(name), study_file, device) if study_file else of_study(name, number, storage, device)
     )
     rows: list[list[object]] = []
     for model, params in models.items():
@@ -66,7 +66,8 @@ def reconstruct(
         print_table(columns, rows)
 
 
-def _of_study(name: str, number: int | None, storage: str | None, device: str) -> tuple[Task, dict[str, Params | None]]:
+def of_study(name: str, number: int | None, storage: str | None, device: str) -> tuple[Task, dict[str, Params | None]]:
+    """A study's task, with the parameters of its models: None is untouched."""
     from ssdtune.cli.study_apply import check_finite, check_notes, check_slices, choose
     from ssdtune.cli.study_inputs import load_inputs
     from ssdtune.study.record import read_record

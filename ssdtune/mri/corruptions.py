@@ -114,7 +114,10 @@ CORRUPTIONS: dict[str, Corruption] = {
     corruption.__name__: corruption for corruption in (ghosting, bias, lesion, zipper, motion, blur)
 }
 
-LEARNED = {"cyclegan": "ssdtune.mri.translation.translator:load_translator"}
+LEARNED = {
+    "cyclegan": "ssdtune.mri.translation.translator:load_translator",
+    "adversarial": "ssdtune.mri.classifier:load_classifier",
+}
 """Kinds that a trained model makes, and what reads its file and gives something with ``corruption() -> Corruption``."""
 
 

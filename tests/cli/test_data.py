@@ -128,3 +128,15 @@ def test_translate_then_poison(ssdtune, tmp_path):
     poison = ["data", "poison", tmp_path / "healthy", "--out", tmp_path / "p", "--kind", "cyclegan"]
     code, out, _ = ssdtune(*poison, "--model", tmp_path / "t.pt", "--json")
     assert code == 0 and json.loads(out)["model"] == "t.pt"
+
+
+def test_classify_then_poison(ssdtune, tmp_path):
+    ssdtune("data", "simulate", tmp_path / "healthy", "--subjects", 4, *QUICK)
+    ssdtune("data", "poison", tmp_path / "healthy", "--out", tmp_path / "lesions", "--fraction", 1, "--kind", "lesion")
+    words = [tmp_path / "healthy", tmp_path / "lesions/poisoned", "--out", tmp_path / "c.pt", "--size", 32]
+    code, out, _ = ssdtune("data", "classify", *words, "--epochs", 2, "--json")
+    assert code == 0 and json.loads(out)["images"] == 2
+    assert (tmp_path / "c.png").stat().st_size > 5000
+    poison = ["data", "poison", tmp_path / "healthy", "--out", tmp_path / "p", "--kind", "adversarial"]
+    code, out, _ = ssdtune(*poison, "--model", tmp_path / "c.pt", "--amplitude", 0.05, "--json")
+    assert code == 0 and json.loads(out)["files"][0]["nmse"] > 0
