@@ -142,7 +142,7 @@ def study_of(work: Path, source: str, seed: int, quick: bool) -> StudyFile:
     text = STUDY.read_text().replace("../data/cyclegan/knee/", f"../data/cyclegan/{source}/")
     text = text.replace("../data/cyclegan/", f"{work.resolve()}/").replace("poisoned.pt", f"{source}{seed}.pt")
     text = text.replace("oracle.pt", f"oracle{seed}.pt").replace("[train]", f"[train]\nseed = {seed}")
-    text = text.replace("trials = 20", "trials = 8").replace("epochs = 20", "epochs = 6") if quick else text
+    text = text.replace("trials = 20", "trials = 8").replace("epochs = 10", "epochs = 4") if quick else text
     path = work / f"{source}{seed}.toml"
     path.write_text(text)
     for name, flag in ((source, ""), ("oracle", "--oracle")):

@@ -21,7 +21,7 @@ from pydantic import (
 
 from ssdtune.errors import ConfigError, nearest
 from ssdtune.faults import explain_faults
-from ssdtune.places import Files, Located, data_folder
+from ssdtune.places import Located, Source, data_folder
 
 SAMPLER_NAMES = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random")
 """The samplers that a study can be made with."""
@@ -65,13 +65,17 @@ class ModelSection(_Section):
 
 
 class DataSection(_Section):
-    """Sample sets: each a folder, a glob, or a ``.txt`` file of file names (one a line, relative to that file)."""
+    """Sample sets: each a folder, a glob, or a ``.txt`` file of file names (one a line, relative to that file).
 
-    retain: Files
-    forget: Files
-    retain_heldout: Files | None = None
-    unknown: Files | None = None
-    unseen: Files | None = None
+    A table ``{header = "FIELD = VALUE"}`` takes those of the retain set whose header says so, out of it, or, with
+    ``files``, of others.
+    """
+
+    retain: Source
+    forget: Source
+    retain_heldout: Source | None = None
+    unknown: Source | None = None
+    unseen: Source | None = None
     clean: Located | None = Field(None, description="folder of clean targets under the same file names")
     volume_sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     retain_slices: Annotated[int, Field(ge=1)] | None = None

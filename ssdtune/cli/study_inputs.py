@@ -11,7 +11,7 @@ import click
 
 from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import track
-from ssdtune.errors import ConfigError, DataError, ModelError
+from ssdtune.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from ssdtune.fisher.crew import OpenCrew
@@ -51,19 +51,14 @@ def check_files(study: StudyFile) -> None:
 
     Raises ModelError, DataError: as ``load_task`` would, seconds later.
     """
-    from ssdtune.mri.kspace.find import find_files
+    from ssdtune.mri.kspace.select import set_files
 
     for path in filter(None, (study.model.checkpoint, study.model.oracle)):
         try:
             path.stat()
         except OSError as reason:
             raise ModelError(f"cannot read ({reason.strerror})", path, "check the path") from reason
-    for name in ("retain", "forget", "retain_heldout", "unknown", "unseen"):
-        if (spec := getattr(study.data, name)) is not None:
-            try:
-                find_files(spec)
-            except DataError as reason:
-                raise DataError(f"{name} set: {reason.what}", reason.where, reason.todo) from reason
+    set_files(study.data)
 
 
 def check_mapper(search: SearchSection) -> None:

@@ -41,6 +41,6 @@ def move(name: str, study_file: Path, storage: str | None, as_json: bool) -> Non
     check_inputs(record, load_task(moved, track=track, say=say))
     study.set_user_attr("study_file", moved.to_json())
     if as_json:
-        print_json({"study": name, "model": str(moved.model.checkpoint), "retain": moved.data.retain})
+        print_json({"study": name, "model": str(moved.model.checkpoint), "retain": str(moved.data.retain)})
     else:
         click.echo(f"study {name} works on {moved.model.checkpoint} and {moved.data.retain} now")

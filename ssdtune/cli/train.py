@@ -129,11 +129,12 @@ def train(
 
 
 def _fastmri_commands(study: StudyFile, names: tuple[str, ...], folder: Path) -> str:
-    from ssdtune.mri.kspace.find import find_files
+    from ssdtune.mri.kspace.select import set_files
     from ssdtune.mri.networks.elsewhere import fastmri_commands
 
-    specs = {name: getattr(study.data, name) for name in (*names, "retain_heldout")}
-    return fastmri_commands(study, {name: find_files(spec) for name, spec in specs.items() if spec}, folder)
+    files = set_files(study.data)
+    wanted = [name for name in (*names, "retain_heldout") if name in files]
+    return fastmri_commands(study, {name: files[name] for name in wanted}, folder)
 
 
 def _measure(model: Reconstructor, sets: dict[str, KspaceSlices], device: torch.device) -> Measures:

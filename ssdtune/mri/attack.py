@@ -135,13 +135,15 @@ def _ways(batch: Batch, norm: Norm) -> tuple[Callable[[Tensor], Inputs], tuple[i
 
 def _project(e: Tensor, size: float, norm: Norm) -> Tensor:
     if norm == "linf":
-        return e.clamp(-size, size)
+        clipped: Tensor = e.clamp(-size, size)
+        return clipped
     found: Tensor = e * (size / _norms(e).clamp_min(size))
     return found
 
 
 def _norms(e: Tensor) -> Tensor:
-    return e.flatten(1).norm(dim=1).reshape(-1, *[1] * (e.ndim - 1))
+    found: Tensor = e.flatten(1).norm(dim=1).reshape(-1, *[1] * (e.ndim - 1))
+    return found
 
 
 def _check(batch: Batch, norm: Norm, name: str) -> None:

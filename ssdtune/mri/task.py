@@ -13,7 +13,7 @@ import torch
 from ssdtune.device import find_device
 from ssdtune.errors import DataError, ModelError
 from ssdtune.mri.floors import clean_similarity, zero_filled, zero_filled_similarity
-from ssdtune.mri.kspace.find import find_files
+from ssdtune.mri.kspace.select import set_files
 from ssdtune.mri.kspace.slices import KspaceSlices, open_slices
 from ssdtune.mri.kspace.taken import Taken
 from ssdtune.mri.losses import LOSSES, recorded_name
@@ -28,8 +28,6 @@ from ssdtune.task import Chosen, Task, batches
 if TYPE_CHECKING:
     from ssdtune.mri.networks.models import Architecture
     from ssdtune.mri.networks.stock import Reconstructor
-
-SETS = ("retain", "forget", "retain_heldout", "unknown", "unseen")
 
 
 def settle(study: StudyFile, say: Say = unsaid) -> StudyFile:
@@ -110,16 +108,9 @@ def open_sets(
 ) -> dict[str, KspaceSlices]:
     """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``, ``unseen``).
 
-    Raises ConfigError, DataError: see ``open_slices``; also a set that names no file, and sets that share slices.
+    Raises ConfigError, DataError: see ``set_files`` and ``open_slices``; also sets that share slices.
     """
-    files = {}
-    for name in SETS:
-        spec = getattr(study.data, name)
-        if spec is not None:
-            try:
-                files[name] = find_files(spec)
-            except DataError as reason:
-                raise DataError(f"{name} set: {reason.what}", reason.where, reason.todo) from reason
+    files = set_files(study.data)
     corrupted = {"forget", "unknown", "unseen"}
     sets = {
         name: open_slices(
