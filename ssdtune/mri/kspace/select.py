@@ -1,8 +1,8 @@
 """The files of each set of a study: those that it names, or those of them whose header says so.
 
 A condition such as ``receiverChannels = 16`` is about ``coils``, those of the k-space itself, about an element of the
-ISMRMRD header, by its name or by as much of its path as it takes to tell it from others (``encodedSpace/matrixSize/x``),
-or about an attribute of the file (``acquisition``). Values are compared as numbers where both are, else as texts.
+ISMRMRD header, by its name or by as much of its path as tells it from others (``encodedSpace/matrixSize/x``), or about
+an attribute of the file (``acquisition``). Values are compared as numbers where both are, else as texts.
 """
 
 from __future__ import annotations
