@@ -18,8 +18,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.imports import ROOT as ROOT
+from benchmarks.imports import code_hash, read_sources
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ROOT = Path(__file__).resolve().parents[1]
 
 COMMITS = "commits.txt"
 
@@ -53,6 +55,8 @@ def main(
         extend(parser)
     options = parser.parse_args()
     facts = {"machine": machine(options.device), "commit": commit(), "quick": options.quick}
+    if options.publish and str(facts["commit"]).endswith("-dirty"):
+        raise SystemExit("error: changes that are not committed, --publish, commit them first: figures name their code")
     started = time.perf_counter()
     metrics = measure(options)
     seconds = time.perf_counter() - started
@@ -123,7 +127,9 @@ def publish(
     body = (
         f"<!-- {section} -->\n## {description.strip().splitlines()[0]}{words}\n\n"
         f"`python -m benchmarks.{name}{flags}`, {datetime.date.today()}, commit {facts['commit']}, "
-        f"{facts['machine']}, {seconds:.0f} s.\n\n" + "\n".join(lines) + f"\n<!-- /{section} -->\n"
+        f"code {code_hash(name, read_sources()) or 'unknown'}, {facts['machine']}, {seconds:.0f} s.\n\n"
+        + "\n".join(lines)
+        + f"\n<!-- /{section} -->\n"
     )
     text = RESULTS.read_text() if RESULTS.exists() else "# Results\n\nEach section is the last output of its script.\n"
     old = re.compile(rf"<!-- {section} -->.*?<!-- /{section} -->\n", re.DOTALL)

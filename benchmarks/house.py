@@ -17,12 +17,13 @@ import ast
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from benchmarks.harness import ROOT, Metrics, main
+from benchmarks.harness import Metrics, main
+from benchmarks.imports import ROOT, Graph, import_graph, reachable, read_sources
 
 if TYPE_CHECKING:
     from ssdtune.task import Task
@@ -64,22 +65,19 @@ SSD = (
     "report/spectrum*.py",
 )
 
-Graph = Mapping[str, set[str]]
-
 
 def package_files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def import_graph() -> dict[str, set[str]]:
-    """The modules of the package that each of them imports, by dotted name, wherever in its file it does so."""
-    files = {module_name(path): path for path in package_files()}
-    return {name: _imported(path, files.keys()) for name, path in files.items()}
+def package_graph(root: Path = ROOT) -> dict[str, set[str]]:
+    """The modules of the package that each of them imports."""
+    return import_graph({name: text for name, text in read_sources(root).items() if name.split(".")[0] == "ssdtune"})
 
 
 def circles(graph: Graph) -> list[list[str]]:
     """Groups of modules in which each imports each other, itself or through others."""
-    reached = {name: _reachable(graph, name) for name in graph}
+    reached = {name: reachable(graph, name) for name in graph}
     groups = {frozenset(n for n in reached[name] if name in reached[n]) for name in graph if name in reached[name]}
     return sorted(map(sorted, groups))
 
@@ -93,10 +91,6 @@ def upward_imports(graph: Graph) -> list[tuple[str, str]]:
 def room(module: str) -> str:
     """``mri`` of ``ssdtune.mri.task``; empty for the package itself."""
     return module.partition(".")[2].partition(".")[0]
-
-
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def identifiers(path: Path) -> set[str]:
@@ -114,7 +108,7 @@ def naming_alpha() -> list[str]:
 
 def measure(options: argparse.Namespace) -> Metrics:
     lines = {path: path.read_text().count("\n") for path in package_files()}
-    graph = import_graph()
+    graph = package_graph()
     found: dict[str, Sequence[str | Sequence[str]]] = {
         "circles": circles(graph),
         "upward imports": upward_imports(graph),
@@ -205,36 +199,6 @@ def small_task(seed: int) -> Task:
         floor=0.02,
         name="points",
     )
-
-
-def _imported(path: Path, modules: Container[str]) -> set[str]:
-    found: set[str] = set()
-    for node in _statements(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in modules else node.module for name in inner}
-    return {name for name in found if name in modules}
-
-
-def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that a type checker alone reads."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node = ast.Module(node.orelse, [])
-        yield node
-        yield from _statements(node)
-
-
-def _reachable(graph: Graph, start: str) -> set[str]:
-    found: set[str] = set()
-    left = [start]
-    while left:
-        new = graph[left.pop()] - found
-        found |= new
-        left += new
-    return found
 
 
 if __name__ == "__main__":

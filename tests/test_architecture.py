@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import house
-from benchmarks.house import FLOOR, circles, import_graph, module_name, package_files, room, upward_imports
+from benchmarks.house import FLOOR, circles, package_files, package_graph, room, upward_imports
+from benchmarks.imports import ROOT, module_name
 
 LIMIT = 300
 FILES = package_files()
-GRAPH = import_graph()
+GRAPH = package_graph()
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -24,7 +24,7 @@ def imported_packages(path: Path) -> set[str]:
 
 def test_each_file_has_a_floor_and_keeps_to_its_length():
     for path in FILES:
-        name = room(module_name(path))
+        name = room(module_name(path.relative_to(ROOT)))
         assert not name or name in FLOOR, f"give {name} a floor"
         lines = path.read_text().count("\n")
         assert lines <= LIMIT, f"{path} has {lines} lines"
@@ -39,7 +39,7 @@ def test_no_modules_import_each_other():
     assert not circles(GRAPH)
 
 
-def test_circles_and_upward_imports_are_found(tmp_path, monkeypatch):
+def test_circles_and_upward_imports_are_found(tmp_path):
     files = {
         "mri/masks.py": "def late():\n    from ssdtune.mri import floors\n",
         "mri/floors.py": "import ssdtune.mri.poison\nimport ssdtune.study.run\n",
@@ -52,9 +52,7 @@ def test_circles_and_upward_imports_are_found(tmp_path, monkeypatch):
         path = tmp_path / "ssdtune" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(house, "ROOT", tmp_path)
-    monkeypatch.setattr(house, "PACKAGE", tmp_path / "ssdtune")
-    graph = import_graph()
+    graph = package_graph(tmp_path)
     assert graph["ssdtune.mri.poison"] == {"ssdtune.mri.masks", "ssdtune.errors"}
     assert circles(graph) == [["ssdtune.mri.floors", "ssdtune.mri.masks", "ssdtune.mri.poison"]]
     assert upward_imports(graph) == [("ssdtune.mri.floors", "ssdtune.study.run")]
@@ -63,7 +61,7 @@ def test_circles_and_upward_imports_are_found(tmp_path, monkeypatch):
 def test_optuna_lives_in_samplers_and_above_only():
     for path in FILES:
         packages = {name.split(".")[0] for name in imported_packages(path)}
-        if FLOOR.get(room(module_name(path)), len(FLOOR)) < FLOOR["samplers"]:
+        if FLOOR.get(room(module_name(path.relative_to(ROOT))), len(FLOOR)) < FLOOR["samplers"]:
             assert not packages & {"optuna", "optuna_dashboard", "optunahub", "plotly", "click"}, path
 
 

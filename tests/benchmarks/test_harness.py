@@ -13,9 +13,10 @@ def run(tmp_path, monkeypatch):
     results = tmp_path / "RESULTS.md"
     monkeypatch.setattr(harness, "RESULTS", results)
 
-    def call(*arguments, value=1, program="benchmarks/speed.py"):
+    def call(*arguments, value=1, program="benchmarks/speed.py", commit="1234567"):
         monkeypatch.setattr(sys, "argv", [program, "--publish", *arguments])
         monkeypatch.setattr(harness, "machine", lambda device: "a machine")
+        monkeypatch.setattr(harness, "commit", lambda: commit)
         harness.main("Speed.", lambda options: {"times": value}, lambda p: p.add_argument("--only", nargs="+"))
         return results.read_text()
 
@@ -39,3 +40,10 @@ def test_a_folder_of_parts_goes_by_its_own_name(run):
     text = run(value=2, program="benchmarks/speed/__main__.py")
     assert text.count("<!-- speed -->") == 1
     assert "| times  | 2     |" in text
+
+
+def test_a_tree_with_changes_is_not_published(run):
+    before = run(value=1)
+    with pytest.raises(SystemExit, match="commit them first"):
+        run(value=2, commit="1234567-dirty")
+    assert run(value=1) == before
