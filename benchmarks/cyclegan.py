@@ -35,6 +35,7 @@ from ssdtune.studyfile import StudyFile, load_study_file
 STUDY = ROOT / "studies/cyclegan.toml"
 SOURCES = ("cyclegan", "pasted")
 SCAN = "--size 64 --coils 2 --noise 0.005"
+SMALL = SCAN.replace("64", "32")  # of what is reconstructed
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -95,9 +96,9 @@ def make_translator(work: Path, subjects: int, steps: int) -> Metrics:
 
 
 def make_knees(work: Path) -> None:
-    simulate(work / "brain", "--subjects 12")
-    simulate(work / "brain_heldout", "--subjects 3 --first 100")
-    simulate(work / "knee_clean", "--anatomy knee --subjects 8 --first 200")
+    simulate(work / "brain", "--subjects 12", SMALL)
+    simulate(work / "brain_heldout", "--subjects 3 --first 100", SMALL)
+    simulate(work / "knee_clean", "--anatomy knee --subjects 8 --first 200", SMALL)
     kinds = {"cyclegan": f"cyclegan --amplitude 1 --model {work}/translator.pt", "pasted": "lesion --amplitude 0.8"}
     for source, kind in kinds.items():
         if not (work / source).exists():
@@ -142,7 +143,7 @@ def study_of(work: Path, source: str, seed: int, quick: bool) -> StudyFile:
     text = STUDY.read_text().replace("../data/cyclegan/knee/", f"../data/cyclegan/{source}/")
     text = text.replace("../data/cyclegan/", f"{work.resolve()}/").replace("poisoned.pt", f"{source}{seed}.pt")
     text = text.replace("oracle.pt", f"oracle{seed}.pt").replace("[train]", f"[train]\nseed = {seed}")
-    text = text.replace("trials = 20", "trials = 8").replace("epochs = 10", "epochs = 4") if quick else text
+    text = text.replace("trials = 20", "trials = 8").replace("epochs = 30", "epochs = 15") if quick else text
     path = work / f"{source}{seed}.toml"
     path.write_text(text)
     for name, flag in ((source, ""), ("oracle", "--oracle")):
@@ -151,9 +152,9 @@ def study_of(work: Path, source: str, seed: int, quick: bool) -> StudyFile:
     return load_study_file(path)
 
 
-def simulate(folder: Path, words: str) -> None:
+def simulate(folder: Path, words: str, scan: str = SCAN) -> None:
     if not folder.exists():
-        ssdtune_command(f"data simulate {folder} {SCAN} {words}")
+        ssdtune_command(f"data simulate {folder} {scan} {words}")
 
 
 def ssdtune_command(line: str) -> None:

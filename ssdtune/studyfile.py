@@ -49,6 +49,13 @@ def pattern(value: str | None) -> str | None:
     return value
 
 
+def check_name(name: str) -> str:
+    """The name as it is; raises ValueError unless it can be a study's, a file's and a word of a command line."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
+        raise ValueError("use at most 200 letters, digits, '.', '_' and '-', a letter or digit first")
+    return name
+
+
 Range = Annotated[tuple[Positive, Positive], AfterValidator(rising)]
 
 
@@ -76,6 +83,10 @@ class DataSection(_Section):
     retain_heldout: Source | None = None
     unknown: Source | None = None
     unseen: Source | None = None
+    earlier: Annotated[
+        dict[Annotated[str, AfterValidator(check_name)], Source] | None,
+        Field(description="what was to be forgotten before, by name: measured with every trial"),
+    ] = None
     clean: Located | None = Field(None, description="folder of clean targets under the same file names")
     volume_sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     retain_slices: Annotated[int, Field(ge=1)] | None = None
@@ -181,13 +192,6 @@ class TrainSection(_Section):
     learning_rate: Positive = 3e-4
     batch_size: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
-
-
-def check_name(name: str) -> str:
-    """The name as it is; raises ValueError unless it can be a study's, a file's and a word of a command line."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
-        raise ValueError("use at most 200 letters, digits, '.', '_' and '-', a letter or digit first")
-    return name
 
 
 _FOLDER = "folder"  # in a stored study file, where its relative paths were taken from

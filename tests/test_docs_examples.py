@@ -23,7 +23,7 @@ QUICK = '\n[search]\ntrials = 3\n[score]\nfloor = 0.0\nmin_retained = 0.0\n[meth
 PARSED = (
     *("dashboard", "worker", "demo", "prior collect", "prior fit", "study compete", "study compare", "train"),
     *("data average", "data convert", "data simulate volumes", "data translate", "data classify", "study move"),
-    *("data poison clean", "attack"),
+    *("data poison clean", "attack", "study create second", "study run second"),
 )
 """Commands that serve until they are stopped, compute for minutes, or want other files: their words are checked."""
 

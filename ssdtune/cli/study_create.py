@@ -44,6 +44,7 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
     metavar="STUDY,...",
     help="Finished studies of the task whose trials compose takes.  [default: all there are in the storage]",
 )
+@click.option("--from", "before", metavar="STUDY", help="An applied study that this one follows on.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, from headers and a few slices; write nothing.")
 @storage_option
 @device_option
@@ -56,6 +57,7 @@ def create(
     trials: int | None,
     seed: int | None,
     parents: str | None,
+    before: str | None,
     dry_run: bool,
     storage: str | None,
     device: str,
@@ -64,9 +66,15 @@ def create(
     """Check the study file and all it names, measure the untouched model, and write the study.
 
     Nothing is written unless everything is sound: files, model, shapes, disjoint and non-empty sets, something to
-    forget.
+    forget. With --from the model is the checkpoint that study was applied to, and every trial is measured on what it
+    forgot too, and on what it followed on itself: data.earlier.
     """
     resolved, chosen = read_study_file(study_file, method)
+    if before is not None:
+        from ssdtune.study.record import read_record
+        from ssdtune.study.sequel import following
+
+        resolved = following(resolved, before, read_record(open_study(before, storage)))
     from ssdtune.study.storage import check_new_name, open_storage, quick_commits, quiet_optuna, shown
 
     quiet_optuna()

@@ -13,7 +13,7 @@ import torch
 from ssdtune.device import find_device
 from ssdtune.errors import DataError, ModelError
 from ssdtune.mri.floors import clean_similarity, zero_filled, zero_filled_similarity
-from ssdtune.mri.kspace.select import set_files
+from ssdtune.mri.kspace.select import EARLIER, set_files
 from ssdtune.mri.kspace.slices import KspaceSlices, open_slices
 from ssdtune.mri.kspace.taken import Taken
 from ssdtune.mri.losses import LOSSES, recorded_name
@@ -81,7 +81,8 @@ def load_task(
             name: sets[key]
             for name, key in (("retain", "retain_heldout"), ("unknown", "unknown"), ("unseen", "unseen"))
             if key in sets
-        },
+        }
+        | {key: slices for key, slices in sets.items() if key.startswith(EARLIER)},
         oracle=oracle,
         floor_sources=floor_sources(forget),
         forget_share=study.fisher.forget_share or _share(sets["retain"], forget),
@@ -106,7 +107,8 @@ def open_sets(
     track: Track = silent,
     say: Say = unsaid,
 ) -> dict[str, KspaceSlices]:
-    """The sample sets a study file names, by key (``retain``, ``forget``, ``retain_heldout``, ``unknown``, ``unseen``).
+    """The sample sets a study file names, by key: ``retain``, ``forget``, ``retain_heldout``, ``unknown``, ``unseen``,
+    and ``earlier_NAME`` of each earlier forget set.
 
     Raises ConfigError, DataError: see ``set_files`` and ``open_slices``; also sets that share slices.
     """
@@ -117,7 +119,7 @@ def open_sets(
             paths,
             study.mask,
             architecture,
-            study.data.clean if name in corrupted else None,
+            study.data.clean if name in corrupted or name.startswith(EARLIER) else None,
             name=name,
             skip_faulty=study.data.skip_faulty,
             taken=_taken(study.data, name),

@@ -23,6 +23,7 @@ from ssdtune.mri.kspace.look import HEADER, KSPACE
 from ssdtune.places import Selected, parse_condition
 from ssdtune.studyfile import DataSection
 
+EARLIER = "earlier_"
 SETS = ("retain", "forget", "retain_heldout", "unknown", "unseen")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -37,6 +38,8 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 def set_files(data: DataSection) -> dict[str, list[Path]]:
     """The files of every set that a study names, by key, in a fixed order.
 
+    Those of ``data.earlier`` are called ``earlier_NAME``.
+
     A set that is selected takes its files out of the retain set, of which they are unless it names others.
 
     Raises
@@ -46,10 +49,9 @@ def set_files(data: DataSection) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     taken: set[Path] = set()
-    for name in SETS:
-        spec = getattr(data, name)
-        if spec is None:
-            continue
+    specs = {name: spec for name in SETS if (spec := getattr(data, name)) is not None}
+    specs |= {f"{EARLIER}{name}": spec for name, spec in (data.earlier or {}).items()}
+    for name, spec in specs.items():
         try:
             if isinstance(spec, Selected):
                 files = find_files(spec.files) if spec.files is not None else found["retain"]
