@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -26,6 +27,9 @@ from benchmarks.harness import Metrics, main
 from benchmarks.imports import ROOT, Graph, import_graph, reachable, read_sources
 
 if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
     from ssdtune.task import Task
 
 PACKAGE = ROOT / "ssdtune"
@@ -145,9 +149,29 @@ def paper_trial_ms(device: str) -> float:
 
 
 def read_back(run: Callable[[], float]) -> float:
-    """``run`` where a study reads its own trials from the database."""
-    with patch("ssdtune.study.run.own_view", lambda study: study):
+    """``run`` where a study reads its own trials from the database, and writes each thing for itself."""
+    with patch("ssdtune.study.run.OwnView", _Plain):
         return run()
+
+
+class _Plain:
+    """An ``OwnView`` that is Optuna alone."""
+
+    together = nullcontext
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+
+    def trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    look = trials
+
+    def ask(self, attributes: Mapping[str, Any]) -> tuple[optuna.Trial, list[FrozenTrial]]:
+        trial = self.study.ask()
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        return trial, self.trials()
 
 
 def overhead_ms(trials: int, seed: int, method: Mapping[str, Any] | None = None) -> float:

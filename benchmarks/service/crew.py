@@ -35,8 +35,8 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 task = cache(lambda: small_task(0))
 
 
-def make_study(url: str, trials: int, seconds: float, seed: int, sampler: str = "random") -> optuna.Study:
-    """A new study of the sleeping method; its storage is made where there is none."""
+def make_study(url: str | None, trials: int, seconds: float, seed: int, sampler: str = "random") -> optuna.Study:
+    """A new study of the sleeping method; its storage is made where there is none, None keeps it in memory."""
     from ssdtune.study.create import create_study
     from ssdtune.study.storage import open_storage, quiet_optuna
     from ssdtune.studyfile import ScoreSection, SearchSection
@@ -45,7 +45,7 @@ def make_study(url: str, trials: int, seconds: float, seed: int, sampler: str = 
     sleeping.install()
     return create_study(
         task(),
-        open_storage(url, create=True),
+        open_storage(url, create=True) if url else None,
         name=STUDY,
         method={"name": sleeping.NAME, "seconds": seconds},
         search=SearchSection(sampler=sampler, trials=trials, seed=seed),
@@ -122,12 +122,42 @@ def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) 
         return task(), prepare(record, task())
 
     vars(study_run)["load_inputs"] = load_inputs  # the workers' task is made in memory
+    count_storage()
     with open(os.devnull, "w") as nowhere, log.open("w") as events:
         sys.stdout, sys.stderr = nowhere, events
         try:
             main(arguments)
         finally:  # a late signal changes no exit code of a program, but that of multiprocessing's processes
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def count_storage() -> None:
+    """Let a worker's events have ``storage_cpu`` among a trial's seconds, those in the storage, and ``statements``."""
+    from ssdtune.cli.work import Work
+    from ssdtune.study import patience
+
+    spent = {"storage_cpu": 0.0, "statements": 0.0}
+    call, tell = patience._Call.__call__, Work._trial
+
+    def timed(self: Any, *given: Any, **named: Any) -> Any:
+        began = time.thread_time()
+        try:
+            return call(self, *given, **named)
+        finally:
+            spent["storage_cpu"] += time.thread_time() - began
+
+    def counted(*_: Any) -> None:
+        spent["statements"] += 1
+
+    def told(self: Work, words: str, facts: dict[str, Any]) -> None:
+        facts["seconds"] |= spent
+        spent.update(storage_cpu=0.0, statements=0.0)
+        tell(self, words, facts)
+
+    patience._Call.__call__ = timed  # type: ignore[method-assign]
+    Work._trial = told  # type: ignore[method-assign]
+    for event in ("after_cursor_execute", "commit", "rollback"):
+        sqlalchemy.event.listen(sqlalchemy.Engine, event, counted)
 
 
 class Progress:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -63,11 +66,18 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     end_on_sigterm()
+    output = sys.stdout
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal's encoding does not
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(args=[word for word in arguments if word != "--debug"], prog_name="ssdtune", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where it may still fail in words
+    except SystemExit:
+        if sys.stdout is not output:  # click's answer to a broken pipe, beside exit code 1
+            _end_without_reader()
+        raise
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -84,6 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        _end_without_reader()
     except OSError as error:  # of a file that no module asks after, such as a full disk behind standard output
         if debug:
             raise
@@ -96,6 +108,13 @@ def main(arguments: list[str] | None = None) -> None:
         why = str(error).partition(". ")[0] or "no more is said"
         click.echo(f"error: not enough memory ({' '.join(why.split())}), ssdtune, choose smaller sizes", err=True)
         sys.exit(2)
+
+
+def _end_without_reader() -> NoReturn:
+    """Whoever read what this prints has read enough (``| head``): end as a program does that SIGPIPE ends, silently."""
+    with suppress(OSError, ValueError):  # Python flushes once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + 13)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

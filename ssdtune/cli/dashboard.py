@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -30,13 +32,14 @@ from ssdtune.errors import ConfigError
 def dashboard(
     storage: str | None, host: str, port: int, artifacts: str | None, token_file: Path | None, read_only: bool
 ) -> None:
-    """Open the Optuna dashboard on the storage, until Ctrl-C. A storage that is not there is refused, not made.
+    """Open the Optuna dashboard on the storage, until Ctrl-C or SIGTERM. A storage that is not there is not made.
 
     It can delete studies: on any address but this machine's own it wants a token, which a browser asks for as a
     password (of any user).
     """
     from ssdtune.cli.health import listen
     from ssdtune.report.dashboard_app import TOKEN, find_token, make_app
+    from ssdtune.study.interrupts import Terminated, raise_terminated
     from ssdtune.study.storage import quiet_optuna, shown
 
     quiet_optuna()
@@ -49,8 +52,17 @@ def dashboard(
     ways = [word for word, said in (("with a token", token), ("read-only", read_only)) if said]
     where = f"http://{host}:{server.effective_port}/"
     click.echo(", ".join([f"dashboard of {shown(storage)}: {where}  (Ctrl-C ends it)", *ways]))
+    ended: type[KeyboardInterrupt] = KeyboardInterrupt
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal ended
+        ended = Terminated
+        raise ended
+
+    if signal.getsignal(signal.SIGTERM) is raise_terminated:
+        signal.signal(signal.SIGTERM, terminate)
     server.run()
-    raise KeyboardInterrupt  # waitress keeps it to itself
+    raise ended  # waitress keeps it to itself
 
 
 def _is_this_machine(host: str) -> bool:

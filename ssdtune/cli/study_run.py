@@ -222,7 +222,10 @@ class Report:
     def __init__(
         self, record: StudyRecord, total: int, tell: Callable[[str, dict[str, Any]], None] | None = None
     ) -> None:
+        from ssdtune.study.trials import Scores
+
         self.record, self.total, self.tell = record, total, tell or (lambda words, facts: _say(words))
+        self.scores = Scores(record)
         self.begin(0)
 
     def begin(self, started: int) -> None:
@@ -231,9 +234,9 @@ class Report:
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         from ssdtune.study.record import read_trial
-        from ssdtune.study.trials import best_of, scored_trials
+        from ssdtune.study.trials import best_of
 
-        scored = scored_trials(study, record=self.record)
+        scored = self.scores(study.get_trials(deepcopy=False))
         done, values = len(scored), read_trial(trial)
         this = next(item for item in scored if item.number == trial.number)
         best = best_of(scored)

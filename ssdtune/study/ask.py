@@ -12,7 +12,9 @@ from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.samplers.table import SamplerFactory
+from ssdtune.study.large import storage_of, trial_id_of
 from ssdtune.study.lost import sign_of_life, worker_name
+from ssdtune.study.own import OwnView
 from ssdtune.study.record import ORIGIN, SEED_NUMBER, WORKER, StudyRecord, interrupted, origin_of
 from ssdtune.study.trials import FINISHED, tried_of
 from ssdtune.unlearning.method import Choice, Chooser, Knob, Setting
@@ -27,58 +29,62 @@ class Asked:
     others: Sequence[FrozenTrial]
 
 
-def ask(study: optuna.Study, record: StudyRecord, sampler: SamplerFactory, budget: int) -> Asked | None:
+def ask(study: OwnView, record: StudyRecord, sampler: SamplerFactory, budget: int) -> Asked | None:
     """The next trial, or None where those finished and under way make up the budget.
 
     Two processes may take the last place at the same moment: the trial of the higher number gives way.
     """
     counted = (*FINISHED, TrialState.RUNNING)
-    trials = study.get_trials(deepcopy=False)
+    trials = study.trials()
     if sum(other.state in counted for other in trials) >= budget or _choice(record, trials, budget) is None:
         return None
-    study.sampler = RandomSampler()  # asked nothing: the trial's own is made once its number is known
+    study.study.sampler = RandomSampler()  # asked nothing: the trial's own is made once its number is known
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")  # ``lost.signs_of_life`` records them
-        trial = study.ask()
-    sign_of_life(study, trial)  # should this process end before the trial is signed, others find it by that
-    others: Sequence[FrozenTrial] = trials
-    if trial.number != len(trials):  # another process has asked too
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        trial, seed, others = _signed(study, trials)
     choice = _choice(record, others, budget)
     if choice is None or sum(other.number < trial.number and other.state in counted for other in others) >= budget:
-        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        study.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
         return ask(study, record, sampler, budget)
-    seed, others = _sign(study, trial, others)
     alike = others
     if len(choice.knobs) < len(record.knobs):  # what other knobs came to says nothing of these
         alike = [other for other in others if all(knob.name in other.params for knob in choice.knobs)]
-    study.sampler = sampler.make(seed, alike)  # none of them has anything to do before a trial
+    study.study.sampler = sampler.make(seed, alike)  # none of them has anything to do before a trial
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; the sampler's settings say so
         if choice.given:
-            study.sampler = PartialFixedSampler(dict(choice.given), study.sampler)
-        setting = {knob.name: _suggest(trial, knob) for knob in choice.knobs}
+            study.study.sampler = PartialFixedSampler(dict(choice.given), study.study.sampler)
+        with study.together():
+            setting = {knob.name: _suggest(trial, knob) for knob in choice.knobs}
     return Asked(trial, setting, others)
 
 
-def _sign(study: optuna.Study, trial: optuna.Trial, others: Sequence[FrozenTrial]) -> tuple[int, Sequence[FrozenTrial]]:
-    """Store who runs the trial and what seeds it, which is returned with the other trials as they are then.
+def _signed(study: OwnView, trials: Sequence[FrozenTrial]) -> tuple[optuna.Trial, int, list[FrozenTrial]]:
+    """A new trial that says who runs it and what seeds it, its seed, and the other trials as they are then.
 
-    Two processes that saw different trials interrupted may choose one number. Each stores its own and then looks, so
-    that at least one finds out; who does takes another.
+    ``trials`` : all there were before. Several processes may choose one seed. Each stores its own and then looks, so
+    that of two at least one finds out, and takes another. A new trial is made with its seed, and its number says which
+    of two was made first, so there the first one may keep it.
     """
-    seed = seed_number(trial.number, others)
-    while True:
+    seed = seed_number(len(trials), trials)
+    trial, seen = study.ask({ORIGIN: {WORKER: worker_name(), SEED_NUMBER: seed}})
+    made = ORIGIN in trial.user_attrs
+    if not made:  # one that waited
+        sign_of_life(storage_of(study.study), trial_id_of(trial))
         trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
-        if not any(other.state == TrialState.RUNNING for other in others):
-            return seed, others
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        seen = study.look()
+    while True:
+        others = [other for other in seen if other.number != trial.number]
         used = {other.number: origin_of(other).get(SEED_NUMBER) for other in others if not interrupted(other)}
-        if seed not in used.values():
-            return seed, others
-        earlier = sum(other == seed and number < trial.number for number, other in used.items())
-        seed = next(islice((free for free in count() if free not in used.values()), earlier, None))
+        alike = [number for number, other in used.items() if other == seed]
+        earlier = sum(number < trial.number for number in alike)
+        if not (earlier if made else alike):
+            return trial, seed, others
+        free = (number for number in count() if number not in used.values())
+        seed = next(islice(free, earlier - made, None))
+        trial.set_user_attr(ORIGIN, {WORKER: worker_name(), SEED_NUMBER: seed})
+        made, seen = False, study.look()
 
 
 def _choice(record: StudyRecord, trials: Sequence[FrozenTrial], budget: int) -> Choice | None:

@@ -35,12 +35,13 @@ def create_study(
     score: ScoreSection | None = None,
     fisher: FisherSection | None = None,
     study_file: StudyFile | None = None,
+    published: bool = False,
     track: Track = silent,
 ) -> optuna.Study:
     """Measure the untouched model (and the oracle), then write a new study with its full provenance.
 
     storage : where to keep it; None keeps it in memory. ``study_file`` gives the sections that are not given
-    themselves and is stored, so that the command line can load the task again.
+    themselves and is stored, so that the command line can load the task again. published : as ``begin_study``.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def create_study(
         study_file=study_file,
         track=track,
     )
-    return write_study(name, record, storage)
+    return (begin_study if published else write_study)(name, record, storage)
 
 
 def begin_study(name: str, record: StudyRecord, storage: optuna.storages.BaseStorage | None) -> optuna.Study:

@@ -14,14 +14,11 @@ from functools import cache
 from pathlib import Path
 
 import optuna
-from optuna.storages import fail_stale_trials
+from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.trial import TrialState
 
 from ssdtune.study.large import storage_of, trial_id_of
 from ssdtune.study.record import WORKER, origin_of
-
-ASKED_BY = "ssdtune:asked_by"
-"""System attribute of a trial: the process that made it, which may end before it signs."""
 
 PROC = Path("/proc")
 _UNSIGNED = timedelta(hours=27)  # datetimes are local to who wrote them: no two places are further apart than 26 hours
@@ -42,28 +39,28 @@ def release_lost_trials(study: optuna.Study) -> None:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        worker = origin_of(trial).get(WORKER) or trial.system_attrs.get(ASKED_BY, "")
-        if _is_lost(worker, trial.datetime_start):
+        if _is_lost(origin_of(trial).get(WORKER, ""), trial.datetime_start):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def heartbeat_interval(study: optuna.Study) -> float | None:
+def heartbeat_interval(storage: BaseStorage) -> float | None:
     """Seconds between the signs of life of a trial, None where the storage keeps none."""
-    interval: float | None = getattr(storage_of(study), "get_heartbeat_interval", lambda: None)()
+    interval: float | None = getattr(storage, "get_heartbeat_interval", lambda: None)()
     return interval
 
 
-def sign_of_life(study: optuna.Study, trial: optuna.Trial) -> None:
+def sign_of_life(storage: BaseStorage, trial_id: int) -> None:
     """Record one of a running trial, where the storage keeps them."""
-    if heartbeat_interval(study) is not None:
+    if heartbeat_interval(storage) is not None:
         with suppress(optuna.exceptions.StorageInternalError):  # left out: the next one may be stored
-            storage_of(study).record_heartbeat(trial_id_of(trial))  # type: ignore[attr-defined]
+            storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def signs_of_life(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
     """Record more signs of life of a running trial, from a thread: Optuna's own run only under ``Study.optimize``."""
-    interval = heartbeat_interval(study)
+    storage, trial_id = storage_of(study), trial_id_of(trial)
+    interval = heartbeat_interval(storage)
     if interval is None:
         yield
         return
@@ -71,7 +68,7 @@ def signs_of_life(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(interval):
-            sign_of_life(study, trial)
+            sign_of_life(storage, trial_id)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from ssdtune.errors import StorageError
 from ssdtune.study.interrupts import stop_asked
-from ssdtune.study.lost import ASKED_BY, worker_name
+from ssdtune.study.lost import heartbeat_interval
+from ssdtune.study.together import in_one_transaction
 
 T = TypeVar("T")
 
@@ -78,29 +79,49 @@ def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
     if hasattr(waiting, "patience"):  # a journal or a proxy, which Optuna puts no cache over
         return waiting
     waiting.patience = patience  # type: ignore[attr-defined]
-    create, find_all, read = waiting.create_new_trial, waiting.get_all_trials, waiting.get_trial
+    plain = {name: getattr(waiting, name) for name in dir(type(waiting)) if not name.startswith("__")}
+    create, find_all, read = (plain[name] for name in ("create_new_trial", "get_all_trials", "get_trial"))
+
+    def at_once(work: Callable[[], T]) -> T:
+        return in_one_transaction(storage, work) if isinstance(storage, RDBStorage) else work()
 
     def create_marked(study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        template = template_trial or optuna.trial.create_trial(state=TrialState.RUNNING)
         mark = uuid.uuid4().hex
-        if template_trial is None:
-            marks = {_MARK: mark, ASKED_BY: worker_name()}
-            template_trial = optuna.trial.create_trial(state=TrialState.RUNNING, system_attrs=marks)
-        return int(_Call(create, patience, lambda: find_marked(study_id, mark))(study_id, template_trial))
+        template.system_attrs = {**template.system_attrs, _MARK: mark}
+        call = _Call(lambda: at_once(lambda: begin(study_id, template)), patience, lambda: find_marked(study_id, mark))
+        return int(call())
+
+    def begin(study_id: int, template: FrozenTrial) -> int:
+        """A new trial with its first sign of life: a process that ends before the next one leaves it to be found."""
+        trial_id = int(create(study_id, template))
+        if template.state == TrialState.RUNNING and heartbeat_interval(storage) is not None:
+            plain["record_heartbeat"](trial_id)
+        return trial_id
 
     def find_marked(study_id: int, mark: str) -> int | None:
         marked = [trial for trial in find_all(study_id, deepcopy=False) if trial.system_attrs.get(_MARK) == mark]
         return marked[0]._trial_id if marked else None
 
+    def ended(trial_id: int, state: TrialState, *_: Any) -> bool | None:
+        return True if read(trial_id).state == state else None
+
     def end(trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        call = _Call(waiting_end, patience, lambda: True if read(trial_id).state == state else None)
+        call = _Call(plain["set_trial_state_values"], patience, lambda: ended(trial_id, state))
         return bool(call(trial_id, state, values))
 
-    waiting_end = waiting.set_trial_state_values
-    for name in dir(type(waiting)):
-        if (not name.startswith("_") or name == "_get_stale_trial_ids") and name not in _ONCE:
-            setattr(waiting, name, _Call(getattr(waiting, name), patience))
+    def write_together(writes: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+        """Methods of this storage that write, by name, and what they are given; an end, if any, of one trial."""
+        ends = [given for name, given in writes if name == "set_trial_state_values"]
+        call = _Call(at_once, patience, (lambda: ended(*ends[-1])) if ends else None)
+        call(lambda: [plain[name](*given) for name, given in writes] and None)
+
+    for name, method in plain.items():
+        if callable(method) and (not name.startswith("_") or name == "_get_stale_trial_ids") and name not in _ONCE:
+            setattr(waiting, name, _Call(method, patience))
     waiting.create_new_trial = create_marked  # type: ignore[method-assign]
     waiting.set_trial_state_values = end  # type: ignore[method-assign]
+    waiting.write_together = write_together  # type: ignore[attr-defined]
     return waiting
 
 

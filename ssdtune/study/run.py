@@ -24,7 +24,7 @@ from ssdtune.study import interrupts
 from ssdtune.study.ask import Asked, ask
 from ssdtune.study.experience import keep_view
 from ssdtune.study.lost import release_lost_trials, signs_of_life
-from ssdtune.study.own import own_view
+from ssdtune.study.own import OwnView
 from ssdtune.study.pool import OneByOne, OpenPool, Pool
 from ssdtune.study.prior import study_sampler
 from ssdtune.study.record import (
@@ -37,7 +37,7 @@ from ssdtune.study.record import (
     write_outcome,
 )
 from ssdtune.study.storage import storage_errors
-from ssdtune.study.trials import Known, count_trials, in_words, incumbent_of, known_outcomes
+from ssdtune.study.trials import Known, Scores, count_trials, in_words, incumbent_of, known_outcomes
 from ssdtune.task import Task
 from ssdtune.unlearning.method import UNTOUCHED, Setting, Unlearner
 
@@ -119,7 +119,7 @@ def run_study(
             left = max(budget - count_trials(study).finished, 0)
             for done in track(finished, "trials", left):
                 if on_trial is not None and done is not None:
-                    on_trial(study, done)
+                    on_trial(runner.own.study, done)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ class _Runner:
     known: Known | None
 
     def __post_init__(self) -> None:
-        self.own = own_view(self.study)
+        self.own = OwnView(self.study)
+        self.scores = Scores(self.record)
         self.stopped: Known = {}
         self.idle_since = 0.0
 
@@ -162,7 +163,8 @@ class _Runner:
                     found = self._recalled(asked.setting)
                     if found is None:
                         seed = setting_seed(self.record, asked.setting)
-                        self.pool.submit(number, asked.setting, incumbent_of(asked.others, self.record), seed)
+                        incumbent = incumbent_of(asked.others, self.record, self.scores)
+                        self.pool.submit(number, asked.setting, incumbent, seed)
                         continue
                 elif begun:
                     number, measured = self.pool.wait()
@@ -232,13 +234,13 @@ class _Runner:
     def _tell(self, asked: Asked, outcome: Outcome) -> FrozenTrial | None:
         trial, number = asked.trial, asked.trial.number
         try:
-            score = write_outcome(self.own, trial, self.record, outcome)
-            with warnings.catch_warnings():
+            with self.own.together(), warnings.catch_warnings():
+                score = write_outcome(self.own.study, trial, self.record, outcome)
                 warnings.filterwarnings("ignore", "Constraints have been set")  # CMA-ES; its settings say so
                 if outcome.stopped is None:
-                    return self.own.tell(number, score.value, skip_if_finished=True)
+                    return self.own.study.tell(number, score.value, skip_if_finished=True)
                 trial.report(score.value, outcome.seen)
-                return self.own.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+                return self.own.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
         except optuna.exceptions.UpdateFinishedTrialError:
             return None  # taken for lost by another process, after long suspension
 

@@ -108,10 +108,24 @@ def score_trials(
     ]
 
 
-def incumbent_of(trials: Iterable[FrozenTrial], record: StudyRecord) -> Incumbent:
-    """The one to beat: the best feasible full evaluation so far, else the untouched model."""
+class Scores:
+    """``score_trials`` of one study, again and again: a finished trial changes no more, and is scored once."""
+
+    def __init__(self, record: StudyRecord) -> None:
+        self._record = record
+        self._known: dict[int, ScoredTrial] = {}
+
+    def __call__(self, trials: Iterable[FrozenTrial]) -> list[ScoredTrial]:
+        finished = [trial for trial in trials if trial.state in FINISHED]
+        for item in score_trials([trial for trial in finished if trial.number not in self._known], self._record):
+            self._known[item.number] = item
+        return [self._known[trial.number] for trial in finished]
+
+
+def incumbent_of(trials: Iterable[FrozenTrial], record: StudyRecord, scores: Scores | None = None) -> Incumbent:
+    """The one to beat: the best feasible full evaluation so far, else the untouched model. ``scores`` : known ones."""
     untouched = Incumbent(record.rule(*record.qualities(record.baseline)), label=UNTOUCHED)
-    best = best_of(score_trials(trials, record))
+    best = best_of((scores or Scores(record))(trials))
     if best is None or not untouched.beaten_by(best.score):
         return untouched
     return Incumbent(best.score, read_columns(best.trial), best.number)

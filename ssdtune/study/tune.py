@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssdtune.errors import ConfigError
 from ssdtune.progress import Track, silent
-from ssdtune.study.create import begin_study, measure_record
+from ssdtune.study.create import create_study
 from ssdtune.study.record import StudyRecord, read_record
 from ssdtune.study.run import check_inputs, run_study, setting_seed
 from ssdtune.study.storage import open_storage
@@ -58,9 +58,8 @@ def tune(
         raise ConfigError(" ".join(str(reason).split()), "tune", "see its documentation") from reason
     section = {"name": method} if isinstance(method, str) else method
     kept = open_storage(storage, create=True) if isinstance(storage, str) else storage
-    record = measure_record(task, method=section, search=search, score=score, track=track)
-    study = begin_study(name or task.name, record, kept)
-    run_study(study, task, prepare(record, task, analysis, track), track=track)
+    study = create_study(task, kept, name=name, method=section, search=search, score=score, published=True, track=track)
+    run_study(study, task, prepare(read_record(study), task, analysis, track), track=track)
     return study
 
 

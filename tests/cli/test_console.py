@@ -4,6 +4,9 @@ import errno
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -128,3 +131,11 @@ def test_a_command_to_type_next_keeps_a_password_to_itself(monkeypatch):
     assert line == "ssdtune study list --storage 'postgresql://lab:***@host/studies'"
     monkeypatch.setenv("SSDTUNE_STORAGE", "postgresql://lab:secret@host/studies")
     assert next_line(None, "study", "list") == "ssdtune study list"
+
+
+@pytest.mark.parametrize("words", ["--help", "study methods --json"])
+def test_a_reader_that_has_read_enough_ends_it_silently_as_sigpipe_does(words):
+    command = [sys.executable, "-c", "from ssdtune.cli import main; main()", *words.split()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(60)) == ("", 128 + signal.SIGPIPE)

@@ -31,9 +31,9 @@ def test_it_serves_the_studies_of_the_storage(tmp_path, start_process):
         with urllib.request.urlopen(f"{address}dashboard", timeout=120) as answer:
             assert b"Optuna Dashboard" in answer.read()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal.SIGTERM
     assert err.strip() == "stopped"
 
 

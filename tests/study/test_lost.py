@@ -4,8 +4,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ssdtune.study import lost, patience
-from ssdtune.study.storage import open_storage
+from ssdtune.study import lost
+from ssdtune.study.own import OwnView
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def test_a_process_elsewhere_is_not_asked_for(machine):
     assert not lost._is_lost(f"{here}-{2**22 + 1}", None)
 
 
-def test_a_trial_whose_process_ended_before_it_signed_is_given_back(tmp_path, monkeypatch):
-    storage = open_storage(f"sqlite:///{tmp_path}/studies.db", create=True)
-    waiting = patience.waited_for(storage, patience.Patience())
-    study = optuna.create_study(storage=waiting)
-    study.ask()
+def test_a_trial_is_signed_and_alive_from_its_first_moment_on(storage):
+    study = optuna.create_study(storage=storage)
+    own = OwnView(study)
+    own.ask({"origin": {"worker": lost.worker_name()}})
     lost.release_lost_trials(study)
     assert study.trials[0].state == TrialState.RUNNING  # of this process, which lives
-    monkeypatch.setattr(patience, "worker_name", lambda: f"{lost._machine()}-{2**22 + 1}")
-    study.ask()
+    own.ask({"origin": {"worker": f"{lost._machine()}-{2**22 + 1}"}})
     lost.release_lost_trials(study)
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.FAIL]
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("select count(*) from trial_heartbeats").scalar() == 2

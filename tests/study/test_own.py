@@ -1,35 +1,46 @@
 """What a process knows of its own trial is what the database has, and another process's word counts more."""
 
+from contextlib import nullcontext
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 from small_task import ssd
 
 from ssdtune.study.large import storage_of, trial_id_of
-from ssdtune.study.own import own_view
+from ssdtune.study.own import OwnView
+from ssdtune.study.patience import Patience, waited_for
 from ssdtune.study.run import run_study
 
 
-@pytest.fixture
-def pair(storage):
-    """(the study's own view, the study)"""
+@pytest.fixture(params=[False, True], ids=["plain", "waited for"])
+def pair(request, storage):
+    """(the study's own view, the study); one that is waited for writes in one transaction"""
     study = optuna.create_study(study_name="own", storage=storage)
-    return own_view(study), study
+    kept = waited_for(storage, Patience(5)) if request.param else storage
+    return OwnView(optuna.load_study(study_name="own", storage=kept)), study
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
-def test_a_trial_is_what_the_database_has_at_every_step(pair, state):
+def test_a_trial_is_what_the_database_has_at_every_step(pair, state, together):
     own, study = pair
-    own.ask()  # of another moment: the one asked for last is known
-    trial = own.ask()
+    own.ask({})  # of another moment
+    trial, seen = own.ask({"origin": "here"})
+    assert [(each.number, each.user_attrs) for each in seen] == [(0, {}), (1, {"origin": "here"})]
 
     def agreed():
-        known, kept = storage_of(own).get_trial(trial_id_of(trial)), study.trials[trial.number]
+        known, kept = storage_of(own.study).get_trial(trial_id_of(trial)), study.trials[trial.number]
         if kept.datetime_complete is not None:
             assert abs((known.datetime_complete - kept.datetime_complete).total_seconds()) < 60
         known.datetime_complete = kept.datetime_complete
         assert known == kept
         return known.state
+
+    def tell():
+        value = 0.75 if state == TrialState.COMPLETE else None
+        told = own.study.tell(trial.number, value, state=state)
+        assert told.state == state and told.constraints == {"bound": -0.1}
 
     for step in (
         lambda: trial.suggest_float("x", 1, 9, log=True),
@@ -38,31 +49,61 @@ def test_a_trial_is_what_the_database_has_at_every_step(pair, state):
         lambda: trial.set_constraint("bound", -0.1),
         lambda: trial.report(0.25, 3),
     ):
-        step()
+        with own.together() if together else nullcontext():
+            before = study.trials[trial.number]
+            step()
+            assert not together or study.trials[trial.number] == before
         assert agreed() == TrialState.RUNNING
-    told = own.tell(trial.number, 0.75 if state == TrialState.COMPLETE else None, state=state)
-    assert agreed() == told.state == state
-    assert told.constraints == study.trials[trial.number].constraints == {"bound": -0.1}
-    assert own.get_trials() == study.get_trials()
+    with own.together() if together else nullcontext():
+        tell()
+    assert agreed() == state
+    assert study.trials[trial.number].constraints == {"bound": -0.1}
+    assert own.look() == own.trials() == study.get_trials()
 
 
 def test_a_trial_that_waits_is_taken_as_ever(pair):
     own, study = pair
     study.enqueue_trial({"x": 2.5})
-    trial = own.ask()
+    trial, _ = own.ask({"origin": "here"})
     assert trial.suggest_float("x", 1, 9) == 2.5
-    own.tell(trial.number, 1.0)
+    assert trial.user_attrs == {}
+    own.study.tell(trial.number, 1.0)
     assert study.trials[0].params == {"x": 2.5} and study.trials[0].value == 1.0
+
+
+def test_what_was_read_is_known_until_something_is_written(pair):
+    own, study = pair
+    trial, _ = own.ask({})
+    study.enqueue_trial({"x": 2.5})
+    assert [each.state for each in own.trials()] == [TrialState.RUNNING]
+    trial.set_user_attr("a", 1)
+    assert [each.state for each in own.trials()] == [TrialState.RUNNING, TrialState.WAITING]
+    assert own.ask({})[0].number == 1
 
 
 def test_a_trial_that_another_process_has_ended_is_not_written(pair):
     own, study = pair
-    trial = own.ask()
+    trial, _ = own.ask({})
     study.tell(trial.number, state=TrialState.FAIL)
-    for write in (lambda: trial.set_user_attr("a", 1), lambda: own.tell(trial.number, 1.0, skip_if_finished=True)):
+
+    def tell():
+        with own.together():
+            trial.set_user_attr("b", 1)
+            own.study.tell(trial.number, 1.0)
+
+    for write in (lambda: trial.set_user_attr("a", 1), tell):
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
             write()
-    assert study.trials[0].state == TrialState.FAIL
+    assert study.trials[0].state == TrialState.FAIL and study.trials[0].user_attrs == {}
+
+
+def test_nothing_is_written_of_what_failed_halfway(pair):
+    own, study = pair
+    trial, _ = own.ask({})
+    with pytest.raises(ZeroDivisionError), own.together():
+        trial.set_user_attr("a", 1)
+        raise ZeroDivisionError
+    assert study.trials[0].user_attrs == {}
 
 
 def test_a_trial_that_was_taken_for_lost_is_left_and_ctrl_c_then_is_only_that(task, analysis, new_study):

@@ -5,10 +5,12 @@ import time
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from ssdtune.study import interrupts
+from ssdtune.study import interrupts, together
+from ssdtune.study.own import OwnView
 from ssdtune.study.patience import Patience, is_lost, waited_for
 from ssdtune.study.storage import open_storage
 
@@ -51,6 +53,52 @@ def test_a_trial_is_asked_for_and_ended_once_whenever_the_connection_broke(shaky
     assert (found.state, found.value) == (TrialState.COMPLETE, 1.0)
     assert heard == [True, False, True, False]
     assert patience.lost_since is None and patience.spent > 0
+
+
+@pytest.mark.parametrize("name", ["set_trial_user_attr", "set_trial_state_values"])
+@pytest.mark.parametrize("after", [True, False])
+def test_what_is_written_together_is_written_once_whenever_the_connection_broke(shaky, url, name, after):
+    own = OwnView(optuna.create_study(storage=waited_for(open_storage(url, create=True), Patience())))
+    trial, _ = own.ask({})
+    failed = shaky(name, after=after)
+    with own.together():
+        trial.suggest_float("x", 0, 1)
+        trial.set_user_attr("a", 1)
+        own.study.tell(trial.number, 1.0)
+    assert failed
+    (found,) = own.look()
+    assert (found.state, found.value, found.user_attrs) == (TrialState.COMPLETE, 1.0, {"a": 1})
+    assert list(found.params) == ["x"]
+
+
+def test_an_end_whose_commit_was_carried_out_unseen_is_one(url, monkeypatch):
+    own = OwnView(optuna.create_study(storage=waited_for(open_storage(url, create=True), Patience())))
+    trial, _ = own.ask({})
+    commit, failures = together._Joined.really_commit, []
+
+    def unseen(self):
+        commit(self)
+        if not failures:
+            failures.append(1)
+            raise lost()
+
+    monkeypatch.setattr(together._Joined, "really_commit", unseen)
+    with own.together():
+        trial.set_user_attr("a", 1)
+        own.study.tell(trial.number, 1.0)
+    assert failures
+    assert [(found.state, found.user_attrs) for found in own.look()] == [(TrialState.COMPLETE, {"a": 1})]
+
+
+def test_what_is_there_already_is_left_and_the_rest_is_written(url):
+    storage = open_storage(url, create=True)
+    waiting = waited_for(storage, Patience())
+    study = optuna.create_study(storage=waiting)
+    trial_id, wide = study.ask()._trial_id, FloatDistribution(0, 1)
+    waiting.set_trial_param(trial_id, "x", 0.25, wide)
+    writes = [("set_trial_user_attr", (trial_id, "a", 1)), ("set_trial_param", (trial_id, "x", 0.5, wide))]
+    waiting.write_together([*writes, ("set_trial_user_attr", (trial_id, "b", 2))])
+    assert study.trials[0].params == {"x": 0.25} and study.trials[0].user_attrs == {"a": 1, "b": 2}
 
 
 def test_it_gives_up_when_patience_or_a_signal_ends_the_wait(url, monkeypatch):

@@ -23,6 +23,7 @@ from ssdtune.objective.score import ScoreRule
 from ssdtune.samplers import table
 from ssdtune.study.ask import ask
 from ssdtune.study.lost import release_lost_trials
+from ssdtune.study.own import OwnView
 from ssdtune.study.prior import study_sampler
 from ssdtune.study.record import interrupted, read_record, read_trial, write_outcome
 from ssdtune.study.run import run_study
@@ -286,22 +287,22 @@ def test_a_trial_over_the_budget_gives_way_unevaluated(task, analysis, new_study
     study.ask()
     study.ask()  # another process took the last place just before
     record = read_record(study)
-    assert ask(study, record, study_sampler(study, record, ssd(task, analysis)), 3) is None
+    assert ask(OwnView(study), record, study_sampler(study, record, ssd(task, analysis)), 3) is None
     assert len(study.trials) == 4
 
 
 def test_two_that_ask_at_once_for_the_last_place_leave_it_to_the_first(task, analysis, new_study, monkeypatch):
     study = new_study(trials=3)
     run_study(study, task, ssd(task, analysis), trials=2)
-    record, real = read_record(study), study.ask
+    record, own = read_record(study), OwnView(study)
+    real = own.study.ask
 
     def another_is_quicker():
-        monkeypatch.setattr(study, "ask", real)
-        real()
+        study.ask()
         return real()
 
-    monkeypatch.setattr(study, "ask", another_is_quicker)
-    assert ask(study, record, study_sampler(study, record, ssd(task, analysis)), 3) is None
+    monkeypatch.setattr(own.study, "ask", another_is_quicker)
+    assert ask(own, record, study_sampler(study, record, ssd(task, analysis)), 3) is None
     assert [trial.state for trial in study.trials[2:]] == [TrialState.RUNNING, TrialState.FAIL]
     assert interrupted(study.trials[3])
 
