@@ -46,6 +46,9 @@ def pytest_configure():
 
 def pytest_collection_finish():
     """What importing has made stays: the garbage collector need not look through it again and again."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     gc.collect()
     gc.freeze()
 

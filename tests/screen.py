@@ -27,19 +27,25 @@ addEventListener("load", () => setTimeout(() => {{
 </script></body>"""
 
 
-def frames_of(page, height=3000):
-    """Write the frames beside a page; their path."""
+def frames_of(*pages, height=3000):
+    """Write the frames of pages that lie in one folder beside the first of them; their path."""
     frame = '<iframe src="{}" style="width:{}px;height:{}px;border:0"></iframe>'
-    frames = "".join(frame.format(page.name, width, height) for width in WIDTHS)
-    path = page.with_name(f"{page.stem}_frames.html")
+    frames = "".join(frame.format(page.name, width, height) for page in pages for width in WIDTHS)
+    path = pages[0].with_name(f"{pages[0].stem}_frames.html")
     path.write_text(FRAMES.format(frames=frames))
     return path
 
 
+def seen_in(document):
+    """What the frames show: a dict for each page and width, in their order."""
+    return json.loads(unescape(re.search(r'<pre id="seen">(.*?)</pre>', document, re.DOTALL).group(1)))
+
+
 def faults_of(document):
     """What is wrong with the pages in the frames, in words."""
-    seen = json.loads(unescape(re.search(r'<pre id="seen">(.*?)</pre>', document, re.DOTALL).group(1)))
-    return [f"at {width}: {fault}" for width, page in zip(WIDTHS, seen, strict=True) for fault in _faults(page)]
+    seen = seen_in(document)
+    widths = WIDTHS * (len(seen) // len(WIDTHS))
+    return [f"at {width}: {fault}" for width, page in zip(widths, seen, strict=True) for fault in _faults(page)]
 
 
 def _faults(page):

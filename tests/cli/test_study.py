@@ -78,7 +78,7 @@ def test_a_storage_that_cannot_be_opened(study, run, tmp_path):
     assert run("list", "--storage", f"sqlite:///{tmp_path}/text.db").code == 4
 
 
-def test_a_run_shows_the_best_so_far_and_the_time_left(study, run):
+def test_a_run_shows_the_best_so_far_the_time_left_and_its_account(study, run):
     run("create", study)
     done = run("run", "small", "--json")
     assert done.code == 0, done.err
@@ -86,12 +86,18 @@ def test_a_run_shows_the_best_so_far_and_the_time_left(study, run):
     assert [line.split("  ")[0] for line in lines] == [f"trial {number} ({number + 1}/4)" for number in range(4)]
     assert all("best" in line and "eta" in line and "retained" in line for line in lines)
     found = json.loads(done.out)
-    assert found.pop("cost")["trials"] == 4
+    cost = found.pop("cost")
     assert found["feasible"]
     assert found == json.loads(run("best", "small", "--json").out)
+    assert (cost["trials"], cost["possible"]) == (4, 36)  # 9 slices, 4 trials
+    assert json.loads(run("show", "small", "--json").out)["cost"] == cost
     again = run("run", "small")
     assert again.code == 0
     assert "has 4 finished trials already" in again.err
+    for text in (again.out, run("show", "small").out):
+        assert re.search(r"slices evaluated +\d+ of 36", text)
+        for word in ("unlearn", "reconstruct", "search", "stopped early", "the plain way"):
+            assert word in text
 
 
 def test_ctrl_c_keeps_finished_trials_and_says_how_to_go_on(study, run, tmp_path, start_process):
@@ -268,26 +274,14 @@ def test_commands_in_hints_can_be_typed_for_a_study_that_the_dashboard_renamed(s
     assert words[:2] == ["ssdtune", "study"] and words[3] == "my study"
 
 
-def test_the_account_is_printed_at_the_end_and_by_show(study, run):
-    run("create", study, "--name", "counted")
-    done = run("run", "counted")
-    assert done.code == 0, done.err
-    for text in (done.out, run("show", "counted").out):
-        assert re.search(r"slices evaluated +\d+ of 36", text)  # 9 slices, 4 trials
-        for word in ("unlearn", "reconstruct", "search", "stopped early", "the plain way"):
-            assert word in text
-    cost = json.loads(run("show", "counted", "--json").out)["cost"]
-    assert (cost["trials"], cost["possible"]) == (4, 36)
-
-
 def test_exact_evaluates_every_slice_of_every_trial(study, run):
-    run("create", study, "--name", "whole")
+    run("create", study, "--name", "whole", "--trials", 2)
     done = run("run", "whole", "--exact", "--json")
     assert done.code == 0, done.err
     cost = json.loads(done.out)["cost"]
-    assert (cost["slices"], cost["possible"], cost["exact"]) == (36, 36, 4)
+    assert (cost["slices"], cost["possible"], cost["exact"]) == (18, 18, 2)
     assert not cost["stopped"]
-    assert "4 of 4 trials, without shortcuts" in run("show", "whole").out
+    assert "2 of 2 trials, without shortcuts" in run("show", "whole").out
 
 
 def test_the_number_format_is_checked_and_said(study, run):

@@ -53,25 +53,36 @@ def start(folder, delay):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_at_once_compute_it_once(tmp_path):
-    outputs = [process.communicate(timeout=300) for process in [start(tmp_path, 0.05), start(tmp_path, 0.05)]]
-    words = [output.split() for output, _ in outputs]
-    assert sorted(word[0] for word in words) == ["computed", "read"], outputs
-    assert words[0][1] == words[1][1]
+def started(folder, process):
+    """Waits until a process is at work on its analysis."""
+    while not (folder / "started").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def carry_out(folder, monkeypatch, capsys):
+    """The words of the script, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["-c", str(folder), "0"])
+    exec(SCRIPT, {})
+    return capsys.readouterr().out.split()
+
+
+def test_two_processes_at_once_compute_it_once(tmp_path, monkeypatch, capsys):
+    other = start(tmp_path, 0.3)
+    started(tmp_path, other)
+    here = carry_out(tmp_path, monkeypatch, capsys)
+    output, error = other.communicate(timeout=300)
+    assert (here[0], output.split()[0]) == ("read", "computed"), error
+    assert here[1] == output.split()[1]
 
 
 def test_a_killed_computation_leaves_no_broken_cache(tmp_path, monkeypatch, capsys):
     process = start(tmp_path, 300.0)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    started(tmp_path, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert (tmp_path / "started").exists()
     assert not list((tmp_path / "cache").glob("*.h5"))
-    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path), "0"])
-    exec(SCRIPT, {})
-    assert capsys.readouterr().out.startswith("computed")
+    assert carry_out(tmp_path, monkeypatch, capsys)[0] == "computed"
 
 
 def test_it_is_read_again_and_a_damaged_file_is_computed_again(make, tmp_path):

@@ -3,9 +3,7 @@
 import html
 import json
 import re
-import signal
-import subprocess
-import sys
+import threading
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,30 +13,30 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard import get_note, save_note
 
-from ssdtune.cli.worker_processes import ending_with_parent
+from ssdtune.cli.health import listen
 from ssdtune.errors import StorageError
 from ssdtune.report.artifacts import artifact_place, open_artifacts
 from ssdtune.report.dashboard import LAST_LINE, attach, escape, note_text
+from ssdtune.report.dashboard_app import make_app
 from ssdtune.report.history import history_figures
 from ssdtune.report.pictures import write_pictures
 from ssdtune.report.statement import fact_rows, finding
 from ssdtune.report.view import read_view
 from ssdtune.study.record import read_trial
 
-SERVER = [sys.executable, "-c", "from ssdtune.cli import main; main()", "dashboard", "--port", "0", "--storage"]
-
 
 @contextmanager
 def served(url):
-    """The address of ``ssdtune dashboard`` on a storage."""
-    process = subprocess.Popen(
-        [*SERVER, url], stdout=subprocess.PIPE, text=True, preexec_fn=ending_with_parent(signal.SIGKILL)
-    )
+    """The address of the dashboard of a storage, as ``ssdtune dashboard`` serves it."""
+    server = listen(make_app(url), "127.0.0.1", 0, threads=8)
+    thread = threading.Thread(target=server.run)
+    thread.start()
     try:
-        yield process.stdout.readline().rpartition(": ")[2].split()[0]
+        yield f"http://127.0.0.1:{server.effective_port}/"
     finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        server.trigger.pull_trigger(server.close)  # in the thread of its own, whose loop ends with it
+        thread.join(60)
+        server.task_dispatcher.shutdown()
 
 
 def fetch(address, json_body=True):

@@ -73,16 +73,6 @@ def test_figures_carry_the_trials(view):
     assert len(traces["feasible trial"]["x"]) + len(traces["infeasible trial"]["x"]) == len(view.trials)
 
 
-def test_a_browser_draws_every_figure_and_has_nothing_to_complain_of(view, browser, tmp_path):
-    page = write_page(study_page(view), tmp_path / "page.html")
-    document, console = browser(page.as_uri())
-    for name, figure in history_figures(view).items():
-        place = document.index(f'<div id="{name}"')
-        assert "main-svg" in document[place : place + 2000]
-        assert figure.layout.title.text in document
-    assert console == []
-
-
 def test_text_is_escaped():
     page = Page(
         "<kind>", "<script>", "a & b", [Section("<h>", [Text("<t>"), Table(["<x>"], [["<y>"]])])], commands=["<c>"]

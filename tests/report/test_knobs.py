@@ -2,10 +2,10 @@
 
 import json
 import re
-from html import unescape
 
 import numpy as np
 import pytest
+from screen import WIDTHS, frames_of, seen_in
 
 from ssdtune.report.competition_studies import competition_of, write_competition
 from ssdtune.report.dashboard import note_text
@@ -87,21 +87,19 @@ def test_three_knobs_are_parallel_coordinates(dialled):
     assert sum(np.isnan(trace.x).sum() for trace in lines) == len(view.trials), "a line a trial"
 
 
-def test_a_browser_draws_the_pages_and_has_nothing_to_complain_of(view, browser, tmp_path):
-    page = write_page(study_page(view), tmp_path / "page.html")
-    document, console = browser(page.as_uri())
-    for name in history_figures(view):
-        place = document.index(f'<div id="{name}"')
-        assert "main-svg" in document[place : place + 2000]
-    place = document.index('<div id="ssdtune-settings"')
-    drawn = unescape(document[place : document.index("</section>", place)])
-    for name in NAMES[: len(view.record.knobs)]:
-        assert re.search(rf">{name}[ <]", drawn), f"{name} is written at its axis"
+def test_a_browser_draws_the_pages_and_has_nothing_to_complain_of(dialled, browser, tmp_path):
+    views = [read_view(dialled[count]) for count in (1, 2, 3)]
+    pages = [write_page(study_page(view), tmp_path / f"{len(view.record.knobs)}.html") for view in views]
+    sides = {name: [views[2]] for name in "ab"}
+    pages.append(write_competition(sides, competition_of(sides), "dials", tmp_path / "competition.html"))
+    document, console = browser(frames_of(*pages).as_uri())
     assert console == []
-    if len(view.record.knobs) < 3:  # one competition is enough: a browser takes seconds
-        return
-    competition = competition_of({"a": [view], "b": [view]})
-    page = write_competition({"a": [view], "b": [view]}, competition, "dials", tmp_path / "competition.html")
-    document, console = browser(page.as_uri())
-    assert "memory" in document[document.index('<div id="ssdtune-places"') :]
-    assert console == []
+    *each, competition = seen_in(document)[:: len(WIDTHS)]
+    for view, page in zip(views, each, strict=True):
+        plots = {plot["name"]: plot for plot in page["plots"]}
+        assert plots.keys() >= set(history_figures(view)) and all(plot["drawn"] for plot in plots.values())
+        words = " ".join(text["words"] for text in plots["ssdtune-settings"]["texts"])
+        for name in NAMES[: len(view.record.knobs)]:
+            assert re.search(rf"\b{name}\b", words), f"{name} is written at its axis"
+    (places,) = [plot for plot in competition["plots"] if plot["name"] == "ssdtune-places"]
+    assert places["drawn"] and any("memory" in text["words"] for text in places["texts"])

@@ -31,21 +31,6 @@ def two_actors(two_places):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def test_trials_of_actors_are_those_measured_here(two_actors, task, analysis, new_study):
-    study, unlearner = new_study(trials=8, sampler="tpe"), ssd(task, analysis)
-    run_study(study, task, unlearner, pool=actor_pool)
-    trials = study.get_trials(states=FINISHED)
-    assert len(trials) == len(study.trials) == 8
-    assert len({tuple(trial.params.values()) for trial in trials}) == 8
-    again = new_study(trials=8, sampler="random")
-    for trial in trials:
-        again.enqueue_trial(trial.params)
-    run_study(again, task, unlearner, stop_early=False)
-    for item, other in zip(scored_trials(study), scored_trials(again), strict=True):
-        if not item.estimated:
-            assert item.score.value == pytest.approx(other.score.value, abs=1e-6)
-
-
 class Deadly(small_task.Diagonals):
     """The first ``deaths`` processes that are asked for parameters die."""
 
@@ -60,22 +45,26 @@ class Deadly(small_task.Diagonals):
         return super().dampen(*setting)
 
 
-def test_an_actor_that_dies_costs_no_trial(two_actors, task, new_study, tmp_path):
-    said, study = [], new_study(trials=5)
+def test_trials_of_actors_are_those_measured_here_though_one_of_them_dies(two_actors, wide, new_study, tmp_path):
+    task, analysis = wide
+    said, study = [], new_study(task=task, trials=16, sampler="tpe")
     run_study(study, task, ssd(task, Deadly(task, tmp_path, 1)), pool=lambda m: actor_pool(m, say=said.append))
-    assert [trial.state in FINISHED for trial in study.trials] == [True] * 5
+    trials = study.get_trials(states=FINISHED)
+    assert len(trials) == len(study.trials) == 16
     assert len(list(tmp_path.iterdir())) == 1
     assert any("died with trial" in words for words in said)
-
-
-def test_trials_stop_early_on_a_cluster(two_actors, wide, new_study):
-    task, analysis = wide
-    study = new_study(task=task, trials=16, sampler="tpe")
-    run_study(study, task, ssd(task, analysis), pool=actor_pool)
+    assert len({tuple(trial.params.values()) for trial in trials}) == 16
     stopped = [item for item in scored_trials(study) if item.estimated]
     assert stopped
     best = best_of(scored_trials(study))
     assert best is not None and all(item.score.value < best.score.value for item in stopped if item.score.feasible)
+    again = new_study(task=task, trials=16, sampler="random")
+    for trial in trials:
+        again.enqueue_trial(trial.params)
+    run_study(again, task, ssd(task, analysis), stop_early=False)
+    for item, other in zip(scored_trials(study), scored_trials(again), strict=True):
+        if not item.estimated:
+            assert item.score.value == pytest.approx(other.score.value, abs=1e-6)
 
 
 def tensors_in_store():

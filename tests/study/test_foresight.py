@@ -21,7 +21,11 @@ from ssdtune.unlearning.methods import METHODS, choose_method
 NEVER = {"compose", "boundary-shrink", "auto", "potion"}  # of parents, of classes, of others, until it is enough
 
 
-@pytest.fixture(scope="module", params=["varnet", "unet"])
+UNET = ("ssd", "nl-ft", "psg", "spectral")  # one of a kind: slices look otherwise, methods are the same
+CASES = [("varnet", name) for name in METHODS if name not in NEVER] + [("unet", name) for name in UNET]
+
+
+@pytest.fixture(scope="module")
 def task(request, tmp_path_factory, fastmri_file):
     folder = tmp_path_factory.mktemp(request.param)
     sets = [
@@ -47,7 +51,7 @@ def task(request, tmp_path_factory, fastmri_file):
 
 
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in NEVER])
+@pytest.mark.parametrize(("task", "name"), CASES, indirect=["task"])
 def test_passes_counted_on_the_stand_in_are_the_tasks_own(name, task):
     chosen = choose_method({"name": name})
     unlearner = chosen.method.prepare(task, chosen.options, analyse=lambda: analyse(task), track=silent)
