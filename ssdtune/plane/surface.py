@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
-from ssdtune.plane.bilinear import cell, interpolate
+from ssdtune.plane.bilinear import Cell, cell, interpolate
 from ssdtune.plane.course import Course
 from ssdtune.plane.packing import pack, unpack
 from ssdtune.plane.settings import canonical
@@ -114,14 +114,13 @@ class ResponseSurface:
         beyond = np.clip(log_alpha, falling[0], falling[-1]) - log_alpha
         return np.stack([log_rho + slope * beyond, log_kappa], axis=-1)
 
-    def alike(self, u: Array) -> Array:
-        """z of settings at u (n, 2): the coordinates of the residual process, (n, 2)."""
-        assert self.log_damage is not None
-        return np.stack([self.interpolate(self.log_damage, u), u[:, 1]], axis=-1)
-
     def interpolate(self, values: Array, u: Array) -> Array:
         """Bilinear interpolation of ``values`` (..., R, K) at u (n, 2); returns (..., n)."""
-        return interpolate(values, cell(self.log_rho, u[:, 0]), cell(self.log_kappa, u[:, 1]))
+        return interpolate(values, *self.cells(u))
+
+    def cells(self, u: Array) -> tuple[Cell, Cell]:
+        """Where u (n, 2) lies along rho and kappa, for several interpolations at once."""
+        return cell(self.log_rho, u[:, 0]), cell(self.log_kappa, u[:, 1])
 
     def at(self, alpha: ArrayLike, lam: ArrayLike) -> Array:
         """(M, 2, n): unclipped (retained, remembered) of every member at settings."""

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from ssdtune.arrays import Array
+from ssdtune.plane.bilinear import interpolate
 from ssdtune.plane.settings import NOWHERE, Settings
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.surrogate.generic import generic_surface
-from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel, residual_covariance
+from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel, Residuals, residual_covariance
 from ssdtune.surrogate.improvement import Goal, expected_improvement
 from ssdtune.surrogate.monotone import MonotoneBounds
 
@@ -102,11 +103,12 @@ class Expert:
         """What some members know of ``settings`` beforehand; ``u`` : their coordinates on the surface, if at hand."""
         if u is None:
             u = self.surface.coordinates(settings.alpha, settings.lam)
+        assert self.surface.log_damage is not None
         means, basis = self._surfaces
-        look_up = self.surface.interpolate
-        return Field(
-            self.surface.alike(u), look_up(means[members], u), look_up(basis, u), look_up(self.surface.residual_sd, u)
-        )
+        rows, columns = self.surface.cells(u)
+        z = np.stack([interpolate(self.surface.log_damage, rows, columns), u[:, 1]], axis=-1)
+        some = (means[members], basis, self.surface.residual_sd)
+        return Field(z, *(interpolate(values, rows, columns) for values in some))
 
     @cached_property
     def credit(self) -> float:
@@ -135,6 +137,7 @@ class _Part:
     """The kept members of one (expert, variant); ``incumbent`` (members, 1) counts pending settings."""
 
     expert: Expert
+    variant: Variant
     process: GaussianProcess  # of these members alone
     members: NDArray[np.intp]
     weight: Array
@@ -162,17 +165,20 @@ class Belief:
         self._bounds = MonotoneBounds(data.settings, data.y, data.noise)
         base = goal.untouched if incumbent is None else incumbent
         fitted: list[tuple[Expert, Variant, GaussianProcess, Array]] = []
-        units: dict[tuple[ResponseSurface, float], Array] = {}  # covariances that readings of one surface share
+        units: dict[tuple[ResponseSurface, float], Array] = {}  # what readings of one surface share
+        residuals: dict[tuple[ResponseSurface, Variant], Residuals] = {}
         for expert in experts:
             known, running = expert.foresee(data.settings), expert.foresee(pending)
             seen = _uncensored(squash(data.y), known.mean)
             for variant in expert.variants:
                 kernel = Kernel(expert.surface.length_scales * variant.stretch, variant.scale, CORRELATION)
                 noise = np.hypot(data.noise, variant.noise)
-                key = expert.surface, variant.stretch
+                key, own = (expert.surface, variant.stretch), (expert.surface, variant)
                 if key not in units:
                     units[key] = residual_covariance(known, known, kernel._replace(scale=1.0))
-                process = GaussianProcess.fit(known, seen, noise, kernel, running, variant.scale**2 * units[key])
+                if own not in residuals:
+                    residuals[own] = Residuals.of(variant.scale**2 * units[key], noise)
+                process = GaussianProcess.fit(known, seen, noise, kernel, running, residuals[own])
                 prior = np.log(expert.probability * variant.probability / len(known.mean)) + expert.credit
                 fitted.append((expert, variant, process, prior + process.log_evidence))
         total = logsumexp(np.concatenate([each[3] for each in fitted]))
@@ -182,7 +188,7 @@ class Belief:
         )
         least = _cut(np.concatenate(weights))
         self._parts = []
-        for (expert, _, process, _), weight in zip(fitted, weights, strict=True):
+        for (expert, variant, process, _), weight in zip(fitted, weights, strict=True):
             kept = np.flatnonzero(weight >= least)
             if kept.size:
                 best, process = np.full((kept.size, 1), base), process.take(kept)
@@ -190,7 +196,7 @@ class Belief:
                     mean = process.predict(expert.foresee(pending, members=kept)).mean
                     expected = np.where(goal.feasible(mean[:, 0]), goal.score(mean[:, 0], mean[:, 1]), base)
                     best = np.maximum(best, expected.max(axis=1, keepdims=True))
-                self._parts.append(_Part(expert, process, kept, weight[kept], best))
+                self._parts.append(_Part(expert, variant, process, kept, weight[kept], best))
         self._mass = sum(float(part.weight.sum()) for part in self._parts)
 
     def improvement(self, settings: Settings) -> Array:
@@ -198,14 +204,22 @@ class Belief:
 
         Mostly as the order of the trials bounds it, and with the probability of a surprise as if nothing did.
         """
-        surfaces = {part.expert.surface for part in self._parts}
-        places = {surface: surface.coordinates(settings.alpha, settings.lam) for surface in surfaces}
+        experts = {part.expert for part in self._parts}
+        places = {each: each.coordinates(settings.alpha, settings.lam) for each in {each.surface for each in experts}}
+        members = {
+            each: np.unique(np.concatenate([p.members for p in self._parts if p.expert is each])) for each in experts
+        }
+        foreseen = {each: each.foresee(settings, places[each.surface], members[each]) for each in experts}
+        units: dict[tuple[ResponseSurface, float], Array] = {}  # covariances with the trials, as in the fit
         low, high = self._bounds.bounds(settings)
         surprise = self._bounds.surprise
         total = np.zeros(len(settings))
         for part in self._parts:
-            field = part.expert.foresee(settings, places[part.expert.surface], part.members)
-            prediction = part.process.predict(field)
+            whole, process, key = foreseen[part.expert], part.process, (part.expert.surface, part.variant.stretch)
+            if key not in units:
+                units[key] = process.covariance(whole) / part.variant.scale**2
+            field = whole._replace(mean=whole.mean[np.searchsorted(members[part.expert], part.members)])
+            prediction = process.predict(field, part.variant.scale**2 * units[key])
             gain = partial(expected_improvement, prediction.mean, prediction.cov, part.incumbent, self.goal)
             if len(self._bounds.settings):
                 total += (1 - surprise) * (part.weight @ gain(low, high)) + surprise * (part.weight @ gain())

@@ -93,27 +93,37 @@ def _stacked(values: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class _Factors:
-    """Cholesky factors at a set of settings: L, L^-1 H^T (J n, q) and the factor of A."""
+class Residuals:
+    """The Cholesky factor L of the covariance K of residuals and noise at some settings, (J n, J n)."""
 
-    at: Field
     lower: Array
-    basis: Array
-    gram: Array
+
+    @classmethod
+    def of(cls, covariance: Array, noise: Array) -> Residuals:
+        """covariance : of the residuals, (J n, J n). noise : (J, n) sd."""
+        covariance = covariance + np.diag(noise.ravel() ** 2 + _JITTER)
+        return cls(cholesky(covariance, lower=True, check_finite=False) if covariance.size else covariance)
 
     @cached_property
     def inverse(self) -> Array:
         """Of L: many products with it are quicker than as many triangular solves."""
         return _solve(self.lower, np.eye(len(self.lower)))
 
+
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """Cholesky factors at a set of settings: of the residuals, L^-1 H^T (J n, q) and the factor of A."""
+
+    at: Field
+    residuals: Residuals
+    basis: Array
+    gram: Array
+
     @classmethod
-    def of(cls, at: Field, noise: Array, kernel: Kernel, covariance: Array | None = None) -> _Factors:
-        covariance = residual_covariance(at, at, kernel) if covariance is None else covariance
-        covariance = covariance + np.diag(noise.ravel() ** 2 + _JITTER)
-        lower = cholesky(covariance, lower=True, check_finite=False) if covariance.size else covariance
-        basis = _solve(lower, _stacked(at.basis).T)
+    def of(cls, at: Field, residuals: Residuals) -> _Factors:
+        basis = _solve(residuals.lower, _stacked(at.basis).T)
         inner = np.eye(len(at.basis)) + basis.T @ basis
-        return cls(at, lower, basis, cholesky(inner, lower=True, check_finite=False) if inner.size else inner)
+        return cls(at, residuals, basis, cholesky(inner, lower=True, check_finite=False) if inner.size else inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,28 +148,30 @@ class GaussianProcess:
         noise: Array,
         kernel: Kernel,
         pending: Field | None = None,
-        covariance: Array | None = None,
+        residuals: Residuals | None = None,
     ) -> GaussianProcess:
         """Condition on observations.
 
         y : (J, n), or (M, J, n) where members see different values. noise : (J, n) sd.
         pending : running settings. They are taken to come out as predicted: the mean stays, the variance shrinks.
-        covariance : of the residuals at ``data``, if at hand.
+        residuals : those at ``data``, if at hand.
         """
-        factors = fitted = _Factors.of(data, noise, kernel, covariance)
+        own = residuals or Residuals.of(residual_covariance(data, data, kernel), noise)
+        factors = fitted = _Factors.of(data, own)
         residual = np.broadcast_to(y, data.mean.shape) - data.mean
-        white = _solve(factors.lower, _stacked(residual).T)
+        white = _solve(own.lower, _stacked(residual).T)
         half = _solve(factors.gram, factors.basis.T @ white)
         beta = _solve(factors.gram, half, transposed=True)
         misfit = (white**2).sum(0) - (half**2).sum(0)
-        log_det = np.log(np.diag(factors.lower)).sum() + np.log(np.diag(factors.gram)).sum()
+        log_det = np.log(np.diag(own.lower)).sum() + np.log(np.diag(factors.gram)).sum()
         log_evidence = -0.5 * misfit - log_det - 0.5 * noise.size * np.log(2 * np.pi)
         if pending is not None and len(pending.z):
             both = Field(
                 *(np.concatenate(pair, axis=i and -1) for i, pair in enumerate(zip(data, pending, strict=True)))
             )
             believed = np.full((len(noise), len(pending.z)), _PENDING_NOISE)
-            factors = _Factors.of(both, np.concatenate([noise, believed], axis=1), kernel)
+            together = np.concatenate([noise, believed], axis=1)
+            factors = _Factors.of(both, Residuals.of(residual_covariance(both, both, kernel), together))
         return cls(log_evidence, kernel, beta, white, fitted, factors)
 
     def take(self, members: NDArray[np.intp]) -> GaussianProcess:
@@ -170,14 +182,18 @@ class GaussianProcess:
     @cached_property
     def _weights(self) -> Array:
         """(M, J, n): of the cross covariances in the mean; solved for when first asked, as few members are."""
-        rest = _solve(self._fitted.lower, self._white - self._fitted.basis @ self._beta, transposed=True)
+        rest = _solve(self._fitted.residuals.lower, self._white - self._fitted.basis @ self._beta, transposed=True)
         return np.moveaxis(rest.reshape(*self._fitted.at.amplitude.shape, rest.shape[1]), 2, 0)
 
-    def predict(self, test: Field) -> Prediction:
-        """Posterior at ``test``."""
+    def covariance(self, test: Field) -> Array:
+        """Of the residuals where something is known, pending settings last, and at ``test``: (J n, J c)."""
+        return residual_covariance(self._known.at, test, self._kernel)
+
+    def predict(self, test: Field, cross: Array | None = None) -> Prediction:
+        """Posterior at ``test``; ``cross`` : ``covariance(test)``, if at hand."""
         (outputs, n), c = self._fitted.at.amplitude.shape, len(test.z)
-        cross = residual_covariance(self._known.at, test, self._kernel)
-        white = self._known.inverse @ cross
+        cross = self.covariance(test) if cross is None else cross
+        white = self._known.residuals.inverse @ cross
         spread = _solve(self._known.gram, _stacked(test.basis) - self._known.basis.T @ white)
         cross, white, spread = (each.reshape(len(each), outputs, c) for each in (cross, white, spread))
         cross = cross.reshape(outputs, len(self._known.at.z), outputs, c)[:, :n]  # pending settings move no mean
