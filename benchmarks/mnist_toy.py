@@ -56,17 +56,17 @@ class Toy:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trials", type=int, help="of each method (default 30, quick 15)")
+    parser.add_argument("--trials", type=int, help="of each method (default 20, quick 10)")
     parser.add_argument("--models", type=int, help="trained models (default 3, quick 1)")
     parser.add_argument("--picture", type=Path, nargs="?", const=PICTURE, help=f"default {PICTURE.relative_to(ROOT)}")
 
 
 def measure(chosen: argparse.Namespace) -> Metrics:
     images = load_images(DATA / "mnist_24k.npz")
-    trials, models = chosen.trials or (15 if chosen.quick else 30), chosen.models or (1 if chosen.quick else 3)
+    trials, models = chosen.trials or (10 if chosen.quick else 20), chosen.models or (1 if chosen.quick else 3)
     found: dict[str, list[float]] = {}
     for number in range(models):
-        toy = make(images, chosen.seed + number, 300 if chosen.quick else 1000, 8)
+        toy = make(images, chosen.seed + number, 300 if chosen.quick else 600, 6)
         values = spectrum_of(toy)
         unlearn(toy, trials, chosen.seed + number)
         for name, params in toy.models.items():

@@ -47,6 +47,8 @@ def attack(
     """
     if eps and len(norm) != 1:
         raise ConfigError("--eps is of one norm", "--eps", "give one --norm l2 or linf with it")
+    import numpy as np
+
     from ssdtune.cli.reconstruct import of_study
     from ssdtune.errors import check_known
     from ssdtune.mri.attack import LADDERS, chosen_slices
@@ -80,8 +82,6 @@ def attack(
     out.mkdir(parents=True)
     panels = {}
     for one, sizes in ladders.items():
-        import numpy as np
-
         values = {m: np.stack([found[one, m, size].measures["ssim"] for size in sizes]) for m in models}
         bands = {model: (each.mean(1), each.min(1), each.max(1)) for model, each in values.items()}
         panels[f"{one}, {len(samples)} slices of {which}"] = (np.array(sizes), bands)
