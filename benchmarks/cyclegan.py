@@ -6,8 +6,9 @@ share of unseen healthy images that got a lesion; `pasted.inside_contrast` : of 
 that was learned. `cyclegan.train_s` : processor seconds of the training on one thread (goal: 1200 on 2 cores). Then a
 VarNet learned brains and knees with lesions of either source, and the study file's default method was searched:
 `SOURCE.{score,retained,forget_remembered,unknown_remembered}`; `SOURCE.learned` : SSIM on the forget set's targets,
-untouched model less oracle. Means over trained models with the lowest and the highest. `--work` keeps what
-is done, and a run that was stopped goes on.
+untouched model less oracle. `SOURCE-longer` : twice the trials; `SOURCE-ng` : negative gradient in place of the default
+method. Means over trained models with the lowest and the highest. `--work` keeps what is done, and a run that was
+stopped goes on.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from ssdtune.mri.translation.translator import check, load_translator
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.tune import unlearned_params
-from ssdtune.studyfile import StudyFile, load_study_file
+from ssdtune.studyfile import DEFAULT_METHOD, StudyFile, load_study_file
 
 STUDY = ROOT / "studies/cyclegan.toml"
 SOURCES = ("cyclegan", "pasted")
+SEARCHES = {"": (DEFAULT_METHOD, 1), "-longer": (DEFAULT_METHOD, 2), "-ng": ("ng", 1)}
+"""Method and how many times the study file's trials, by what follows the source's name."""
 SCAN = "--size 64 --coils 2 --noise 0.005"
 SMALL = SCAN.replace("64", "32")  # of what is reconstructed
 
@@ -109,30 +112,35 @@ def make_knees(work: Path) -> None:
 
 def unlearn(work: Path, seed: int, quick: bool) -> Metrics:
     """Train a model for each source and one oracle for both, search, and say what was forgotten."""
-    kept = work / f"model{seed}.json"
-    if kept.exists():
-        found: Metrics = json.loads(kept.read_text())
-        return found
     metrics: Metrics = {}
     for source in SOURCES:
-        study = study_of(work, source, seed, quick)
-        task = ssdtune.load_task(study)
-        assert task.oracle is not None
-        untouched, oracle = (evaluate(each).summary() for each in (task, replace(task, model=task.oracle)))
-        searched = ssdtune.tune(task, study.search.trials, seed=seed, name=f"{source}-{seed}")
-        after = evaluate(task, unlearned_params(searched, task)).summary()
-        q = {name: (untouched[f"{name}_ssim"], after[f"{name}_ssim"], oracle[f"{name}_ssim"]) for name in SETS}
-        metrics |= {
-            f"{source}.{name}_remembered": (b - c) / (a - c) for name, (a, b, c) in q.items() if name != "retain"
-        }
-        metrics |= {
-            f"{source}.score": float(searched.best_value),
-            f"{source}.retained": q["retain"][1] / q["retain"][0],
-            f"{source}.learned": q["forget"][0] - q["forget"][2],
-        }
-    with atomic_path(kept) as path:
-        path.write_text(json.dumps(metrics))
+        for label, (method, times) in SEARCHES.items():
+            kept = work / f"{source}{seed}{label}.json"
+            if not kept.exists():
+                found = searched(study_of(work, source, seed, quick), method, times, f"{source}{label}", seed)
+                with atomic_path(kept) as path:
+                    path.write_text(json.dumps(found))
+            metrics |= json.loads(kept.read_text())
     return metrics
+
+
+def searched(study: StudyFile, method: str, times: int, name: str, seed: int) -> Metrics:
+    """What the best of a search gives; ``times`` as many trials as the study file has."""
+    task = ssdtune.load_task(study)
+    assert task.oracle is not None
+    untouched, oracle = (evaluate(each).summary() for each in (task, replace(task, model=task.oracle)))
+    found = ssdtune.tune(task, times * study.search.trials, method=method, seed=seed, name=name)
+    after = evaluate(task, unlearned_params(found, task)).summary()
+    metrics: Metrics = {}
+    q = {which: (untouched[f"{which}_ssim"], after[f"{which}_ssim"], oracle[f"{which}_ssim"]) for which in SETS}
+    for which in ("forget", "unknown"):
+        a, b, c = q[which]
+        metrics[f"{name}.{which}_remembered"] = (b - c) / (a - c)
+    return metrics | {
+        f"{name}.score": float(found.best_value),
+        f"{name}.retained": q["retain"][1] / q["retain"][0],
+        f"{name}.learned": q["forget"][0] - q["forget"][2],
+    }
 
 
 SETS = ("retain", "forget", "unknown")

@@ -29,6 +29,7 @@ from benchmarks.competition.fresh_tasks import DATA
 from benchmarks.harness import ROOT, Metrics, main
 from ssdtune.errors import ConfigError
 from ssdtune.report.style import FORGET, RETAIN
+from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.tune import unlearned_params
 from ssdtune.studyfile import DEFAULT_METHOD
 from ssdtune.vision.forgetting import Images, accuracy, load_images
@@ -62,6 +63,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(chosen: argparse.Namespace) -> Metrics:
+    torch.set_num_threads(1)
+    quiet_optuna()
     images = load_images(DATA / "mnist_24k.npz")
     trials, models = chosen.trials or (10 if chosen.quick else 20), chosen.models or (1 if chosen.quick else 3)
     found: dict[str, list[float]] = {}
