@@ -34,7 +34,7 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # two processes of one thread: the models are tiny, and two threads on two busy cores wait for each other;
-# in the order of their names, as the long files with few tests would else come last and leave a core idle
+# in the order of tests/conftest.py, as the long files with few tests would else come last and leave a core idle
 PYTEST := python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 suite: install

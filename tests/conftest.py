@@ -44,6 +44,16 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = ("cli", "study", "benchmarks", "report", "package", "unlearning")
+"""Folders of long tests."""
+
+
+def pytest_collection_modifyitems(items):
+    """Files of long tests come first: what is left at the end is short, and no process waits long for the other."""
+    depth = len(Path(__file__).parent.parts)
+    items.sort(key=lambda item: len(item.path.parts) > depth + 1 and item.path.parts[depth] not in LONG)
+
+
 def pytest_collection_finish():
     """What importing has made stays: the garbage collector need not look through it again and again."""
     import optuna
