@@ -34,7 +34,7 @@ acceleration = 4
 center_fraction = 0.12
 [search]
 sampler = "tpe"
-trials = 12
+trials = 8
 alpha = [0.5, 20.0]
 lambda = [0.05, 5.0]
 [train]
@@ -43,7 +43,7 @@ channels = 4
 pools = 2
 sens_channels = 2
 sens_pools = 2
-epochs = 30
+epochs = 16
 learning_rate = 1e-2
 batch_size = 2
 """
@@ -106,7 +106,7 @@ def test_from_simulated_scans_to_the_unlearned_checkpoint(type_in, tmp_path):
 
     # what is recorded can be read in every way, and says the same
     shown = type_in("study show ghosts --json")
-    assert shown["trials"] == {"finished": 12, "running": 0, "failed": 0, "interrupted": 0}
+    assert shown["trials"] == {"finished": 8, "running": 0, "failed": 0, "interrupted": 0}
     assert type_in("study best ghosts --json")["number"] == shown["best"]["number"] == best["number"]
     assert type_in("study list --json")[0]["best"] == best["score"]
     type_in("study export ghosts --out trials.csv")
