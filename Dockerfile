@@ -12,7 +12,7 @@ COPY ssdtune ssdtune
 RUN python -m venv /opt/ssdtune \
  && /opt/ssdtune/bin/pip install --no-compile --no-cache-dir --disable-pip-version-check --constraint constraints.txt \
       ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[postgresql,ray,s3]'
-# compiles what a start loads, which the account of the image could not keep: a third of the start's time, 3 % of the size
+# compiles what a start loads, which the account of the image could not keep: a third of the start's time, 4 % of the size
 RUN /opt/ssdtune/bin/python -c "import importlib, pkgutil, ssdtune, psycopg, boto3, ray; \
       [importlib.import_module(each.name) for each in pkgutil.walk_packages(ssdtune.__path__, 'ssdtune.')]"
 

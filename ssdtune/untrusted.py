@@ -23,9 +23,16 @@ def untrusted_fault(file: h5py.File) -> Fault | None:
     Links and virtual datasets that lead to other files, datasets kept in other files, object references, more groups
     than anything real has, and datasets that are far larger than what is stored of them.
     """
+    import h5py
+
     for count, (name, item) in enumerate(_objects(file)):
         if count > MOST_OBJECTS:
             return f"more than {MOST_OBJECTS} groups and datasets", "keep one scan a file"
+        if not isinstance(item, str) and item.id.get_type().get_class() == h5py.h5t.TIME:
+            return (
+                f"'{name}' is of HDF5's time type, which NumPy does not know",
+                "write it as a number, or leave it out",
+            )
         what = item if isinstance(item, str) else _dataset_fault(item)
         if what:
             return f"'{name}' {what}", "copy the file with all its data in it: h5repack"

@@ -53,6 +53,11 @@ def many_groups(file, secret):
         file.create_group(f"g{number}")
 
 
+def time_type(file, secret):
+    space = h5py.h5s.create_simple((3,))
+    h5py.h5d.create(file.id, b"when", h5py.h5t.UNIX_D32LE, space)
+
+
 CASES = {
     external_link: "is a link to another file",
     external_link_behind_a_soft_one: "is a link to another file",
@@ -61,6 +66,7 @@ CASES = {
     bomb: "expands to",
     huge_slice: "GiB a slice",
     references: "holds object references",
+    time_type: "time type",
     many_groups: "more than 50 groups",
 }
 

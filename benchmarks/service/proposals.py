@@ -87,7 +87,7 @@ def ratio(several: np.ndarray, one: np.ndarray, rng: np.random.Generator) -> tup
     tasks, seeds = one.shape
     drawn = []
     for _ in range(RESAMPLES):
-        rows = rng.integers(tasks, size=tasks)[:, None]
+        rows = rng.integers(tasks, size=(tasks, 1))
         own, other = (rng.integers(seeds, size=(tasks, seeds)) for _ in range(2))
         drawn.append(several[rows, own].mean() / one[rows, other].mean())
     low, high = np.quantile(drawn, [0.025, 0.975])

@@ -75,7 +75,7 @@ def storage_ms(url: str, before: int, workers: int, trials: int, server: int) ->
     counted = [event["seconds"] for event in events if firsts[event["worker"]] != event["trial"]]
 
     def median(name: str) -> float:
-        return statistics.median(seconds.get(name, 0.0) for seconds in counted)
+        return float(statistics.median(seconds.get(name, 0.0) for seconds in counted))
 
     return {
         "storage_ms": 1e3 * median("storage"),

@@ -11,6 +11,8 @@ import optuna
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
+from ssdtune.study.storage_url import database_file
+
 _LOCAL_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
 
 
@@ -35,8 +37,8 @@ def quick_commits(storage: optuna.storages.BaseStorage) -> Iterator[None]:
     lies on a network, whose file systems a write-ahead log does not work on.
     """
     engine = getattr(storage, "engine", None)
-    database = engine.url.database if engine is not None else None
-    if engine is None or engine.dialect.name != "sqlite" or not database or not is_local(Path(database)):
+    file = database_file(engine.url) if engine is not None else None
+    if engine is None or engine.dialect.name != "sqlite" or file is None or not is_local(file):
         yield
         return
 

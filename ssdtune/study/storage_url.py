@@ -11,6 +11,7 @@ import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -99,7 +100,12 @@ def database_file(parsed: URL) -> Path | None:
     """The file of an SQLite database or a journal; None for servers, and for a database in memory."""
     if parsed.get_backend_name() not in (SQLITE, JOURNAL) or parsed.database in (None, "", ":memory:"):
         return None
-    return Path(str(parsed.database))
+    name = str(parsed.database)
+    if str(parsed.query.get("uri")).lower() in ("true", "1", "yes", "on") and name.startswith("file:"):
+        # SQLite's own URI, such as file:studies.db?mode=ro
+        name = unquote(re.sub(r"^file:(?://(?:localhost)?(?=/))?", "", name))
+        return None if name in ("", ":memory:") or parsed.query.get("mode") == "memory" else Path(name)
+    return Path(name)
 
 
 def _split_in_password(parsed: URL) -> bool:

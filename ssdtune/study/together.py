@@ -19,7 +19,7 @@ def in_one_transaction(database: RDBStorage, work: Callable[[], T]) -> T:
     back and done again in transactions of its own, so it must be free to be done twice.
     """
     if not isinstance(database.scoped_session, _Sessions):
-        database.scoped_session = _Sessions(database.scoped_session)
+        database.scoped_session = _Sessions(database.scoped_session)  # type: ignore[assignment]
     sessions = cast(_Sessions, database.scoped_session)
     with sessions.joined() as session:
         found = work()

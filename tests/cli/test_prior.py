@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ssdtune.cli import main
 from ssdtune.device import set_threads
+from ssdtune.learning import recipes
 from ssdtune.prior.experience import BUNDLED, Experience, load_collection, save_collection
 from ssdtune.prior.mapper import SpectrumMapper
 
@@ -50,6 +52,20 @@ def test_fit_show_and_evaluate(collection, tmp_path, capsys, threads):
 
     main_ok(["prior", "evaluate", "--collection", str(collection), "--json"])
     assert json.loads(capsys.readouterr().out) == shown["held_out"]
+
+
+def test_collect_on_ray_says_what_it_has_collected(two_places, tmp_path, capsys, monkeypatch):
+    draw, small = recipes.draw_site, {"size": 32, "coils": 1, "subjects": 3, "slices": 1, "cascades": 1, "channels": 2}
+    small |= {"pools": 1, "epochs": 1, "batch_size": 4}
+    monkeypatch.setattr(recipes, "draw_site", lambda *given: replace(draw(*given), **small))
+    file = tmp_path / "tasks.h5"
+    main_ok(["prior", "collect", "--out", str(file), "--sites", "1", "--tasks", "1", "--ray", "--json"])
+    done = capsys.readouterr()
+    assert "ray: 2 processes, one for each CPU" in done.err
+    document = json.loads(done.out)
+    assert (document["file"], document["valid"] + document["rejected"]) == (str(file), 1)
+    ((recipe,),) = recipes.collection(1, 1, 0)
+    assert [record.key for record in load_collection(file)] == [recipe.key]
 
 
 def test_show_prints_the_bundled_mapper(capsys):

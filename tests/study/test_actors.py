@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from small_task import ssd
 from ssdtune.errors import ConfigError, TrialError
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.study.actors import actor_pool
-from ssdtune.study.cluster import cluster
+from ssdtune.study.cluster import Places, cluster
 from ssdtune.study.parcel import SHARED, pack, unpack
 from ssdtune.study.run import run_study
 from ssdtune.study.trials import FINISHED, best_of, count_trials, scored_trials
@@ -94,6 +95,28 @@ def test_prepared_data_are_read_where_the_cluster_has_them_once_a_machine(two_ac
         found = [pool.wait()[1] for _ in range(2)]
     for stored, elsewhere in found:
         assert stored >= 2 and elsewhere == 0, found
+
+
+def test_an_actor_a_gpu_has_one_of_its_own_and_needs_no_core(two_actors, tmp_path):
+    """Of a cluster that says it has two: what is asked for, not what computes."""
+
+    def measure(setting, incumbent, seed):
+        (own,) = ray.get_runtime_context().get_accelerator_ids()["GPU"]
+        Path(tmp_path, own).touch()
+        for _ in range(1200):  # until the other is there too
+            if len(list(tmp_path.iterdir())) == 2:
+                break
+            time.sleep(0.05)
+        return own, ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
+
+    places = Places(gpus=True)
+    assert places.number() == 2
+    with actor_pool(measure, places) as pool:
+        for number in range(2):
+            assert pool.free
+            pool.submit(number, {}, None, 0)
+        assert not pool.free
+        assert sorted(pool.wait()[1] for _ in range(2)) == [("0", 0), ("1", 0)]
 
 
 class Failing(small_task.Diagonals):

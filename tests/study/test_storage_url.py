@@ -3,8 +3,8 @@
 import pytest
 
 from ssdtune.errors import StorageError
-from ssdtune.study.storage import open_storage
-from ssdtune.study.storage_url import parse, shown
+from ssdtune.study.storage import open_storage, storage_errors, study_names
+from ssdtune.study.storage_url import database_file, parse, shown
 
 SECRET = "hunter2"
 
@@ -56,3 +56,20 @@ def test_a_missing_password_comes_from_its_file(tmp_path, monkeypatch):
     assert parse("postgresql://lab@host/db").password == "p@ss/word"
     assert parse("postgresql://lab:own@host/db").password == "own"
     assert parse("sqlite:///studies.db").password is None
+
+
+@pytest.mark.parametrize("form", ["file:{}", "file://{}", "file://localhost{}"])
+def test_sqlites_own_uri_opens_the_file_as_it_says(tmp_path, storage, form):
+    import optuna
+
+    optuna.create_study(study_name="there", storage=storage)
+    file = str(tmp_path / "studies.db")
+    url = f"sqlite:///{form.format(file)}?mode=ro&uri=true"
+    assert str(database_file(parse(url))) == file
+    opened = open_storage(url)
+    assert study_names(opened) == ["there"]
+    with pytest.raises(StorageError, match="readonly"), storage_errors():
+        optuna.create_study(study_name="new", storage=opened)
+    with pytest.raises(StorageError, match="no storage there"):
+        open_storage(url.replace("studies.db", "none.db"))
+    assert database_file(parse("sqlite:///file::memory:?cache=shared&uri=true")) is None
