@@ -23,7 +23,7 @@ LADDER = (0.0, 0.01, 0.02, 0.05, 0.1)
 @click.option("--size", type=click.IntRange(min=16), default=64, show_default=True, help="Pixels a side.")
 @click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="Of the training.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and order.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE and its picture.")
 @json_option
 def classify(
     healthy: str, lesion: str, out: Path, size: int, epochs: int, seed: int, overwrite: bool, as_json: bool
@@ -45,7 +45,9 @@ def classify(
     from ssdtune.mri.translation.domains import read_domain
     from ssdtune.report.attack_figures import draw_flip
 
-    check_free(out, overwrite)
+    picture = out.with_suffix(".png")
+    for path in (out, picture):
+        check_free(path, overwrite)
     width = 8
     domains = [read_domain(path, size) for path in (healthy, lesion)]
     if min(map(len, domains)) < 2:
@@ -66,7 +68,6 @@ def classify(
         if eps and len(flipped) and not shown[2]:
             shown = (images[0][flipped[0]], attacked[0][flipped[0]], eps)
     save_classifier(out, found, width)
-    picture = out.with_suffix(".png")
     draw_flip(picture, *shown, [found.logit(image) for image in shown[:2]])
     if as_json:
         print_json({"classifier": str(out), "picture": str(picture), "images": sum(kept), "attacks": rows})

@@ -29,7 +29,7 @@ SHOWN = 6
 @click.option("--width", type=click.IntRange(min=1), default=8, show_default=True, help="Channels; 64 as published.")
 @click.option("--blocks", type=click.IntRange(min=0), default=3, show_default=True, help="Residual ones; 6 published.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and order.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE, and the resume file of other settings.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE, its picture, and the resume file of other settings.")
 @json_option
 def translate(
     healthy: str,
@@ -68,7 +68,9 @@ def translate(
     from ssdtune.mri.translation.translator import Translator, check, save_translator
     from ssdtune.report.style import matplotlib_settings
 
-    check_free(out, overwrite)
+    picture = out.with_suffix(".png")
+    for path in (out, picture):
+        check_free(path, overwrite)
     x, y = read_domain(healthy, size), read_domain(lesion, size)
     kept = max(1, len(x) // 10)
     if len(x) - kept < 1:
@@ -96,7 +98,6 @@ def translate(
     translated = np.stack([translator.corruption()(image, 1.0, np.random.default_rng()) for image in unseen])
     found = check(unseen, translated)
     save_translator(out, network, size, sizes, provenance | {"check": asdict(found)})
-    picture = out.with_suffix(".png")
     shown = np.linspace(0, kept - 1, min(SHOWN, kept, len(y))).astype(int)
     real = (y[: len(shown), 0].numpy() + 1) / 2
     draw_translator(picture, losses, unseen[shown], translated[shown], real, matplotlib_settings())

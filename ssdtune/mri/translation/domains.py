@@ -84,7 +84,7 @@ def _resampled(image: Tensor, size: int) -> Tensor:
 
 def _images(path: Path) -> Iterator[np.ndarray]:
     pictures = sorted(each for each in path.iterdir() if each.suffix.lower() in PICTURES) if path.is_dir() else []
-    if pictures:
+    if pictures and not _is_kspace(path):  # a picture beside HDF5 files is a preview of them
         yield from map(_picture, pictures)
     elif _is_kspace(path):
         for file in find_files(path):

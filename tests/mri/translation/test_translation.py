@@ -53,6 +53,10 @@ def test_domains_are_read_from_every_kind_of_file(knees, tmp_path):
     (tmp_path / "pictures").mkdir()
     for number, image in enumerate(images):
         Image.fromarray(np.uint8(255 * image / image.max())).save(tmp_path / f"pictures/{number}.png")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both/a.h5").symlink_to(sorted(knees.iterdir())[0])
+    (tmp_path / "both/preview.png").write_text("not looked at")
+    assert torch.equal(read_domain(tmp_path / "both", 32), domain[:2])
     for other, tolerance in (("images.h5", 1e-6), ("pictures", 0.05)):
         torch.testing.assert_close(read_domain(tmp_path / other, 32), domain[:2], atol=tolerance, rtol=0)
 
