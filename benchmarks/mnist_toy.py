@@ -4,14 +4,15 @@ A small network with a two-number embedding tells two MNIST digits apart; the tr
 (the corrective unlearning paper's toy, section 5.1.3, of which no code is public). Every method has the same trials of
 TPE at w = 0.2 and min_retained 0.95; the oracle was trained on the kept digit alone. All figures but the score are of
 held-out images: ``accuracy`` on the forgotten digit, ``retain`` on the kept one; ``probe`` and ``nearest`` are balanced
-accuracies of a logistic regression and of the nearest mean on the embeddings, five-fold, where 0.5 is chance;
-``silhouette`` is that of the two digits there. ``--picture`` draws losses, Fisher eigenvalues and embeddings of the
+accuracies of a logistic regression and of the nearest mean on the embeddings, five-fold, where 0.5 is chance, and
+``whitened`` is the probe on whitened embeddings; ``silhouette`` is that of the two digits there. ``--picture`` draws losses, Fisher eigenvalues and embeddings of the
 first model.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ import ssdtune
 from benchmarks.competition.fresh_tasks import DATA
 from benchmarks.harness import ROOT, Metrics, main
 from ssdtune.errors import ConfigError
+from ssdtune.files import atomic_path
 from ssdtune.report.style import FORGET, RETAIN
 from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.tune import unlearned_params
@@ -59,6 +61,7 @@ class Toy:
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, help="of each method (default 20, quick 10)")
     parser.add_argument("--models", type=int, help="trained models (default 3, quick 1)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/mnist_toy", metavar="DIR", help="of the results")
     parser.add_argument("--picture", type=Path, nargs="?", const=PICTURE, help=f"default {PICTURE.relative_to(ROOT)}")
 
 
@@ -67,20 +70,35 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     quiet_optuna()
     images = load_images(DATA / "mnist_24k.npz")
     trials, models = chosen.trials or (10 if chosen.quick else 20), chosen.models or (1 if chosen.quick else 3)
+    work = chosen.work / ("quick" if chosen.quick else "full")
+    work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[float]] = {}
-    for number in range(models):
-        toy = make(images, chosen.seed + number, 300 if chosen.quick else 600, 6)
-        values = spectrum_of(toy)
-        unlearn(toy, trials, chosen.seed + number)
-        for name, params in toy.models.items():
-            for what, value in separation(toy, params).items():
-                found.setdefault(f"mnist.{what}.{name}", []).append(value)
-        for name, score in toy.scores.items():
-            found.setdefault(f"mnist.score.{name}", []).append(score)
-        found.setdefault("mnist.top_share", []).append(float(values["forget"][0] / values["forget"].sum()))
-        if number == 0 and chosen.picture is not None:
-            draw(toy, values, chosen.picture)
+    for seed in range(chosen.seed, chosen.seed + models):
+        kept = work / f"{trials}-{seed}.json"
+        picture = chosen.picture if seed == chosen.seed else None
+        if not kept.exists() or picture:
+            one = run(images, seed, trials, 300 if chosen.quick else 600, picture)
+            with atomic_path(kept) as path:
+                path.write_text(json.dumps(one))
+        for name, value in json.loads(kept.read_text()).items():
+            found.setdefault(name, []).append(value)
     return {"models": models, "trials": trials} | _with_ends(found)
+
+
+def run(images: Images, seed: int, trials: int, count: int, picture: Path | None) -> Metrics:
+    """One trained model, unlearned by every method."""
+    toy = make(images, seed, count, 6)
+    values = spectrum_of(toy)
+    unlearn(toy, trials, seed)
+    if picture is not None:
+        draw(toy, values, picture)
+    found = {
+        f"mnist.{what}.{name}": value
+        for name, params in toy.models.items()
+        for what, value in separation(toy, params).items()
+    }
+    found |= {f"mnist.score.{name}": score for name, score in toy.scores.items()}
+    return found | {"mnist.top_share": float(values["forget"][0] / values["forget"].sum())}
 
 
 def make(images: Images, seed: int, count: int, epochs: int) -> Toy:
@@ -178,13 +196,15 @@ def unlearn(toy: Toy, trials: int, seed: int) -> None:
 
 def separation(toy: Toy, params: Params) -> dict[str, float]:
     """What the outputs say of either digit, and what can be read of the embedding."""
+    from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import silhouette_score
     from sklearn.model_selection import cross_val_score
     from sklearn.neighbors import NearestCentroid
+    from sklearn.pipeline import make_pipeline
 
     codes = embeddings(toy, params)
-    x = np.concatenate(list(codes.values()))
+    x = np.concatenate(list(codes.values())).astype(np.float64)
     if np.ptp(x, axis=0).max() == 0:  # one point: nothing can be read of it, and no centroid be fitted
         x = np.random.default_rng(0).standard_normal(x.shape)
     y = np.repeat([0, 1], [len(each) for each in codes.values()])
@@ -193,7 +213,9 @@ def separation(toy: Toy, params: Params) -> dict[str, float]:
         with torch.no_grad():
             output = functional_call(toy.task.model, params, (each.tensors[0],))
         right[name] = float(accuracy(output, each.tensors[1]).mean())
-    read = {"probe": LogisticRegression(), "nearest": NearestCentroid()}
+    # whitened too, as a method may leave an embedding of any size, and thin
+    whitened = make_pipeline(PCA(2, whiten=True), LogisticRegression())
+    read = {"probe": LogisticRegression(), "whitened": whitened, "nearest": NearestCentroid()}
     scored = {
         name: float(cross_val_score(how, x, y, cv=5, scoring="balanced_accuracy").mean()) for name, how in read.items()
     }
