@@ -5,8 +5,8 @@ A small network with a two-number embedding tells two MNIST digits apart; the tr
 TPE at w = 0.2 and min_retained 0.95; the oracle was trained on the kept digit alone. All figures but the score are of
 held-out images: ``accuracy`` on the forgotten digit, ``retain`` on the kept one; ``probe`` and ``nearest`` are balanced
 accuracies of a logistic regression and of the nearest mean on the embeddings, five-fold, where 0.5 is chance, and
-``whitened`` is the probe on whitened embeddings; ``silhouette`` is that of the two digits there. ``--picture`` draws losses, Fisher eigenvalues and embeddings of the
-first model.
+``whitened`` is the probe on whitened embeddings; ``silhouette`` is that of the two digits there. ``--picture`` draws
+losses, Fisher eigenvalues and embeddings of the first model.
 """
 
 from __future__ import annotations
@@ -205,8 +205,6 @@ def separation(toy: Toy, params: Params) -> dict[str, float]:
 
     codes = embeddings(toy, params)
     x = np.concatenate(list(codes.values())).astype(np.float64)
-    if np.ptp(x, axis=0).max() == 0:  # one point: nothing can be read of it, and no centroid be fitted
-        x = np.random.default_rng(0).standard_normal(x.shape)
     y = np.repeat([0, 1], [len(each) for each in codes.values()])
     right = {}
     for name, each in toy.test.items():
@@ -216,14 +214,18 @@ def separation(toy: Toy, params: Params) -> dict[str, float]:
     # whitened too, as a method may leave an embedding of any size, and thin
     whitened = make_pipeline(PCA(2, whiten=True), LogisticRegression())
     read = {"probe": LogisticRegression(), "whitened": whitened, "nearest": NearestCentroid()}
-    scored = {
-        name: float(cross_val_score(how, x, y, cv=5, scoring="balanced_accuracy").mean()) for name, how in read.items()
-    }
+    if np.ptp(x, axis=0).max() == 0:  # one point: no centroid can be fitted
+        scored = dict.fromkeys(read, 0.5) | {"silhouette": 0.0}
+    else:
+        scored = {
+            name: float(cross_val_score(how, x, y, cv=5, scoring="balanced_accuracy").mean())
+            for name, how in read.items()
+        }
+        scored["silhouette"] = float(silhouette_score(x, y))
     return {
         "accuracy": right["forgotten"],
         "retain": right["kept"],
         **scored,
-        "silhouette": float(silhouette_score(x, y)),
     }
 
 
