@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -176,11 +176,12 @@ def run_model(job: tuple[Plan, Case, int]) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """A task with one trained model, and what its studies share."""
+    """A task with one trained model, and what its studies share; ``studies`` : those made here, by label."""
 
     task: Task
     family: str
     model: int
+    studies: dict[str, optuna.Study] = field(default_factory=dict)
 
     @cached_property
     def gap(self) -> float:
@@ -223,6 +224,7 @@ class Made:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             run_study(study, self.task, unlearner, evaluator=self.evaluator)
+        self.studies[label] = study
         slices = len(self.task.retain) + len(self.task.forget)
         return {
             "task": self.task.name,
@@ -237,6 +239,7 @@ class Made:
             "baseline": record.baseline,
             "oracle": record.oracle,
             "analysis": GRADIENT * slices if asked or section["name"] in GATHERS else 0,
+            "preparation": unlearner.preparation,
             "seconds": time.perf_counter() - started + (before if asked else 0.0),
             "trials": [
                 {"setting": setting_of(trial, record), **read_trial(trial)}
