@@ -137,9 +137,9 @@ def summarise(plan: Plan, cases: Sequence[Case], lines: list[str]) -> Metrics:
     lines += [
         f"{len(cells)} methods, {plan.trials} trials each, {metrics['core_minutes']:.0f} minutes of one core.",
         "",
-        f"Best feasible s at {plan.trials} trials, mean over trained models with its 95 % interval: "
-        f"{counts[0]} of {len(kinds[''])} simulated MRI tasks, {counts[1]} of {len(kinds['classes.'])} classifier (MNIST, "
-        "wrong labels). An untouched model has 0.2. Slice passes are of the whole study. Empty: does not suit the task.",
+        f"Best feasible s at {plan.trials} trials, mean over trained models with its 95 % interval: {counts[0]} of "
+        f"{len(kinds[''])} simulated MRI tasks, {counts[1]} of {len(kinds['classes.'])} classifier (MNIST, wrong labels). "
+        "An untouched model has 0.2. Slice passes are of the whole study. Empty: it does not suit the task.",
         "",
     ]
     columns = ["s, MRI", "retained", "slice passes", "s, classifier", "retained there", "slice passes there"]
