@@ -1,6 +1,6 @@
 """Every method on small tasks, at equal trials: what each comes to, and what it costs.
 
-Simulated scans (32 pixels, three kinds of what is to be forgotten) and MNIST with wrong labels, two trained models of
+Simulated scans (32 pixels, three kinds of what is to be forgotten) and MNIST with false labels, a trained model of
 each. Every method of the table is searched by TPE with the same number of trials and the same seeds, its published
 settings first, against the oracle as floor (w = 0.2, min_retained 0.95). `s.METHOD` is the best feasible score of the
 MRI tasks, `classes.s.METHOD` that of the classifiers, with `.lo` and `.hi` the 95 % bootstrap interval of the mean
@@ -37,27 +37,27 @@ COMPOSE, PARENTS = "compose", ("spectral", "ft")
 BOUND = 0.95
 GOAL = Goal(0.2, BOUND)
 LACKS, CORE = "lacks", "core_seconds"
-A_STUDY = 8.0  # seconds on a calm core, about, of 10 trials
+A_STUDY = 6.0  # seconds on a calm core, about, of 8 trials
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME", help="those run (default: all)")
-    parser.add_argument("--models", type=int, help="trained models of a task, at most 3 (default 2)")
-    parser.add_argument("--trials", type=int, help="of a study (default 10)")
+    parser.add_argument("--models", type=int, help="trained models of a task, at most 3 (default 1)")
+    parser.add_argument("--trials", type=int, help="of a study (default 8)")
     add_resumable(parser, ROOT / "build/methods")
 
 
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     if unknown := set(chosen.methods) - set(METHODS):
         raise SystemExit(f"error: no method '{min(unknown)}', --methods, choose among {', '.join(METHODS)}")
-    trials = chosen.trials or (6 if chosen.quick else 10)
+    trials = chosen.trials or (4 if chosen.quick else 8)
     ordered = sorted(chosen.methods, key=lambda name: name == COMPOSE)  # after its parents
     plan = Plan({name: {"name": name} for name in ordered}, (BOUND,), trials, chosen.seed, chosen.work, chosen.device)
     cases = cases_of(chosen)
     jobs = [(plan, case, model) for model in range(3) for case in cases if model < case.models]
     left = sum(len(plan.missing(case, model)) for _, case, model in jobs)
     if chosen.dry_run:
-        lines.append(f"{left} studies are missing, about {left * A_STUDY * trials / 10 / 60:.0f} minutes of one core")
+        lines.append(f"{left} studies are missing, about {left * A_STUDY * trials / 8 / 60:.0f} minutes of one core")
         return {"missing": left}
     if not chosen.summary:
         run_in_processes(run_model, jobs, chosen.workers, track=silent, description="methods")
@@ -67,7 +67,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
 def cases_of(chosen: argparse.Namespace) -> list[Case]:
     """The tasks whose data are there, one of each kind with ``--quick``."""
     wanted = (MRI[0], *CLASSES) if chosen.quick else (*MRI, *CLASSES)
-    most = chosen.models or (1 if chosen.quick else 2)
+    most = chosen.models or 1
     cases = [replace(case, models=min(case.models, most)) for case in CASES if case.key in wanted]
     for case in cases:
         if case.needs is not None and not case.needs.exists():
@@ -138,8 +138,8 @@ def summarise(plan: Plan, cases: Sequence[Case], lines: list[str]) -> Metrics:
         f"{len(cells)} methods, {plan.trials} trials each, {metrics['core_minutes']:.0f} minutes of one core.",
         "",
         f"Best feasible s at {plan.trials} trials, mean over trained models with its 95 % interval: {counts[0]} of "
-        f"{len(kinds[''])} simulated MRI tasks, {counts[1]} of {len(kinds['classes.'])} classifier (MNIST, wrong labels). "
-        "An untouched model has 0.2. Slice passes are of the whole study. Empty: it does not suit the task.",
+        f"{len(kinds[''])} simulated MRI tasks, {counts[1]} of {len(kinds['classes.'])} classifier (MNIST, false "
+        "labels). An untouched model has 0.2. Slice passes are of the whole study. Empty: it does not suit the task.",
         "",
     ]
     columns = ["s, MRI", "retained", "slice passes", "s, classifier", "retained there", "slice passes there"]
