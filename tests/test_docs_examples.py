@@ -1,66 +1,33 @@
 """Every command line, Python block and study file of the documentation works as it stands, on small scans."""
 
-import re
-import shlex
 import shutil
 import tomllib
-from pathlib import Path
 
+import numpy as np
 import pytest
+from doc_blocks import LANGUAGES, NOT_RUN, PAGES, SCRIPT, accepts, blocks, commands, kinds, lines, spoken, unfenced
 
-from ssdtune.cli import cli, main
+from ssdtune.cli import main
 from ssdtune.mri.networks.models import build_model, save_new_model
+from ssdtune.prior import experience
+from ssdtune.prior.experience import Experience, load_collection, save_collection
 from ssdtune.studyfile import StudyFile, TrainSection
 
-ROOT = Path(__file__).parents[1]
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
-}
 START = "docs/index.md"
 SIZES = {"cascades": 1, "channels": 2, "pools": 2, "sens_channels": 2, "sens_pools": 2}
 QUICK = '\n[search]\ntrials = 3\n[score]\nfloor = 0.0\nmin_retained = 0.0\n[method]\nname = "spectral"\nsteps = 1\n'
-
-PARSED = (
-    *("dashboard", "worker", "demo", "prior collect", "prior fit", "study compete", "study compare", "train"),
-    *("data average", "data convert", "data simulate volumes", "data translate", "data classify", "study move"),
-    *("data poison clean", "attack", "study create second", "study run second"),
-)
-"""Commands that serve until they are stopped, compute for minutes, or want other files: their words are checked."""
-
-
-def blocks(page, language):
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", PAGES[page], re.DOTALL | re.MULTILINE)
-    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
-
-
-def commands(page):
-    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("ssdtune ")]
+SITE = ("docs/", "README.md")
+"""Pages whose commands begin where "Start here" begins or ends; the others are tested beside what they are about."""
 
 
 def run_all(page, monkeypatch, folder):
     monkeypatch.chdir(folder)
     monkeypatch.delenv("SSDTUNE_STORAGE", raising=False)
     for words in commands(page):
-        if "cuda" in words:
-            words = words[: words.index("--device")] + words[words.index("--device") + 2 :]
-        if " ".join(words).startswith(PARSED):
-            parse(words)
-            continue
         try:
             main(words)
         except SystemExit as stop:
             assert not stop.code, words
-
-
-def parse(words):
-    """Whether the command has these options and arguments."""
-    command, context = cli, None
-    while hasattr(command, "get_command"):
-        context = command.make_context("ssdtune", [], resilient_parsing=True)
-        command, words = command.get_command(context, words[0]), words[1:]
-        assert command is not None
-    command.make_context("ssdtune", list(words))
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +59,58 @@ def done(start, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def few_tasks(tmp_path_factory):
+    """Four tasks of two families of those that ship."""
+    chosen = {}
+    for record in load_collection(experience.BUNDLED):
+        families = [each.family for each in chosen.values()]
+        if isinstance(record, Experience) and families.count(record.family) < 2:
+            chosen[record.key] = record
+        if len(chosen) == 4:
+            break
+    path = tmp_path_factory.mktemp("prior") / "experience.h5"
+    save_collection(path, chosen.values())
+    return path
+
+
+def other_files(folder):
+    """What "Bring data of other kinds" asks for."""
+    pytest.importorskip("ismrmrd")
+    pytest.importorskip("nibabel")
+    from tests.mri.kspace import test_average, test_convert
+    from tests.mri.phantom import test_sources
+
+    for name in ("m4raw", "scanner", "bart"):
+        (folder / name).mkdir()
+    test_average.write_repetitions(folder / "m4raw" / "multicoil_train")
+    test_convert.write_ismrmrd(folder / "scanner" / "scan.h5", test_convert.scan(slices=1))
+    test_convert.write_bart(folder / "bart" / "kspace.cfl", test_convert.scan(slices=1))
+    test_sources.write_nifti(folder / "brain.nii.gz", test_sources.body((24, 32, 14)))
+    test_sources.write_dicom(folder / "dicom_series", test_sources.body((24, 32, 4)) % 4000)
+
+
+def images(path):
+    np.savez(path, **{f"{kind}_{part}": np.zeros(1, np.uint8) for kind in "xy" for part in ("train", "test")})
+
+
 def test_start_here_leads_to_a_model_and_a_report(done):
     assert (done / "unlearned.ckpt").stat().st_size and "<html" in (done / "mine.html").read_text()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != START and commands(page)])
-def test_command_lines(page, start, done, tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith(SITE) and page != START and commands(page)])
+def test_command_lines(page, start, done, few_tasks, tmp_path, monkeypatch):
     begin = start if page == "README.md" else done  # README begins where "Start here" begins
-    run_all(page, monkeypatch, shutil.copytree(begin, tmp_path / "own"))
+    folder = shutil.copytree(begin, tmp_path / "own")
+    monkeypatch.setattr(experience, "BUNDLED", few_tasks)
+    if page == "docs/howto/data.md":
+        other_files(folder)
+    if page == "docs/prior.md":
+        for name in ("mnist", "cifar10"):
+            images(folder / f"{name}.npz")
+        shutil.copy(few_tasks, folder / "mine.h5")
+    run_all(page, monkeypatch, folder)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -116,3 +127,18 @@ def test_study_files(page):
         found = tomllib.loads(text)
         if "project" not in found:  # an entry point of another package
             StudyFile.model_validate(whole | found)
+
+
+@pytest.mark.parametrize(("page", "line"), spoken())
+def test_commands_within_sentences_exist(page, line):
+    assert accepts(line.replace("[", "").replace("]", "").split()) or "|" in line, page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_else_is_left_out(page):
+    """Every line of a shell block is run or in `NOT_RUN`; no command hides in a block of another kind."""
+    assert kinds(page) <= LANGUAGES
+    quiet = [*unfenced(page), *(line for block in blocks(page, "text") for line in block.splitlines())]
+    assert not [line for line in quiet if line.startswith(("ssdtune ", "import ", "from ", "$ "))]
+    for line in lines(page):
+        assert line.startswith("ssdtune ") or any(mark in line for mark in NOT_RUN) or line in SCRIPT, line
