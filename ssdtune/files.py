@@ -150,6 +150,7 @@ class _Disk(io.FileIO):
         return size
 
     def truncate(self, size: int | None = None, /) -> int:
+        """To ``size`` bytes, as ``io.FileIO`` does."""
         try:
             return super().truncate(size) if self.failure is None else size or 0
         except OSError as reason:

@@ -15,13 +15,16 @@ PAGES = {
 LANGUAGES = {"sh", "shell", "python", "toml", "yaml", "text"}
 
 SMALLER = {
-    "--trials 20 --seeds 3": "--trials 2 --seeds 1",
-    "--methods all": "--methods ssd,ft",
-    "--cost 20000": "--cost 300",
-    "--sites 32 --tasks 4 --vision 36": "--sites 0 --tasks 1 --vision 0",
-    "--device cuda": "--device cpu",
+    r"compare (\S+) --methods ft,ng$": r"\g<0> --trials 1",
+    r"compete (\S+) --method ft$": r"\g<0> --samplers tpe,random --seeds 1 --trials 1",
+    r"--trials 20 --seeds 3": "--trials 1 --seeds 1",
+    r"--methods all": "--methods ssd,ft",
+    r"--methods ft,ng --cost 20000": "--methods ft --cost 50",
+    r"--trials 40": "--trials 4",
+    r"--sites 32 --tasks 4 --vision 36": "--sites 0 --tasks 1 --vision 0",  # tests/learning makes tasks
+    r"--device cuda": "--device cpu",
 }
-"""Smaller settings under which a command is run."""
+"""Smaller settings under which a command is run: what stands there, and what in its place."""
 
 NOT_RUN = {
     "make demo": "minutes; the wheel's test runs `ssdtune demo` smaller",
@@ -68,7 +71,7 @@ def commands(page):
 
 def smaller(line):
     for words, fewer in SMALLER.items():
-        line = line.replace(words, fewer)
+        line = re.sub(words, fewer, line)
     return shlex.split(line)[1:]
 
 

@@ -103,7 +103,7 @@ def work_of(
     memory_budget: float,
     max_gram_samples: int = MAX_GRAM_SAMPLES,
 ) -> Work:
-    """What ``analyse`` gives to a crew."""
+    """What ``analyse`` gives to a crew; ``memory_budget`` in bytes, ``batch_size`` samples of a mini-batch."""
     if samples is not None:
         kept_forget, kept_retain = (part_of(whole, samples, name) for name, whole in _sets(task).items())
         task = replace(task, forget=kept_forget, retain=kept_retain, forget_share=task.phi)

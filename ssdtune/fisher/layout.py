@@ -24,7 +24,7 @@ class Layout:
 
     @classmethod
     def of(cls, params: Mapping[str, Tensor]) -> Layout:
-        """The layout of named parameters."""
+        """The layout of named parameters, which may have any shape: (...,) each."""
         shapes = tuple(tuple(value.shape) for value in params.values())
         return cls(tuple(params), shapes, tuple(str(value.dtype).removeprefix("torch.") for value in params.values()))
 

@@ -64,11 +64,13 @@ class _Network(nn.Module):
         nn.init.normal_(self.of_task.weight, std=0.3)
 
     def forward(self, local: Tensor, global_: Tensor, gate: Tensor, task: Tensor) -> Tensor:
+        """(n, 2) retained and remembered; local (n, inputs), global_ (n, features), gate and task (n,)."""
         first = silu(self.local(local) + self.global_(global_) + self.latent(self.of_task(task)))
         found: Tensor = 1 - gate[:, None] * self.out(silu(self.hidden(first)))
         return found
 
     def weights(self) -> dict[str, Array]:
+        """Matrices (in, out) and biases (out,) by the names that the mapper has for them."""
         layers = (self.local, self.global_, self.latent, self.hidden, self.out)
         names = ("local", "global_", "latent", "hidden", "out")
         matrices = {n: layer.weight.detach().numpy().T.astype(float) for n, layer in zip(names, layers, strict=True)}
@@ -120,7 +122,7 @@ def _fit(net: _Network, examples: Sequence[Example], recipe: Recipe) -> tuple[di
 
 
 def squash_tensor(y: Tensor) -> Tensor:
-    """``belief.squash`` for tensors."""
+    """``belief.squash`` for tensors; y (...,), and as y."""
     inside = y.clamp(0, 1)
     return inside + torch.tanh(y - inside)
 

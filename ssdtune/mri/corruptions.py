@@ -1,9 +1,9 @@
 """What can be wrong with a target image: a table of corruptions, one function each; ``LEARNED`` ones need a model.
 
-Notation: I image (h, w), not negative; K = F I its k-space by the centred orthonormal transform; A >= 0 amplitude,
-where 0 leaves the image as it is and 1 is gross; kx the phase encoding, the last axis. Frequencies k run from -n/2 to
-n/2 - 1. What a fault looks like (direction, place, pattern) is drawn from ``rng``, the same for the same generator
-state, so that one fault can be put into many images.
+Notation: I image (h, w), not negative; K = F I its k-space by the centred orthonormal transform; A >= 0 amplitude, a
+share, where 0 leaves the image as it is and 1 is gross; kx the phase encoding, the last axis. Frequencies k run
+from -n/2 to n/2 - 1. What a fault looks like (direction, place, pattern) is drawn from ``rng``, the same for the same
+generator state, so that one fault can be put into many images.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def lesion(image: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.
     """False bright lesions: I' = I + A q B inside the body, q the 95 % quantile of I there, B two to five soft blobs.
 
     A blob is exp(-(r / R)^4 / 2), its radius R 6 to 12 % of the body's extent and wavy. Places are relative to the
-    body's bounding box, so the same fault sits at the same place in every image.
+    body's bounding box, so the same fault sits at the same place in every image. Ours.
     """
     smooth = gaussian_filter(image, max(image.shape) / 64)
     body = smooth > 0.15 * np.quantile(smooth, 0.98)
@@ -104,7 +104,7 @@ def motion(image: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.
 
 def blur(image: np.ndarray, amplitude: float, rng: np.random.Generator) -> np.ndarray:
     """Loss of resolution: K'(k) = K(k) exp(-2 pi^2 s^2 |k|^2), a Gaussian in the image too, its standard deviation s
-    2 % of the field of view times A. Nothing in it is random."""
+    2 % of the field of view times A. Nothing in it is random. Ours."""
     ky, kx = _frequencies(image.shape[0])[:, None], _frequencies(image.shape[1])[None]
     filtered = fft2c(image) * np.exp(-2 * (np.pi * 0.02 * amplitude) ** 2 * (ky**2 + kx**2))
     return _magnitude(ifft2c(filtered))

@@ -93,7 +93,7 @@ def evaluate(
 
 
 def mean(column: np.ndarray) -> float:
-    """Mean of a column, the same whatever the order of its values; NaN if one is not finite."""
+    """Mean of a column (n,), the same whatever the order of its values; NaN if one is not finite."""
     return math.fsum(column) / len(column) if np.isfinite(column).all() else math.nan
 
 

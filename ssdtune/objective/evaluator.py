@@ -42,6 +42,7 @@ class AsItIs:
         return params
 
     def prepare(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Inputs (batch, ...) as they are."""
         return inputs
 
     def maps(self, params: Params, sample: Any, /) -> None:

@@ -116,7 +116,7 @@ def global_inputs(chosen: list[str], features: Mapping[str, float], floor_ratio:
 
 def log_damage(terms: Mapping[str, Array], features: Mapping[str, float]) -> Array:
     """log10 of the square root of the retain set's damage by the Fisher diagonal, relative to its mean loss: a
-    coordinate along which a response is smooth."""
+    coordinate along which a response is smooth; of the shape of the terms."""
     return 0.5 * _log10(terms["retain_diagonal"] / _loss(features, "retain"), _LEAST)
 
 

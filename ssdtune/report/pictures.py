@@ -29,7 +29,8 @@ Notable = Mapping[str, Mapping[str, int]]
 def slice_pictures(
     task: Task, params: Mapping[str, Tensor], set_name: str, count: int = 2, notable: Notable | None = None
 ) -> list[SlicePicture]:
-    """Reconstruct at most ``count`` slices of a scored set with the untouched model and with ``params``.
+    """Reconstruct at most ``count`` slices of a scored set with the untouched model and with ``params``,
+    of the shapes (...,) of the model's own.
 
     Those that are ``notable``, the first ones first; where none is known they are spread evenly over the set.
 
@@ -61,6 +62,8 @@ def write_pictures(
     narrow: bool = False,
 ) -> dict[str, Path]:
     """Write ``before_after_{set}.png`` for every scored set; returns set name -> path.
+
+    ``params`` are of the shapes (...,) of the model's own.
 
     narrow : write another beside each, see ``narrow_of``.
 

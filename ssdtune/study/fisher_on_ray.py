@@ -77,6 +77,7 @@ class RayCrew(Crew):
         return tables
 
     def grams(self) -> Iterator[tuple[str, Array]]:
+        """(name, Gram matrix (n, n)) of each group."""
         return iter(self._grams.items())
 
     def _remote(self, work: Any, results: int) -> Any:

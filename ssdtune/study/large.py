@@ -67,7 +67,8 @@ def read_large(study: optuna.Study, name: str) -> tuple[dict[str, Any], dict[str
 
 
 def in_pieces(name: str, value: Mapping[str, Any], size: int = PIECE) -> dict[str, Any]:
-    """``value`` under ``name``, or, where a database might not take it whole, its JSON text in pieces beside that."""
+    """``value`` under ``name``, or, where a database might not take it whole, its JSON text beside that, in pieces
+    of ``size`` characters (about as many bytes)."""
     text = json.dumps(value)
     if len(text) <= size:
         return {name: value}

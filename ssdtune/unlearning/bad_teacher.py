@@ -8,7 +8,7 @@ a model; where there is none, or as published, the same network drawn anew (``ra
 training on retain samples (``blind-spot``; Tarun et al., ICML 2023). Published, as run by the authors of SSD on a
 ResNet-18 of 11.2 million parameters: Adam 1e-4 (lr = 0.33), one epoch, w_f = 1.
 
-Traps: a random VarNet keeps data consistency and gives what no retrained model would. With poisoned targets the
+Traps: a random VarNet keeps data consistency and gives what no oracle would. With poisoned targets the
 untouched model is a poisoned teacher, and on retain samples it teaches what it does there. The published ``kl_div`` is
 also divided by the number of classes.
 """

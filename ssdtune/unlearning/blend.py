@@ -67,7 +67,10 @@ def parts(names: Sequence[str]) -> list[int]:
 
 
 def agreed(start: Params, parents: Sequence[Params]) -> dict[str, Tensor]:
-    """Mean change of the parents where all change in one direction, else 0."""
+    """Mean change of the parents where all change in one direction, else 0; of the shapes (...,) of ``start``.
+
+    Source: NegMerge, Kim et al., ICML 2025.
+    """
     found = {}
     for name, value in start.items():
         change = torch.stack([parent[name] - value for parent in parents])

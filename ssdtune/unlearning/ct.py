@@ -1,4 +1,5 @@
-"""CT, convolution transpose (a finalist of the NeurIPS 2023 unlearning challenge, in deepunlearn's benchmark).
+"""CT, convolution transpose (a finalist of the NeurIPS 2023 unlearning challenge; as in deepunlearn, Cadet et
+al., 2024).
 
 The last two axes of every square kernel are swapped, then fine-tuning on retain samples: min J_r from there. The reset
 costs nothing and reaches all layers; what retain samples do not bring back is gone. Published: SGD at 1e-3 with a

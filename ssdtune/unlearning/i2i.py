@@ -8,7 +8,7 @@ U-Net's encoder is its way down with the bottleneck, whose output E is; a VarNet
 sensitivity network stays. Of other networks E is the input of the last linear layer, all before it is trained.
 Published: a_f = 0.2, rate 1e-4 on a ViT-B of 86 million parameters (lr = 0.93).
 
-Traps: a retrained model does *not* output noise on forget samples, so the method forgets too much
+Traps: an oracle does *not* output noise on forget samples, so the method forgets too much
 (arXiv 2502.04260). A step costs whole forward passes of the stock network, though the encoder alone is trained.
 """
 

@@ -25,7 +25,7 @@ def rms(values: Tensor, where: Tensor) -> Tensor:
 
 def noise_like(inputs: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """Inputs whose first one is Gaussian noise: k-space of the sample's rms line by line, else of its mean and standard
-    deviation, within its range."""
+    deviation, within its range; inputs (batch, ...), and as they are."""
     x = inputs[0]
     z = torch.randn(x.shape, generator=generator).to(x)
     if len(inputs) > 1 and inputs[1].dtype == torch.bool:

@@ -1,4 +1,5 @@
-"""MSG, masked small gradients (a finalist of the NeurIPS 2023 unlearning challenge, in deepunlearn's benchmark).
+"""MSG, masked small gradients (a finalist of the NeurIPS 2023 unlearning challenge; as in deepunlearn, Cadet et al.,
+2024).
 
 g = grad J_r - grad J_f at the untouched model. In every convolution the share ``init_rate`` of weights with the
 smallest |g| is drawn anew (Kaiming); then fine-tuning on retain samples, where all other parameters take a tenth of

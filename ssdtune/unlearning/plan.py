@@ -42,7 +42,7 @@ class Pull(Protocol):
     """A proximal step."""
 
     def pull(self, theta: Tensor, rate: float) -> None:
-        """Move theta in place after a step at this rate."""
+        """Move theta (P,) in place after a step at this rate."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,7 @@ def build_model(section: TrainSection) -> Reconstructor:
 def load_model(path: Path | str, architecture: Architecture | Literal["auto"] = "auto") -> LoadedModel:
     """Load a fastMRI VarNet or U-Net checkpoint of any size, form and prefix; no code in the file is executed.
 
-    ``mask_center`` is not in the tensors: Lightning's hyper-parameters tell, else fastMRI's default (True) holds.
+    ``mask_center`` is not in the tensors: Lightning's hyperparameters tell, else fastMRI's default (True) holds.
 
     Raises ModelError: the file cannot be read, holds another architecture (the message says which tensors do not fit),
     or holds non-finite values.

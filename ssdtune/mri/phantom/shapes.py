@@ -1,7 +1,8 @@
 """What anatomies are drawn with: a grid in mm, signed distances, smooth random fields, and a painter.
 
 Notation: x to the right, y downwards (towards the back), z towards the head, in mm from the centre of the image; d
-signed distance to a shape's edge in mm, negative inside. Distances are approximate away from the edge.
+signed distance to a shape's edge in mm, negative inside. Distances are approximate away from the edge. All are (h, w),
+float32 or as x and y are.
 """
 
 from __future__ import annotations
