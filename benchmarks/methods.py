@@ -132,13 +132,13 @@ def summarise(plan: Plan, cases: Sequence[Case], lines: list[str]) -> Metrics:
     if not any(key.startswith(("s.", "classes.s.")) for key in metrics):
         raise SystemExit("error: no results yet, --work, run without --summary")
     order = sorted(cells, key=lambda label: -metrics.get(f"s.{label}", metrics.get(f"classes.s.{label}", 0.0) - 1))
-    counts = [sum(case.models for case in of) for of in kinds.values()]
+    counts = [max(len(list(studies_of(plan, of, label))) for label in plan.methods) for of in kinds.values()]
     metrics |= {"methods": len(cells), "models": sum(counts), "core_minutes": core_minutes(plan, cases)}
     lines += [
         f"{len(cells)} methods, {plan.trials} trials each, {metrics['core_minutes']:.0f} minutes of one core.",
         "",
-        f"Best feasible s at {plan.trials} trials, mean over trained models with its 95 % interval: {counts[0]} of "
-        f"{len(kinds[''])} simulated MRI tasks, {counts[1]} of {len(kinds['classes.'])} classifier (MNIST, false "
+        f"Best feasible s at {plan.trials} trials, mean over trained models with its 95 % interval: {counts[0]} "
+        f"of simulated MRI tasks, {counts[1]} of a classifier (MNIST, false "
         "labels). An untouched model has 0.2. Slice passes are of the whole study. Empty: it does not suit the task.",
         "",
     ]
@@ -157,7 +157,8 @@ def shown(studies: Sequence[Study], name: str, metrics: Metrics) -> list[str]:
     metrics |= {f"{name.format('s')}.lo": low, f"{name.format('s')}.hi": high}
     metrics[name.format("retained")] = retained = float(np.mean([study.retained for study in studies]))
     metrics[name.format("cost")] = cost = float(np.mean([study.cost for study in studies]))
-    return [f"{best.mean():.3f} [{low:.3f}, {high:.3f}]", f"{retained:.3f}", f"{cost:.0f}"]
+    spread = f" [{low:.3f}, {high:.3f}]" if len(best) > 1 else ""
+    return [f"{best.mean():.3f}{spread}", f"{retained:.3f}", f"{cost:.0f}"]
 
 
 def core_minutes(plan: Plan, cases: Sequence[Case]) -> float:
