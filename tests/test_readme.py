@@ -63,6 +63,14 @@ def test_it_is_two_screens_with_one_picture_and_one_table():
     assert "make demo" in README and "make test" in README
 
 
+def test_every_figure_was_printed_by_a_benchmark():
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    figures = re.findall(r"(?<![\w./-])\d\.\d{3}\b", README)
+    assert len(figures) >= 15 and [figure for figure in figures if figure not in results] == []
+    shares = re.findall(r"\| (\d+ %) \|", README)
+    assert len(shares) == 4 and all(share.replace(" ", "") in results for share in shares)
+
+
 def test_every_key_is_in_the_reference_with_its_default():
     text = (ROOT / "docs" / "studyfile.md").read_text()
     for name, field in StudyFile.model_fields.items():
