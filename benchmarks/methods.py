@@ -42,6 +42,7 @@ A_STUDY = 6.0  # seconds on a calm core, about, of 8 trials
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="NAME", help="those run (default: all)")
+    parser.add_argument("--tasks", nargs="+", metavar="KEY", help=f"of {', '.join((*MRI, *CLASSES))} (default: all)")
     parser.add_argument("--models", type=int, help="trained models of a task, at most 3 (default 1)")
     parser.add_argument("--trials", type=int, help="of a study (default 8)")
     add_resumable(parser, ROOT / "build/methods")
@@ -66,7 +67,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
 
 def cases_of(chosen: argparse.Namespace) -> list[Case]:
     """The tasks whose data are there, one of each kind with ``--quick``."""
-    wanted = (MRI[0], *CLASSES) if chosen.quick else (*MRI, *CLASSES)
+    wanted = chosen.tasks or ((MRI[0], *CLASSES) if chosen.quick else (*MRI, *CLASSES))
     most = chosen.models or 1
     cases = [replace(case, models=min(case.models, most)) for case in CASES if case.key in wanted]
     for case in cases:
