@@ -86,11 +86,16 @@ def parameters(function: Function) -> Iterator[tuple[str, ast.expr | None]]:
 def sources(path: Path) -> Iterator[str]:
     """Whether a module that holds maths of others, or ours, says whose it is."""
     tree = ast.parse(path.read_text())
-    public = [node for node in tree.body if isinstance(node, Function) and not node.name.startswith("_")]
-    for node in public if path.as_posix().endswith(SOURCED) else [tree]:
+    faulty = [each for each in tree.body if isinstance(each, Function) and re.match("image|kspace", _first(each))]
+    for node in faulty if path.as_posix().endswith(SOURCED) else [tree]:
         if not SOURCE.search(ast.get_docstring(node) or ""):
             name = node.name if isinstance(node, Function) else "the method"
             yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}: {name} gives no source"
+
+
+def _first(function: Function) -> str:
+    """The first parameter of a public function."""
+    return next((name for name, _ in parameters(function)), "") if not function.name.startswith("_") else ""
 
 
 def raised(function: Function) -> set[str]:

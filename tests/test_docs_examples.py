@@ -135,7 +135,7 @@ def test_study_files(page):
             StudyFile.model_validate(whole | found)
 
 
-@pytest.mark.parametrize(("page", "line"), spoken())
+@pytest.mark.parametrize(("page", "line"), list(spoken()))
 def test_commands_within_sentences_exist(page, line):
     assert accepts(line.replace("[", "").replace("]", "").split()) or "|" in line, page
 

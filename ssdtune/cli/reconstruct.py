@@ -67,7 +67,7 @@ def reconstruct(
 
 
 def of_study(name: str, number: int | None, storage: str | None, device: str) -> tuple[Task, dict[str, Params | None]]:
-    """A study's task, with the parameters of its models: None is untouched."""
+    """A study's task, with the parameters of its models: None is untouched; ConfigError for a name that is a file."""
     from ssdtune.cli.study_apply import check_finite, check_notes, check_slices, choose
     from ssdtune.cli.study_inputs import load_inputs
     from ssdtune.study.record import read_record

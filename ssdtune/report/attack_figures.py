@@ -35,7 +35,8 @@ def draw_quality(path: Path, panels: Mapping[str, tuple[np.ndarray, Bands]], lab
 
 
 def draw_slice(path: Path, rows: Mapping[str, tuple[np.ndarray, np.ndarray]], target: np.ndarray, title: str) -> None:
-    """A row for each model: its image before and after the attack, and the errors of both against the target."""
+    """A row for each model: its image before and after the attack, and the errors of both against the target;
+    all (h, w)."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
 """Auto: one budget over several methods, for those who want the model and not the comparison.
 
-Successive halving (``halving``) over methods, the cheap ones first. Every method begins with its published settings; no
-learned prior enters.
+Successive halving (Jamieson & Talwalkar, AISTATS 2016; ``halving``) over methods, the cheap ones first. Every
+method begins with its published settings; no learned prior enters.
 
 The knobs of method m are named m.knob and only those of one method are searched in a trial, so a setting says which
 method it is of, and Optuna sees a space that is conditional on it.

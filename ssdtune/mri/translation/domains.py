@@ -67,7 +67,7 @@ def unsquared(image: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def to_range(image: Tensor) -> tuple[Tensor, float]:
-    """(the image in [-1, 1], the grey value that goes to 1)."""
+    """(the image (h, w) in [-1, 1], the grey value that goes to 1)."""
     inside = body(image)
     top = BRIGHTEST * float(np.median(image.numpy()[inside])) if inside.any() else 1.0
     return (2 * image / top - 1).clamp(-1, 1), top

@@ -90,7 +90,8 @@ def check(before: np.ndarray, after: np.ndarray) -> Check:
 def save_translator(
     path: Path, network: nn.Module, size: int, sizes: dict[str, int], provenance: dict[str, Any]
 ) -> None:
-    """Write the generator; raises ModelError if it cannot be written. sizes : of ``Generator``."""
+    """Write the generator; raises ModelError if it cannot be written. size : of its images, in pixels.
+    sizes : of ``Generator``."""
     state: dict[str, Tensor] = network.state_dict()
     write_weights(path, {"kind": KIND, "size": size, "sizes": sizes, "state": state, "provenance": provenance})
 
