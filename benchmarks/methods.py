@@ -141,7 +141,8 @@ def summarise(plan: Plan, cases: Sequence[Case], lines: list[str]) -> Metrics:
     kept = plan.work / COMMITS
     commits = ", ".join(dict.fromkeys(kept.read_text().split())) if kept.exists() else "unknown"
     lines += [
-        f"{len(cells)} methods, {plan.trials} trials each, {metrics['core_minutes']:.0f} minutes of one core. Run at commit {commits}.",
+        f"{len(cells)} methods, {plan.trials} trials each, {metrics['core_minutes']:.0f} minutes of one core. "
+        f"Run at commit {commits}.",
         "",
         f"Best feasible s at {plan.trials} trials, mean over trained models with its 95 % interval: {counts[0]} "
         f"of simulated MRI tasks, {counts[1]} of a classifier (MNIST, false "
