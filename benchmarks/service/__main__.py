@@ -88,7 +88,7 @@ def _storage(options: argparse.Namespace) -> Metrics:
 
 
 def _proposals(options: argparse.Namespace) -> Metrics:
-    tasks, seeds = (16, 2) if options.quick else (80, 4)
+    tasks, seeds = (16, 2) if options.quick else (48, 3)
     found = proposals.proposals(tasks, seeds, options.seed) | proposals.smooth(5 * seeds, options.seed)
     return {f"proposals.{name}": value for name, value in found.items()}
 
