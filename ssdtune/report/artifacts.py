@@ -41,7 +41,7 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
     """
     if place is None:
         return None
-    if "://" not in place:
+    if "://" not in place and not place.startswith("s3:"):
         if create:
             with artifact_errors(place):
                 Path(place).mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ def test_a_place_is_given_or_named_by_the_environment_or_beside_the_database(mon
     assert artifact_place("mine") == "mine"
 
 
-@pytest.mark.parametrize("place", ["ftp://x/y", "s3://", "s3://bucket/prefix"])
+@pytest.mark.parametrize("place", ["ftp://x/y", "s3://", "s3://bucket/prefix", "s3:/bucket"])
 def test_other_places_are_refused(place):
     with pytest.raises(ConfigError, match="not a place of artifacts"):
         open_artifacts(place)
