@@ -27,7 +27,6 @@ PARSED = (
     *("--trials 20 --seeds 3", "--cost 20000"),  # of commands that the same page runs in small
     *("data translate", "data classify", "data poison clean", "ssdtune attack"),  # tests/cli runs these
     *("study create second", "study run second", "study compete"),
-    *("--methods ft,ng", "--parents", "prior "),
 )
 """In lines that compute for minutes or want other files: their words are checked."""
 
