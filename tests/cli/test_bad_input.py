@@ -144,7 +144,7 @@ def test_a_pickle_that_would_run_code(refused, place):
         ("trials = 2", "trails = 2", ("unknown key 'search.trails'", "study.toml", "did you mean 'trials'?")),
         ("[score]", "[scores]", ("unknown key 'scores'", "study.toml", "did you mean 'score'?")),
         ("trials = 2", 'trials = "2"', ("'search.trials' = '2'", "study.toml", "valid integer")),
-        ('"forget/knee.h5"', "7", ("'data.forget' = 7", "study.toml", "valid string")),
+        ('"forget/knee.h5"', "7", ("'data.forget' = 7", "study.toml", "give a text")),
         ("min_retained = 0.0", "min_retained = 95", ("'score.min_retained' = 95", "study.toml", "or equal to 1")),
         ("trials = 2", "alpha = [9.0, 2.0]", ("'method.alpha' = [9.0, 2.0]", "study.toml", "must rise")),
     ],

@@ -12,6 +12,7 @@ from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.samplers.table import SAMPLERS, SamplerFactory, choose_sampler, seed_of
 from ssdtune.study.ask import ask, seed_number
+from ssdtune.study.own import OwnView
 from ssdtune.study.record import interrupted, read_trial
 from ssdtune.studyfile import SAMPLER_NAMES
 from ssdtune.surrogate.improvement import Goal
@@ -38,13 +39,13 @@ def proposals(name, stops, study_name="one", seed=0):
     optuna.create_study(storage=storage, study_name=study_name, direction="maximize")
     record = SimpleNamespace(chosen=SimpleNamespace(method=None), knobs=KNOBS)
     for count in stops:
-        study = optuna.load_study(storage=storage, study_name=study_name)
+        study = OwnView(optuna.load_study(storage=storage, study_name=study_name))
         for _ in range(count):
             asked = ask(study, record, factory(name, seed, study_name), 99)
             alpha, lam = asked.setting["alpha"], asked.setting["lambda"]
             asked.trial.set_constraint("c", alpha - 100)
-            study.tell(asked.trial, -((alpha - 8) ** 2) - lam)
-    return [trial.params for trial in study.trials]
+            study.study.tell(asked.trial, -((alpha - 8) ** 2) - lam)
+    return [trial.params for trial in study.look()]
 
 
 @pytest.mark.filterwarnings("ignore:QMCSampler is experimental", "ignore:Constraints have been set")
@@ -114,7 +115,7 @@ def test_two_that_chose_one_place_do_not_both_keep_it(monkeypatch):
     monkeypatch.setattr(
         "ssdtune.study.ask.seed_number", lambda number, others: 1
     )  # as it was when others were unsigned
-    asked = ask(study, record, factory("random"), 99)
+    asked = ask(OwnView(study), record, factory("random"), 99)
     places = [read_trial(trial)["seed_number"] for trial in study.trials]
     assert places[:2] == [0, 1]
     assert places[2] not in (0, 1)

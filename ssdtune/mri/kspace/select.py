@@ -19,7 +19,6 @@ from ssdtune.errors import DataError, nearest
 from ssdtune.files import opened_hdf5
 from ssdtune.mri.kspace.attributes import text
 from ssdtune.mri.kspace.find import find_files
-from ssdtune.mri.kspace.look import HEADER, KSPACE
 from ssdtune.places import Selected, parse_condition
 from ssdtune.studyfile import DataSection
 
@@ -86,6 +85,8 @@ def fields_of(path: Path) -> dict[str, str]:
 
     Raises DataError: the file cannot be read, or its header is no XML.
     """
+    from ssdtune.mri.kspace.look import HEADER, KSPACE  # scipy comes with it, and commands look at study files first
+
     with opened_hdf5(path) as file:
         found = {key: text(value) for key, value in file.attrs.items()}
         if HEADER in file:
@@ -101,7 +102,7 @@ def _elements(header: Any, path: Path) -> dict[str, str]:
     try:
         root = ElementTree.fromstring(text(header))
     except ElementTree.ParseError as reason:
-        raise DataError(f"'{HEADER}' is not valid ({reason})", path, "repair the header") from reason
+        raise DataError(f"its ISMRMRD header is not valid ({reason})", path, "repair the header") from reason
     found: dict[str, str] = {}
 
     def walk(element: ElementTree.Element, above: str) -> None:

@@ -100,7 +100,7 @@ def test_a_header_that_is_no_xml_is_refused(folder, tmp_path):
     volume = simulate_volume(size=32, slices=1, coils=2)
     write_volume(tmp_path / "bad/a.h5", volume.kspace, volume.target, header="<a>")
     data = data_of(folder, tmp_path, retain='"bad"', forget='{header = "systemModel = Aera"}').data
-    with pytest.raises(DataError, match="'ismrmrd_header' is not valid"):
+    with pytest.raises(DataError, match="header is not valid"):
         set_files(data)
 
 
