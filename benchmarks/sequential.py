@@ -61,7 +61,7 @@ PICTURE = ROOT / "docs/images/sequential.png"
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=int, help="trained models (default 3, quick 1)")
-    parser.add_argument("--trials", type=int, help="of each request (default 12, quick 6)")
+    parser.add_argument("--trials", type=int, help="of each request (default 8, quick 6)")
     parser.add_argument("--work", type=Path, default=ROOT / "build/sequential", metavar="DIR", help="of the results")
     parser.add_argument("--picture", action="store_true", help="draw that of docs/images")
 
@@ -71,7 +71,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     quiet_optuna()
     work = chosen.work / ("quick" if chosen.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
-    trials = chosen.trials or (6 if chosen.quick else 12)
+    trials = chosen.trials or (6 if chosen.quick else 8)
     models = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
     methods = (DEFAULT_METHOD,) if chosen.quick else METHODS
     found = {method: [run(work, seed, method, trials) for seed in models] for method in methods}
