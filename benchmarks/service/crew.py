@@ -127,6 +127,8 @@ def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) 
         sys.stdout, sys.stderr = nowhere, events
         try:
             main(arguments)
+        except KeyboardInterrupt:  # told to stop once more, as it ended
+            sys.exit(128 + signal.SIGTERM)
         finally:  # a late signal changes no exit code of a program, but that of multiprocessing's processes
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
