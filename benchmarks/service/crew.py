@@ -61,6 +61,7 @@ class Crew:
         self.started = 0
         self.members: list[multiprocessing.process.BaseProcess] = []
         self.exits: list[int | None] = []
+        self.told: set[int | None] = set()
 
     def keep_full(self) -> None:
         for member in [member for member in self.members if not member.is_alive()]:
@@ -76,6 +77,10 @@ class Crew:
             self.members.append(member)
 
     def send(self, member: Any, number: int) -> None:
+        """A signal to a worker; none is told twice to stop, which would end its ending."""
+        if number == signal.SIGTERM and member.pid in self.told:
+            return
+        self.told.add(member.pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(member.pid, number)
 
@@ -127,8 +132,6 @@ def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) 
         sys.stdout, sys.stderr = nowhere, events
         try:
             main(arguments)
-        except KeyboardInterrupt:  # told to stop once more, as it ended
-            sys.exit(128 + signal.SIGTERM)
         finally:  # a late signal changes no exit code of a program, but that of multiprocessing's processes
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
