@@ -10,7 +10,6 @@ sampler (TPE) and seed. Results are kept task by task in `--work`: a run that wa
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from functools import cache, partial
 from pathlib import Path
@@ -20,10 +19,9 @@ import numpy as np
 import optuna
 import torch
 
-from benchmarks.harness import ROOT, Metrics, main, table
+from benchmarks.harness import ROOT, Metrics, kept, main, table
 from benchmarks.outcome.runs import say
 from benchmarks.outcome.tasks import CASES, Case, make_task
-from ssdtune.files import atomic_path
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import silent
@@ -74,25 +72,17 @@ def run_case(case: Case, cost: float, seed: int, device: str) -> dict[str, float
     return found
 
 
-def kept_case(case: Case, cost: float, seed: int, device: str, work: Path) -> dict[str, float]:
-    """``run_case``, or what it found before."""
-    path = work / f"seed{seed}-{cost:.0f}" / f"{case.key}.json"
-    if not path.exists():
-        found = run_case(case, cost, seed, device)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as new:
-            new.write_text(json.dumps(found))
-    kept: dict[str, float] = json.loads(path.read_text())
-    return kept
-
-
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     quiet_optuna()
     torch.set_num_threads(1)
     cost = chosen.cost or 3000.0
     wanted = chosen.tasks or (QUICK if chosen.quick else TASKS)
     cases = [case for case in CASES if case.key in wanted and (case.needs is None or case.needs.exists())]
-    results = {case.key: kept_case(case, cost, chosen.seed, chosen.device, chosen.work) for case in cases}
+    folder = chosen.work / f"seed{chosen.seed}-{cost:.0f}"
+    results = {
+        case.key: kept(folder / f"{case.key}.json", partial(run_case, case, cost, chosen.seed, chosen.device))
+        for case in cases
+    }
     if not results:
         raise SystemExit("error: no such task, --tasks, see benchmarks.outcome --help")
     names = list(next(iter(results.values())))

@@ -17,15 +17,15 @@ import argparse
 import json
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import ssdtune
-from benchmarks.harness import ROOT, Metrics, main
+from benchmarks.harness import ROOT, Metrics, kept, main
 from ssdtune.cli import cli
-from ssdtune.files import atomic_path
 from ssdtune.mri.translation.domains import read_domain
 from ssdtune.mri.translation.translator import check, load_translator
 from ssdtune.objective.evaluation import evaluate
@@ -68,7 +68,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
 
 def make_translator(work: Path, subjects: int, steps: int) -> Metrics:
     """Simulate both domains, train, and check the translator on knees of neither."""
-    file, kept = work / "translator.pt", work / "translator.json"
+    file, timed = work / "translator.pt", work / "translator.json"
     simulate(work / "healthy", f"--anatomy knee --subjects {subjects}")
     simulate(work / "clean", f"--anatomy knee --subjects {subjects} --first 100")
     if not (work / "lesions").exists():
@@ -76,12 +76,12 @@ def make_translator(work: Path, subjects: int, steps: int) -> Metrics:
             f"data poison {work}/clean --out {work}/lesions --kind lesion --amplitude 0.8 --fraction 1 --vary"
         )
     if not file.exists():
-        spent = json.loads(kept.read_text())["seconds"] if kept.exists() else 0.0
+        spent = json.loads(timed.read_text())["seconds"] if timed.exists() else 0.0
         started = time.process_time()
         try:
             ssdtune_command(f"data translate {work}/healthy {work}/lesions/poisoned --out {file} --steps {steps}")
         finally:
-            kept.write_text(json.dumps({"seconds": spent + time.process_time() - started}))
+            timed.write_text(json.dumps({"seconds": spent + time.process_time() - started}))
     translator = load_translator(file)
     simulate(work / "unseen", "--anatomy knee --subjects 10 --first 300")
     healthy = (read_domain(work / "unseen", 64)[:, 0].numpy() + 1) / 2
@@ -94,7 +94,7 @@ def make_translator(work: Path, subjects: int, steps: int) -> Metrics:
         "cyclegan.outside_nmse": found.outside_nmse,
         "cyclegan.lesioned": found.lesioned,
         "pasted.inside_contrast": pasted.contrast,
-        "cyclegan.train_s": json.loads(kept.read_text())["seconds"],
+        "cyclegan.train_s": json.loads(timed.read_text())["seconds"],
     }
 
 
@@ -114,18 +114,15 @@ def unlearn(work: Path, seed: int, quick: bool) -> Metrics:
     """Train a model for each source and one oracle for both, search, and say what was forgotten."""
     metrics: Metrics = {}
     for source in SOURCES:
-        for label, (method, times) in SEARCHES.items():
-            kept = work / f"{source}{seed}{label}.json"
-            if not kept.exists():
-                found = searched(study_of(work, source, seed, quick), method, times, f"{source}{label}", seed)
-                with atomic_path(kept) as path:
-                    path.write_text(json.dumps(found))
-            metrics |= json.loads(kept.read_text())
+        for label in SEARCHES:
+            make = partial(searched, work, source, label, seed, quick)
+            metrics |= kept(work / f"{source}{seed}{label}.json", make)
     return metrics
 
 
-def searched(study: StudyFile, method: str, times: int, name: str, seed: int) -> Metrics:
-    """What the best of a search gives; ``times`` as many trials as the study file has."""
+def searched(work: Path, source: str, label: str, seed: int, quick: bool) -> Metrics:
+    """What the best of a search gives."""
+    study, (method, times), name = study_of(work, source, seed, quick), SEARCHES[label], f"{source}{label}"
     task = ssdtune.load_task(study)
     assert task.oracle is not None
     untouched, oracle = (evaluate(each).summary() for each in (task, replace(task, model=task.oracle)))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.imports import ROOT as ROOT
 from benchmarks.imports import code_hash, read_sources
+from ssdtune.files import atomic_path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -96,6 +97,17 @@ def add_resumable(parser: argparse.ArgumentParser, work: Path) -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default 2)")
     parser.add_argument("--dry-run", action="store_true", help="say what is missing and how long it takes")
     parser.add_argument("--summary", action="store_true", help="run nothing, show what there is")
+
+
+def kept(path: Path, make: Callable[[], Metrics], again: bool = False) -> Metrics:
+    """The result in a file of JSON, made if there is none yet, or once more."""
+    if again or not path.exists():
+        found = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as new:
+            new.write_text(json.dumps(found))
+    result: Metrics = json.loads(path.read_text())
+    return result
 
 
 def note_commit(work: Path) -> None:

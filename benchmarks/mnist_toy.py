@@ -12,9 +12,9 @@ losses, Fisher eigenvalues and embeddings of the first model.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,8 @@ from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 import ssdtune
 from benchmarks.competition.fresh_tasks import DATA
-from benchmarks.harness import ROOT, Metrics, main
+from benchmarks.harness import ROOT, Metrics, kept, main
 from ssdtune.errors import ConfigError
-from ssdtune.files import atomic_path
 from ssdtune.report.style import FORGET, RETAIN
 from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.tune import unlearned_params
@@ -74,13 +73,9 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     work.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[float]] = {}
     for seed in range(chosen.seed, chosen.seed + models):
-        kept = work / f"{trials}-{seed}.json"
         picture = chosen.picture if seed == chosen.seed else None
-        if not kept.exists() or picture:
-            one = run(images, seed, trials, 300 if chosen.quick else 600, picture)
-            with atomic_path(kept) as path:
-                path.write_text(json.dumps(one))
-        for name, value in json.loads(kept.read_text()).items():
+        make_one = partial(run, images, seed, trials, 300 if chosen.quick else 600, picture)
+        for name, value in kept(work / f"{trials}-{seed}.json", make_one, again=bool(picture)).items():
             found.setdefault(name, []).append(value)
     return {"models": models, "trials": trials} | _with_ends(found)
 

@@ -19,11 +19,11 @@ on scans of its own, with the lowest and the highest; results are kept one by on
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ import torch
 
 import ssdtune
 from benchmarks.competition.fresh_tasks import MASK
-from benchmarks.harness import ROOT, Metrics, main
+from benchmarks.harness import ROOT, Metrics, kept, main
 from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
 from ssdtune.mri.corruptions import CORRUPTIONS
@@ -74,7 +74,10 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     trials = chosen.trials or (6 if chosen.quick else 8)
     models = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
     methods = (DEFAULT_METHOD,) if chosen.quick else METHODS
-    found = {method: [run(work, seed, method, trials) for seed in models] for method in methods}
+    found = {
+        method: [kept(work / f"{method}-{trials}-{s}.json", partial(run, work, s, method, trials)) for s in models]
+        for method in methods
+    }
     if chosen.picture:
         draw(found)
     metrics: Metrics = {"models": len(models), "trials": trials}
@@ -88,10 +91,6 @@ def measure(chosen: argparse.Namespace) -> Metrics:
 
 def run(work: Path, seed: int, method: str, trials: int) -> Metrics:
     """Five requests and one, by one method on one trained model."""
-    kept = work / f"{method}-{trials}-{seed}.json"
-    if kept.exists():
-        result: Metrics = json.loads(kept.read_text())
-        return result
     task, groups = make(work / f"models{seed}.pt", seed)
     assert task.oracle is not None
     before, floor = (qualities(replace(task, model=model)) for model in (task.model, task.oracle))
@@ -120,8 +119,6 @@ def run(work: Path, seed: int, method: str, trials: int) -> Metrics:
     q = qualities(task, params)
     found |= {"at_once_remembered": float(np.mean(remembered(q))), "at_once_retained": q["retain"] / before["retain"]}
     found |= {"unchanged": unchanged, "at_once_unchanged": int(params is None), "gap": min(gaps)}
-    with atomic_path(kept) as path:
-        path.write_text(json.dumps(found))
     return found
 
 
@@ -156,20 +153,20 @@ def qualities(task: Task, params: dict[str, torch.Tensor] | None = None) -> Metr
     return {name: means[f"{name}_ssim"] for name in ("retain", *NAMES)}
 
 
-def make(kept: Path, seed: int) -> tuple[Task, list[list[Item]]]:
+def make(file: Path, seed: int) -> tuple[Task, list[list[Item]]]:
     """The trained model and its oracle, with all five groups as scored sets; the groups."""
     with tempfile.TemporaryDirectory() as folder:
         retain = slices(Path(folder), ("brain", "t1"), seed, 0, KEPT)
         heldout = slices(Path(folder), ("brain", "t1"), seed, 1000, 3)
         groups = [slices(Path(folder), kind, seed, 2000 + 100 * n, VOLUMES, n) for n, kind in enumerate(GROUPS)]
     networks = [build_model(NETWORK.model_copy(update={"seed": seed})) for _ in range(2)]
-    if kept.exists():
-        for network, state in zip(networks, torch.load(kept), strict=True):
+    if file.exists():
+        for network, state in zip(networks, torch.load(file), strict=True):
             network.load_state_dict(state)
     else:
         for network, parts in zip(networks, ([retain, *groups], [retain]), strict=True):
             train(network, Joined(parts), epochs=EPOCHS, learning_rate=3e-3, batch_size=4, seed=seed)
-        with atomic_path(kept) as path:
+        with atomic_path(file) as path:
             torch.save([network.state_dict() for network in networks], path)
     task = Task(
         model=networks[0].eval(),
