@@ -90,10 +90,11 @@ class _OwnTrials:
         queue, self._queue = self._queue or [], None
         together = getattr(self._storage, "write_together", None)  # see ``patience.waited_for``
         try:
-            if together is not None and queue:
+            if together is None:
+                for name, given in queue:
+                    getattr(self._storage, name)(*given)
+            elif queue:
                 together(queue)
-            for name, given in () if together is not None else queue:
-                getattr(self._storage, name)(*given)
         except UpdateFinishedTrialError:
             for _, given in queue:
                 self._own.pop(given[0], None)

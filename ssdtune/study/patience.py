@@ -113,8 +113,12 @@ def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
     def write_together(writes: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
         """Methods of this storage that write, by name, and what they are given; an end, if any, of one trial."""
         ends = [given for name, given in writes if name == "set_trial_state_values"]
-        call = _Call(at_once, patience, (lambda: ended(*ends[-1])) if ends else None)
-        call(lambda: [plain[name](*given) for name, given in writes] and None)
+
+        def write() -> None:
+            for name, given in writes:
+                plain[name](*given)
+
+        _Call(at_once, patience, (lambda: ended(*ends[-1])) if ends else None)(write)
 
     for name, method in plain.items():
         if callable(method) and (not name.startswith("_") or name == "_get_stale_trial_ids") and name not in _ONCE:
