@@ -62,7 +62,9 @@ def attack(
     if task.oracle is not None:
         models["oracle"] = dict(task.oracle.named_parameters())
     samples = chosen_slices(task.scored_sets[which], slices)
-    ladders = {one: (0.0, *(sorted(set(eps) - {0.0}) or LADDERS[one])) for one in LADDERS if one in (norm or LADDERS)}
+    ladders = {
+        one: (0.0, *(sorted(set(eps) - {0.0}) if eps else LADDERS[one])) for one in LADDERS if one in (norm or LADDERS)
+    }
     plan = [(one, model, size) for one in ladders for model in models for size in ladders[one]]
     found = {
         each: run(task, models[each[1]], samples, each[0], each[2], steps=steps)

@@ -64,6 +64,7 @@ def collect(
     from ssdtune.learning.collect import collect as run
     from ssdtune.learning.recipes import collection
 
+    check_writable(out)
     images = {name: path for name, path in (("mnist", mnist), ("cifar10", cifar10)) if path is not None}
     recipes = collection(sites, tasks, vision, seed)
     with open_ray(address, "cpu") as on_ray:

@@ -57,7 +57,17 @@ def shown(url: str | None = None) -> str:
 def shown_url(parsed: URL) -> str:
     """A parsed URL as it may be printed."""
     hidden = {name: "hidden" for name in parsed.query if _SECRET.search(name)}
-    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+    words = parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+    if parsed.get_backend_name() in (SQLITE, JOURNAL):  # a path, such as file:studies.db, as a user would write it
+        place, mark, query = words.partition("?")
+        words = re.sub("(?:%[0-9A-F]{2})+", _readable, place) + mark + query
+    return words
+
+
+def _readable(escaped: re.Match[str]) -> str:
+    """Escaped characters as they are, unless they would mean something in a URL or cannot be printed."""
+    text = unquote(escaped[0])
+    return text if text.isprintable() and not set(text) & set("?%#") else escaped[0]
 
 
 def parse(url: str | None = None) -> URL:

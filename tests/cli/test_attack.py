@@ -16,6 +16,13 @@ def test_models_side_by_side(small, run, tmp_path):
     assert again.code == 3 and "is there already" in again.err
 
 
+def test_size_nought_alone_asks_for_no_other(small, run, tmp_path):
+    words = ("--norm", "l2", "--eps", 0, "--slices", 1, "--json")
+    done = run(small, "--out", tmp_path / "attacked", *words, group="attack")
+    assert done.code == 0, done.err
+    assert [row["eps"] for row in json.loads(done.out)["attacks"]] == [0, 0]
+
+
 def test_what_is_wrong_is_one_line(small, run, tmp_path):
     for words, code, message in (
         (["--eps", 0.05], 2, "--norm"),

@@ -109,10 +109,16 @@ def test_a_report_on_a_database_that_cannot_be_written_is_written_elsewhere(repo
         "study compete study.toml --out model.pt/new",
         "prior fit --out model.pt/new",
         "prior evaluate --html model.pt/new",
+        "prior collect --out model.pt/new",
     ],
 )
 def test_a_place_that_cannot_be_written_is_found_before_the_work(refused, command, monkeypatch):
-    for work in ("ssdtune.mri.task.load_task", "ssdtune.learning.fit.fit", "ssdtune.learning.fit.hold_out"):
+    for work in (
+        "ssdtune.mri.task.load_task",
+        "ssdtune.learning.fit.fit",
+        "ssdtune.learning.fit.hold_out",
+        "ssdtune.learning.collect.collect",
+    ):
         monkeypatch.setattr(work, pytest.fail)
     refused(command, FILE, ("cannot write (Not a directory)", "model.pt/new", "choose another --out"))
 

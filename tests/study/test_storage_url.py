@@ -66,6 +66,7 @@ def test_sqlites_own_uri_opens_the_file_as_it_says(tmp_path, storage, form):
     file = str(tmp_path / "studies.db")
     url = f"sqlite:///{form.format(file)}?mode=ro&uri=true"
     assert str(database_file(parse(url))) == file
+    assert shown(url) == url
     opened = open_storage(url)
     assert study_names(opened) == ["there"]
     with pytest.raises(StorageError, match="readonly"), storage_errors():
