@@ -1,8 +1,8 @@
 """Which sections of RESULTS.md were measured on code that has changed since.
 
 Each section records a hash of what it measures: every module of the package that its script imports, itself or through
-others, without comments and docstrings. `--mark` writes the list into RESULTS.md and README.md. `sections`, and
-`stale_sections`, of which a section without a hash, or of a tree with changes, is one.
+others, without comments and docstrings. `--mark` writes the list into RESULTS.md and their number into README.md. `sections`,
+and `stale_sections`, of which a section without a hash, or of a tree with changes, is one.
 """
 
 from __future__ import annotations
@@ -42,9 +42,20 @@ def marked(text: str) -> list[str]:
     return re.findall(r"`(\w+)`", found[0]) if found else []
 
 
-def mark(path: Path, names: list[str]) -> None:
-    listed = ", ".join(f"`{name}`" for name in names)
-    words = f"Sections measured on code that has changed since: {listed}." if names else "All on the code as it is."
+def listed(names: list[str]) -> str:
+    """What RESULTS.md says of the sections with these names."""
+    quoted = ", ".join(f"`{name}`" for name in names)
+    return f"Sections measured on code that has changed since: {quoted}." if names else "All on the code as it is."
+
+
+def counted(names: list[str], known: int) -> str:
+    """What README.md says, of ``known`` sections in all."""
+    if not names:
+        return f"All {known} sections of [the results][results] measured the code as it is."
+    return f"Of {known} sections of [the results][results], {len(names)} measured code that has changed since."
+
+
+def mark(path: Path, words: str) -> None:
     path.write_text(MARK.sub(lambda _: f"<!-- stale -->\n{words}\n<!-- /stale -->", path.read_text()))
 
 
@@ -57,8 +68,8 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     names = stale(text, read_sources())
     print("measured on code that has changed since:", *names, sep="\n  ")
     if chosen.mark:
-        mark(RESULTS, names)
-        mark(README, names)
+        mark(RESULTS, listed(names))
+        mark(README, counted(names, len(sections(text))))
     return {"sections": len(sections(text)), "stale_sections": len(names)}
 
 

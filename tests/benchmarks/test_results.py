@@ -54,15 +54,16 @@ def test_sections_of_other_code_of_none_and_of_changed_trees_are_stale():
 def test_the_mark_is_written_and_read(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("Before.\n<!-- stale -->\n<!-- /stale -->\nAfter.\n")
-    results.mark(path, ["speed", "memory"])
+    results.mark(path, results.listed(["speed", "memory"]))
     assert results.marked(path.read_text()) == ["speed", "memory"]
-    results.mark(path, [])
+    results.mark(path, results.listed([]))
     assert results.marked(path.read_text()) == [] and path.read_text().startswith("Before.\n<!-- stale -->\nAll on")
 
 
-@pytest.mark.parametrize("path", [results.RESULTS, results.README], ids=lambda path: path.name)
-def test_what_is_stale_is_marked(path):
+def test_what_is_stale_is_marked_and_the_readme_says_how_many():
     text = results.RESULTS.read_text()
-    unmarked = set(results.stale(text, read_sources())) - set(results.marked(path.read_text()))
-    assert len(results.sections(text)) > 25
+    marked, known = results.marked(text), len(results.sections(text))
+    unmarked = set(results.stale(text, read_sources())) - set(marked)
+    assert known > 25
     assert not unmarked, f"measured on other code: {sorted(unmarked)}; run python -m benchmarks.results --mark"
+    assert results.counted(marked, known) in results.README.read_text()
