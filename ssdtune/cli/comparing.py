@@ -155,7 +155,7 @@ class Bar:
         words.append(f"{spent(study):.0f} passes in {timedelta(seconds=round(cost_of(study).total))}")
         if self.done:
             left = max(self.total - self.done, 0) * (time.monotonic() - self._start) / self.done
-            words.append(f"eta {timedelta(seconds=round(left))}")
+            words.append(f"{timedelta(seconds=round(left))} left")
         print("  ".join(words), file=sys.stderr, flush=True)
 
     def close(self) -> None:

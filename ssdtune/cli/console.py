@@ -95,6 +95,13 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         yield item
 
 
+def bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """``track`` for work that says a line of its own with each item: only the bar, where there is a terminal."""
+    from rich.console import Console
+
+    return track(items, description, total) if Console(stderr=True).is_terminal else iter(items)
+
+
 def _cell(value: object) -> tuple[str, bool]:
     if isinstance(value, list | tuple):
         return ", ".join(_cell(item)[0] for item in value), False

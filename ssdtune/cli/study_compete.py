@@ -137,14 +137,14 @@ class Report:
         self.ran += self.left.pop(entry)
         best = best_of(scored_trials(study))
         attach(study)
-        left = (time.monotonic() - self.start) / max(self.ran, 1) * sum(self.left.values())
-        eta = timedelta(seconds=round(left))
+        seconds = (time.monotonic() - self.start) / max(self.ran, 1) * sum(self.left.values())
+        left = timedelta(seconds=round(seconds))
         found = "no trial"
         if best is not None:
             found = f"best {best.score.value:.4f} (trial {best.number})" + (
                 "" if best.score.feasible else " infeasible"
             )
-        line = f"{self.done}/{self.total}  {entry.sampler} seed {entry.seed}: {found}  eta {eta}"
+        line = f"{self.done}/{self.total}  {entry.sampler} seed {entry.seed}: {found}  {left} left"
         print(line, file=sys.stderr, flush=True)
 
 

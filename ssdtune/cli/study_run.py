@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.computing import open_ray, ray_option
-from ssdtune.cli.console import json_option, print_json, print_table, track
+from ssdtune.cli.console import bar, json_option, print_json, print_table
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_inputs import load_inputs, print_warnings
 from ssdtune.cli.study_read import best_document, print_best
@@ -169,7 +169,7 @@ def carry_out(
                 pool=on_ray.pool if on_ray else None,
                 on_trial=report,
                 say=_say,
-                track=track,
+                track=bar,
             )
         except KeyboardInterrupt:  # an orchestrator gives it seconds
             raise
@@ -240,8 +240,8 @@ class Report:
         done, values = len(scored), read_trial(trial)
         this = next(item for item in scored if item.number == trial.number)
         best = best_of(scored)
-        left = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
-        eta = timedelta(seconds=round(left))
+        seconds = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
+        left = timedelta(seconds=round(seconds))
         words = [
             f"trial {trial.number} ({done}/{self.total})",
             f"score {this.score.value:.4f}",
@@ -253,7 +253,7 @@ class Report:
                 f"best {best.score.value:.4f} (trial {best.number})"
                 + _remark(read_trial(best.trial), best.score.feasible)
             )
-        words += [f"eta {eta}", *(f"{name} {value:.4g}" for name, value in this.setting.items())]
+        words += [f"{left} left", *(f"{name} {value:.4g}" for name, value in this.setting.items())]
         facts = {
             "study": study.study_name,
             "trial": trial.number,

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ssdtune.cli import main
-from ssdtune.cli.console import print_json, print_table, track
+from ssdtune.cli.console import bar, print_json, print_table, track
 from ssdtune.cli.storage import next_line
 from ssdtune.errors import DataError
 
@@ -46,6 +46,8 @@ def test_long_work_into_a_pipe_says_where_it_is(capsys, monkeypatch):
         "slices: 1 of 4, about 120 s left",
         "slices: 3 of 4, about 27 s left",
     ]
+    assert list(bar(range(4), "trials", 4)) == [0, 1, 2, 3]  # says a line with each itself
+    assert capsys.readouterr().err == ""
 
 
 def test_json_has_no_nan(capsys):
