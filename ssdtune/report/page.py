@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from PIL import Image as Picture
 
 import ssdtune
 from ssdtune.files import atomic_path
+from ssdtune.report.embed import embedded, packed
 from ssdtune.report.narrow import narrow_layout, title_apart
 
 PLOTLY = "plotly-cartesian.min.js"
@@ -86,20 +84,12 @@ class Plot:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture's file (PNG, SVG, WebP), embedded, a PNG as WebP; ``narrow`` takes its place on a narrow screen."""
+    """A picture's file (PNG, SVG, WebP), embedded; ``narrow`` takes its place on a narrow screen."""
 
     kind: ClassVar[str] = "image"
     path: Path
     caption: str
     narrow: Path | None = None
-
-    @property
-    def data_url(self) -> str:
-        return _data_url(self.path)
-
-    @property
-    def narrow_url(self) -> str:
-        return _data_url(self.narrow) if self.narrow is not None else ""
 
 
 @dataclass(frozen=True)
@@ -148,19 +138,22 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML; plotly.js (its cartesian bundle, a third of the whole) is inlined if there is a figure."""
+    """The page as HTML; plotly.js (its cartesian bundle, a third of it all) is in it, packed, if there is a figure."""
     loader = PackageLoader("ssdtune.report")
     blank: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blank)
     environment.filters["breakable"] = breakable
-    has_plot = any(isinstance(block, Plot) for section in page.sections for block in section.blocks)
+    blocks = [block for section in page.sections for block in section.blocks]
+    has_plot = any(isinstance(block, Plot) for block in blocks)
+    images = [each for block in blocks for each in _images(block)]
     css, _, _ = loader.get_source(environment, "page.css")
     plotly, _, _ = loader.get_source(environment, PLOTLY) if has_plot else ("", None, None)
     script, _, _ = loader.get_source(environment, "page.js")
     return environment.get_template("page.html.jinja").render(
         page=page,
         css=Markup(css),
-        plotly=Markup(plotly),
+        plotly=packed(plotly) if plotly else "",
+        pictures=embedded(path for image in images for path in (image.path, image.narrow) if path is not None),
         script=Markup(script),
         version=ssdtune.__version__,
     )
@@ -179,6 +172,12 @@ def breakable(text: str) -> Markup:
     return Markup(str(escape(text)).replace("_", "_<wbr>"))
 
 
+def _images(block: Block) -> Sequence[Image]:
+    if isinstance(block, Pair):
+        return block.images
+    return [block] if isinstance(block, Image) else []
+
+
 def cell_text(value: object) -> str:
     """A value as shown in a table."""
     if value is None:
@@ -192,12 +191,3 @@ def cell_text(value: object) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _data_url(path: Path) -> str:
-    content, kind = path.read_bytes(), {".svg": "svg+xml", ".png": "webp"}.get(path.suffix, path.suffix[1:])
-    if path.suffix == ".png":  # a third of its size
-        with Picture.open(path) as picture, BytesIO() as smaller:
-            picture.save(smaller, "webp", quality=90)
-            content = smaller.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -7,10 +7,14 @@ from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image as Picture
+from scipy.ndimage import gaussian_filter
 
 import ssdtune.report.page as page_module
 from ssdtune.errors import DataError
+from ssdtune.report.embed import PICTURES, embedded, packed
 from ssdtune.report.history import history_figures
 from ssdtune.report.html import study_page
 from ssdtune.report.page import PLOTLY, Page, Plot, Section, Table, Text, render, write_page
@@ -31,7 +35,7 @@ def view(study):
 
 def without_plotly(html):
     """The page without plotly.js, whose own source names addresses that these figures never load."""
-    return html.replace(PLOTLY_SOURCE, "")
+    return html.replace(packed(PLOTLY_SOURCE), "")
 
 
 def test_every_measure_is_on_the_page(view, image_task, halved, tmp_path):
@@ -57,7 +61,7 @@ def test_every_trial_is_on_the_page(view):
 def test_the_page_loads_nothing(view):
     html = render(study_page(view))
     own = without_plotly(html)
-    assert len(own) < len(html) / 5, "plotly.js is inlined, once"
+    assert len(own) < len(html) / 3, "plotly.js is in it, once"
     assert "http://" not in own
     assert "https://" not in own
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:)", own)
@@ -96,7 +100,18 @@ def test_pages_without_figures_carry_no_plotly():
 def test_a_page_with_plots_carries_plotly_once(view):
     plots = [Plot(name, figure) for name, figure in history_figures(view).items()]
     html = render(Page("k", "t", "l", [Section("s", plots)]))
-    assert html.count(PLOTLY_SOURCE) == 1 and len(html) < 2e6
+    assert html.count(packed(PLOTLY_SOURCE)) == 1 and len(html) < 1e6
+
+
+def test_many_large_pictures_fit_a_page(tmp_path):
+    """In poorer quality; those that fit as they are keep theirs."""
+    paths, noise = [tmp_path / f"{place}.png" for place in range(8)], np.random.default_rng(0)
+    for path in paths:
+        smooth = gaussian_filter(noise.random((500, 900)), 2)
+        Picture.fromarray((255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)).save(path)
+    few, many = embedded(paths[:1]), embedded(paths)
+    assert sum(map(len, many.values())) <= PICTURES < len(paths) * len(few[paths[0]])
+    assert len(many[paths[0]]) < len(few[paths[0]])
 
 
 def test_plotly_is_the_published_bundle():
