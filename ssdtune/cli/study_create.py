@@ -166,6 +166,8 @@ def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
 
 
 def _print_record(record: StudyRecord) -> None:
+    from ssdtune.report.statement import LOW_FLOOR, is_low
+
     rule = record.rule
     knobs = ", ".join(f"{knob.name} in [{knob.low:g}, {knob.high:g}]" for knob in record.knobs)
     click.echo(f"method: {record.method['name']}, {knobs or 'nothing to search'}")
@@ -177,6 +179,8 @@ def _print_record(record: StudyRecord) -> None:
         f"score: retain_weight {rule.retain_weight:g}, min_retained {rule.min_retained:g}, {rule.kind}; "
         f"floor {rule.floor:.4f} from {record.floor_source}"
     )
+    if is_low(record):
+        click.echo(f"{LOW_FLOOR} An oracle, clean targets or score.floor give a better one.")
     columns: dict[str, Any] = {"untouched": record.baseline}
     if record.oracle is not None:
         columns["oracle"] = record.oracle

@@ -14,14 +14,13 @@ from ssdtune.report.history import history_figures
 from ssdtune.report.page import Block, Image, Page, Plot, Section, Table, Text, Tile
 from ssdtune.report.pictures import narrow_of
 from ssdtune.report.ssd_plane import ssd_captions, ssd_columns, ssd_tiles
-from ssdtune.report.statement import SETS, fact_rows, finding, judgement, next_commands
+from ssdtune.report.statement import SETS, fact_rows, finding, is_low, judgement, next_commands
 from ssdtune.report.view import StudyView
 from ssdtune.report.volumes import volume_table, volumes_of
 from ssdtune.study.record import read_trial
 
 _CAPTIONS = {
-    "ssdtune-trajectory": "A dot or a cross is one trial: unlearn, reconstruct every scored slice, score. A ring was "
-    "stopped early: an estimate from the slices it had seen.",
+    "ssdtune-trajectory": "A dot or a cross is one trial: unlearn, reconstruct every scored slice, score.",
     "ssdtune-plane": "The goal is the upper left corner. The grey line joins the trials, scored in full, that no other "
     "beats in both.",
     "ssdtune-settings": "Every trial by what its knobs were set to, and how the search got to its best.",
@@ -55,6 +54,8 @@ def study_page(
         ]
         sections.append(Section("Reconstructions", shown))
     more = ssd_captions(view)
+    if any(item.estimated for item in view.trials):
+        more["ssdtune-trajectory"] = " A ring was stopped early: an estimate from the slices it had seen."
     plots = [
         Plot(name, chart, _CAPTIONS.get(name, "") + more.get(name, "")) for name, chart in history_figures(view).items()
     ]
@@ -73,11 +74,11 @@ def tiles(view: StudyView) -> list[Tile]:
     best = view.best
     if best is None:
         return []
-    score = best.score
+    score, zero = best.score, "0 % is the floor's" if is_low(view.record) else "0 % is as if never seen"
     return [
         Tile("score s", f"{score.value:.3f}", f"untouched {view.untouched.value:.3f}"),
         Tile("retained", f"{score.retained:.1%}", f"at least {view.record.rule.min_retained:.0%} asked"),
-        Tile("remembered", f"{score.remembered:.1%}", "0 % is as if never seen"),
+        Tile("remembered", f"{score.remembered:.1%}", zero),
         *(Tile(knob.name, f"{best.setting[knob.name]:.4g}", knob.about) for knob in view.like_best.record.knobs),
         *ssd_tiles(best),
     ]

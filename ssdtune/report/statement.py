@@ -20,6 +20,10 @@ _FLOORS = {
     "number": "a number given with the study",
     "none": "no floor known; remembered is measured from 0",
 }
+LOW_FLOOR = (
+    "The floor is the quality of zero-filled images, less than a model that never saw the forget set would reach: "
+    "remembered ranks trials, and 0 % of it may mean damage."
+)
 _SHORT = 12
 SETS = {"retain": "retain", "forget": "forget (known)", "unknown": "forget (unknown)", "unseen": "forget (unseen)"}
 """What scored sets are called."""
@@ -61,7 +65,12 @@ def judgement(view: StudyView) -> list[str]:
     better, worse = changes(view)
     words += [f"Better: {'; '.join(better)}."] if better else []
     words.append(f"Worse: {'; '.join(worse)}." if worse else "No measure that should hold became worse.")
-    return words
+    return [*words, *([LOW_FLOOR] if is_low(view.record) else [])]
+
+
+def is_low(record: StudyRecord) -> bool:
+    """Whether the floor lies below what a model that never saw the forget set would reach."""
+    return record.floor_source == "zero-filled"
 
 
 def changes(view: StudyView) -> tuple[list[str], list[str]]:
@@ -87,7 +96,8 @@ def changes(view: StudyView) -> tuple[list[str], list[str]]:
         text = f"{what} {' to '.join(ends)} ({by})"
         never = row.get("oracle", floor if part == "forget" else -math.inf)
         if falls and row["best"] < never - 5e-4:
-            worse.append(f"{text}, below the {never:.3f} of a model that never saw it")
+            whose = "a model that never saw it" if "oracle" in row or not is_low(view.record) else "zero-filled images"
+            worse.append(f"{text}, below the {never:.3f} of {whose}")
         else:
             (better if (change > 0) != falls else worse).append(text)
     return better, worse

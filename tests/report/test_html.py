@@ -19,7 +19,7 @@ from ssdtune.report.history import history_figures
 from ssdtune.report.html import study_page
 from ssdtune.report.page import PLOTLY, Page, Plot, Section, Table, Text, render, write_page
 from ssdtune.report.pictures import write_pictures
-from ssdtune.report.statement import changes, fact_rows, finding, judgement, next_commands
+from ssdtune.report.statement import LOW_FLOOR, changes, fact_rows, finding, judgement, next_commands
 from ssdtune.report.summary import summary_of
 from ssdtune.report.view import read_view
 from ssdtune.study.record import read_trial
@@ -143,6 +143,14 @@ def test_what_became_worse_is_said_as_plainly_as_what_became_better(view, monkey
         "SSIM of the forget (unknown) set 0.900 to 0.800 (-11.1%), below the 0.850 of a model that never saw it",
         "SSIM of the forget (known) set against clean targets 0.900 to 0.800 (-11.1%)",
     ]
+
+
+def test_a_floor_of_zero_filled_images_is_no_model_that_never_saw_them(view):
+    low = replace(view, record=replace(view.record, floor_source="zero-filled"))
+    words = judgement(low)
+    assert words[-1] == LOW_FLOOR and LOW_FLOOR not in judgement(view)
+    assert any("below the 0.500 of zero-filled images" in each for each in words)
+    assert "0 % is the floor" in render(study_page(low)) and "0 % is the floor" not in render(study_page(view))
 
 
 def test_a_reader_of_screens_finds_its_way(view, image_task, halved, tmp_path):
