@@ -188,7 +188,9 @@ def _radar(comparison: Comparison, title: str, names: list[str], values: Mapping
         look = {"color": INK, "ls": ":"} if label == "oracle" else look_of(comparison, label)
         panel.plot(angles, [*row, row[0]], label=label, lw=1.6, **look)
     panel.set_xticks(angles[:-1], names)
-    panel.tick_params(axis="x", pad=10)
+    panel.tick_params(axis="x", pad=6)
+    for words, side in zip(panel.get_xticklabels(), np.cos(angles[:-1]).round(6), strict=True):
+        words.set_horizontalalignment("center" if side == 0 else "left" if side > 0 else "right")  # away from the lines
     panel.set(ylim=(0, 1.05), yticks=[0.25, 0.5, 0.75, 1.0], yticklabels=[], title=title)
     panel.spines["polar"].set_visible(False)
     _legend(figure, panel)
