@@ -16,12 +16,12 @@ from ssdtune.unlearning.method import Knob
 _FLOORS = {
     "oracle": "forget quality of the oracle",
     "clean": "SSIM of clean against poisoned targets, times the untouched model's retain quality",
-    "zero-filled": "zero-filled reconstruction of the forget set",
+    "zero-filled": "the forget set reconstructed without a model",
     "number": "a number given with the study",
     "none": "no floor known; remembered is measured from 0",
 }
 LOW_FLOOR = (
-    "The floor is the quality of zero-filled images, less than a model that never saw the forget set would reach: "
+    "The floor is the quality of zero-filled images, mostly less than a model that never saw the forget set reaches: "
     "remembered ranks trials, and 0 % of it may mean damage."
 )
 _SHORT = 12
