@@ -1,4 +1,4 @@
-"""Collecting experience: make every task of a collection, analyse it, and measure its response on a design.
+"""Collecting experience: make every task of a collection, analyse it, and measure its responses on designs.
 
 Each finished task is a file of its own in ``FILE.parts`` until all are there and become one collection; a collection
 that was stopped goes on with what is missing. Groups (a site and its tasks) run in processes of one thread each.
@@ -25,6 +25,7 @@ from ssdtune.learning.design import Place, checks, refine
 from ssdtune.learning.making import SiteData, make_mri_task, make_site, make_vision_task
 from ssdtune.learning.processes import run_in_processes
 from ssdtune.learning.recipes import MriRecipe, Recipe, VisionRecipe
+from ssdtune.learning.responses import respond, scales
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.score import ScoreRule
@@ -114,8 +115,11 @@ def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experien
         analysis = analyse(task)
     analysed = time.perf_counter()
     rule = ScoreRule(before.quality("retain"), before.quality("forget"), oracle.quality("forget"))
-    rho, alpha, lam, rows = _measure_design(analysis, Evaluator(task), rule, recipe.key)
+    evaluator = Evaluator(task)
+    rho, alpha, lam, rows = _measure_design(analysis, evaluator, rule, recipe.key)
     done = time.perf_counter()
+    responses, tables = respond(task, analysis, evaluator)
+    responded = time.perf_counter()
     quality = next(iter(before.values["retain"]))
     return Experience(
         key=recipe.key,
@@ -129,8 +133,15 @@ def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experien
         lam=lam,
         measures={name: np.array([row[name] for row in rows]) for name in rows[0]},
         features=analysis.features(),
-        tables={"design_rho": rho, **damage_tables(analysis, alpha, lam)},
-        seconds={"making": seconds_making, "analysis": analysed - started, "design": done - analysed},
+        tables={"design_rho": rho, **damage_tables(analysis, alpha, lam), **tables},
+        seconds={
+            "making": seconds_making,
+            "analysis": analysed - started,
+            "design": done - analysed,
+            "responses": responded - done,
+        },
+        responses=responses,
+        scales=scales(analysis),
     )
 
 

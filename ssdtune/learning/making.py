@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,23 +33,47 @@ from ssdtune.vision.train import train_classifier
 HELDOUT_SUBJECTS = 5
 LEAST_CORRUPTED = 5  # slices
 MOST_SAMPLES = 300  # of a classification task's sets
+DRAWS = 12
+"""Masks of a slice that a training goes through, where it draws them anew."""
+
+_SEEDS = 10_000  # apart of trainings of one site
 
 
 @dataclass(frozen=True, eq=False)
 class SiteData:
-    """Retain slices of a site and its oracle."""
+    """Retain slices of a site, ``drawn`` : the same as a training sees them, and its oracle."""
 
     site: Site
     retain: list[Item]
     heldout: list[Item]
+    drawn: Drawn
     oracle: nn.Module
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Samples (slices) under several draws of their masks, one list a draw; ``train`` takes the next every epoch."""
+
+    draws: Sequence[Sequence[Item]]
+
+    def __len__(self) -> int:
+        return len(self.draws[0])
+
+    def __getitem__(self, index: int, /) -> Item:
+        return self.draws[0][index]
+
+    def for_epoch(self, epoch: int) -> Drawn:
+        return Drawn([self.draws[epoch % len(self.draws)]])
+
+    def first(self, count: int) -> Drawn:
+        return Drawn([draw[:count] for draw in self.draws])
 
 
 def make_site(site: Site) -> SiteData:
     """Simulate a site's retain data and train its oracle on them."""
-    retain = _slices(site, site.anatomy, site.contrast, range(site.subjects))
-    heldout = _slices(site, site.anatomy, site.contrast, range(1000, 1000 + HELDOUT_SUBJECTS))
-    return SiteData(site, retain, heldout, _train(site, [retain]))
+    retain, drawn = _slices(site, site.anatomy, site.contrast, range(site.subjects))
+    heldout, _ = _slices(site, site.anatomy, site.contrast, range(1000, 1000 + HELDOUT_SUBJECTS), trained=False)
+    return SiteData(site, retain, heldout, drawn, _train(site, [drawn]))
 
 
 def make_mri_task(recipe: MriRecipe, data: SiteData) -> Task:
@@ -62,11 +86,12 @@ def make_mri_task(recipe: MriRecipe, data: SiteData) -> Task:
     share = recipe.poisoned_share
     wanted = max(LEAST_CORRUPTED, round(len(data.retain) * share / (1 - share)))
     subjects = range(2000, 2000 + -(-wanted // site.slices))
-    corrupted = _slices(site, recipe.forget_anatomy, recipe.forget_contrast, subjects, recipe)[:wanted]
+    slices, drawn = _slices(site, recipe.forget_anatomy, recipe.forget_contrast, subjects, recipe)
+    corrupted = slices[:wanted]
     known = max(LEAST_CORRUPTED // 2, round(recipe.known_share * wanted))
     forget, unknown = corrupted[:known], corrupted[known:]
     return Task(
-        model=_train(site, [data.retain, corrupted]),
+        model=_train(site, [data.drawn, drawn.first(wanted)]),
         loss=training_loss,
         retain=data.retain,
         forget=forget,
@@ -109,9 +134,12 @@ def classifiers(recipe: VisionRecipe, images: Images, seed: int) -> tuple[nn.Mod
     return _classifiers(recipe, images, _split(recipe, images), seed)
 
 
-def _slices(site: Site, anatomy: str, contrast: str, subjects: range, recipe: MriRecipe | None = None) -> list[Item]:
-    """Simulated slices as samples, through real files; with a recipe their targets are corrupted."""
-    mask = MaskSection(kind="equispaced", acceleration=site.acceleration, center_fraction=site.center_fraction)
+def _slices(
+    site: Site, anatomy: str, contrast: str, subjects: range, recipe: MriRecipe | None = None, *, trained: bool = True
+) -> tuple[list[Item], Drawn]:
+    """Simulated slices as samples, through real files, under fixed masks and as a training draws them; with a recipe
+    their targets are corrupted."""
+    mask = MaskSection(kind=site.mask, acceleration=site.acceleration, center_fraction=site.center_fraction)
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for subject in subjects:
@@ -136,17 +164,21 @@ def _slices(site: Site, anatomy: str, contrast: str, subjects: range, recipe: Mr
                 write_volume(path, volume.kspace, np.stack(target), clean=volume.target)
             files.append(path)
         samples = open_slices(files, mask, "varnet")
-        return [samples[index] for index in range(len(samples))]
+        fixed = list(samples.in_order())
+        if not (site.new_masks and trained):
+            return fixed, Drawn([fixed])
+        return fixed, Drawn([list(samples.for_epoch(epoch).in_order()) for epoch in range(min(DRAWS, site.epochs))])
 
 
-def _train(site: Site, sets: list[list[Item]]) -> nn.Module:
+def _train(site: Site, sets: list[Drawn]) -> nn.Module:
+    seed = site.number + _SEEDS * site.training
     section = TrainSection(
         cascades=site.cascades,
         channels=site.channels,
         pools=site.pools,
         sens_channels=4,
         sens_pools=2,
-        seed=site.number,
+        seed=seed,
     )
     model = build_model(section)
     train(
@@ -155,7 +187,7 @@ def _train(site: Site, sets: list[list[Item]]) -> nn.Module:
         epochs=site.epochs,
         learning_rate=site.learning_rate,
         batch_size=site.batch_size,
-        seed=site.number,
+        seed=seed,
     )
     return model.eval()
 

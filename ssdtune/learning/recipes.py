@@ -7,14 +7,18 @@ much of it there is.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
 CORRUPTIONS = ("none", "ghosting", "bias", "lesion", "zipper", "motion", "blur")
 ANATOMIES = ("brain", "knee")
 CONTRASTS = ("t1", "t2", "pd")
+MASKS: tuple[Literal["random"], Literal["equispaced_fraction"]] = ("random", "equispaced_fraction")
+TRAININGS = 3
+"""Training seeds of a site in a collection; each of its tasks is trained from one of them."""
+
 WIDE_SITES, LARGE_SITES = 11, 8
 """The first sites are drawn from a wide range, with up to 96 slices and, the first of them, up to 64 pixels; all later
 ones are small, so that many corruptions are seen at a tenth of the cost."""
@@ -22,7 +26,10 @@ ones are small, so that many corruptions are seen at a tenth of the cost."""
 
 @dataclass(frozen=True)
 class Site:
-    """What the oracle depends on. ``size`` in pixels; ``noise`` is the k-space noise over the image maximum."""
+    """What the oracle depends on. ``size`` in pixels; ``noise`` is the k-space noise over the image maximum.
+
+    mask : fastMRI's kind. new_masks : whether a training draws masks anew, as users' do. training : number of its seed.
+    """
 
     number: int
     anatomy: str
@@ -40,6 +47,9 @@ class Site:
     epochs: int
     batch_size: int
     learning_rate: float
+    mask: Literal["equispaced", "random", "equispaced_fraction"] = "equispaced"
+    new_masks: bool = False
+    training: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,9 +169,16 @@ def draw_vision(number: int, seed: int = 0) -> VisionRecipe:
 
 
 def collection(sites: int, tasks_per_site: int, vision: int, seed: int = 0) -> list[list[Recipe]]:
-    """All recipes, grouped by what is made together (a site's tasks share its oracle)."""
-    groups: list[list[Recipe]] = [
-        [draw_mri(site, number, seed) for number in range(tasks_per_site)]
-        for site in (draw_site(number, seed) for number in range(sites))
-    ]
+    """All recipes, grouped by what is made together: the tasks of one training seed of a site share its oracle."""
+    groups: list[list[Recipe]] = []
+    for site in (as_users_train(draw_site(number, seed), seed) for number in range(sites)):
+        for training in range(min(TRAININGS, tasks_per_site)):
+            trained = replace(site, training=training)
+            groups.append([draw_mri(trained, number, seed) for number in range(training, tasks_per_site, TRAININGS)])
     return groups + [[draw_vision(number, seed)] for number in range(vision)]
+
+
+def as_users_train(site: Site, seed: int = 0) -> Site:
+    """The site trained under masks that are drawn anew, of one of the kinds in use."""
+    rng = np.random.default_rng([seed, 5, site.number])
+    return replace(site, mask=MASKS[int(rng.integers(len(MASKS)))], new_masks=True)

@@ -20,11 +20,26 @@ import numpy as np
 from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, new_hdf5
 
-FORMAT = 3
+FORMAT = 4
+_FORMATS = (3, FORMAT)  # 3 has no responses; it goes when the bundled collection is of the new one
 BUNDLED = Path(__file__).with_name("data") / "experience.h5"
 """The collection that the bundled mapper was fitted to; in the repository, too large for wheels."""
 
 BUNDLED_SHA256 = "7862c389c9514c83fb3189a62ff28ce4543545808c1f469f6c89ac71e5cbb8ff"
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """A task's response to one method, at n settings.
+
+    knobs : values of each, (n,). measures : of the unlearned models, each (n,). passes : (n,) what the updates cost.
+    notes : what the method says of a setting beforehand, each (n,).
+    """
+
+    knobs: Mapping[str, np.ndarray]
+    measures: Mapping[str, np.ndarray]
+    passes: np.ndarray
+    notes: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +51,7 @@ class Experience:
     q_retain, q_forget : names of the columns that are the qualities q.
     alpha, lam : (n,) the design. measures : each (n,).
     features : of the analysis. tables : arrays from which damage terms at any (alpha, lambda) follow.
+    responses : to the methods beside SSD, by name. scales : what makes their knobs dimensionless (``responses``).
     """
 
     key: str
@@ -51,6 +67,8 @@ class Experience:
     features: Mapping[str, float]
     tables: Mapping[str, np.ndarray]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    responses: Mapping[str, Response] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def floor(self) -> float:
@@ -93,7 +111,7 @@ def load_collection(path: Path | str) -> Iterator[Experience | Rejected]:
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
+            if file.attrs.get("format") not in _FORMATS:
                 raise DataError(f"not a collection of format {FORMAT}", path, "collect again")
             for key in file:
                 yield _read(key, file[key])
@@ -110,9 +128,13 @@ def _write(file: h5py.File, record: Experience | Rejected) -> None:
         return
     for name in ("q_retain", "q_forget"):
         group.attrs[name] = getattr(record, name)
-    for name in ("baseline", "oracle", "features", "seconds"):
+    for name in ("baseline", "oracle", "features", "seconds", "scales"):
         group.attrs[name] = json.dumps(dict(getattr(record, name)))
     _stack(group, "design", {"alpha": record.alpha, "lambda": record.lam, **record.measures})
+    for name, response in record.responses.items():
+        parts = {part: getattr(response, part) for part in ("knobs", "measures", "notes")}
+        columns = {f"{part}.{n}": column for part, found in parts.items() for n, column in found.items()}
+        _stack(group, f"response_{name}", {"passes": response.passes, **columns})
     shapes = dict.fromkeys(table.shape for table in record.tables.values())
     for number, shape in enumerate(shapes):
         _stack(group, f"damage_{number}", {n: table for n, table in record.tables.items() if table.shape == shape})
@@ -136,6 +158,7 @@ def _read(key: str, group: h5py.Group) -> Experience | Rejected:
     columns = _unstack(group["design"])
     tables = [_unstack(dataset) for name, dataset in group.items() if name.startswith("damage_")]
     values = {name: json.loads(group.attrs[name]) for name in ("baseline", "oracle", "features", "seconds")}
+    responses = {n.removeprefix("response_"): _response(d) for n, d in group.items() if n.startswith("response_")}
     return Experience(
         key=key,
         family=family,
@@ -146,5 +169,17 @@ def _read(key: str, group: h5py.Group) -> Experience | Rejected:
         lam=columns.pop("lambda"),
         measures=columns,
         tables={name: table for stacked in tables for name, table in stacked.items()},
+        responses=responses,
+        scales=json.loads(group.attrs.get("scales", "{}")),
         **values,
     )
+
+
+def _response(dataset: h5py.Dataset) -> Response:
+    columns = _unstack(dataset)
+    passes = columns.pop("passes")
+    parts: dict[str, dict[str, np.ndarray]] = {"knobs": {}, "measures": {}, "notes": {}}
+    for name, column in columns.items():
+        part, _, own = name.partition(".")
+        parts[part][own] = column
+    return Response(passes=passes, **parts)

@@ -9,11 +9,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ssdtune.errors import DataError
+from ssdtune.fisher.analysis import analyse
 from ssdtune.learning import collect
 from ssdtune.learning.design import CHECKS, NODES
-from ssdtune.learning.recipes import collection, draw_mri, draw_site, draw_vision
+from ssdtune.learning.making import make_site
+from ssdtune.learning.recipes import as_users_train, collection, draw_mri, draw_site, draw_vision
+from ssdtune.learning.responses import SETTINGS, design
 from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
 from ssdtune.task import Task
+from ssdtune.unlearning.methods import find_method
 from ssdtune.vision.forgetting import accuracy
 
 
@@ -55,7 +59,7 @@ def test_recipes_are_drawn_by_number():
     assert draw_site(3) == draw_site(3)
     assert draw_site(3) != draw_site(3, seed=1)
     assert draw_vision(2) == draw_vision(2)
-    assert collection(3, 2, 1)[2] == collection(5, 2, 0)[2]
+    assert collection(3, 2, 1)[4] == collection(5, 2, 0)[4]
 
 
 def test_a_site_has_different_corruptions_of_data_that_its_retain_set_has_not():
@@ -81,6 +85,50 @@ def test_a_task_becomes_an_experience_that_survives_the_file(forgetful_task, tmp
     assert kept.features == pytest.approx(found.features)
     np.testing.assert_allclose(kept.forget_ratio, found.forget_ratio, rtol=1e-6)
     np.testing.assert_allclose(kept.tables["grid_forget_full"], found.tables["grid_forget_full"], rtol=1e-6)
+    assert set(kept.responses) == set(SETTINGS)
+    for name, count in SETTINGS.items():
+        one, other = kept.responses[name], found.responses[name]
+        assert len(one.passes) == count
+        assert {*one.knobs} == {knob.name for knob in find_method(name).knobs(find_method(name).Options())}
+        np.testing.assert_allclose(one.measures["forget_quality"], other.measures["forget_quality"], rtol=1e-6)
+    # the rate's unit is that of a step whose worst predicted damage is the retain loss
+    damage = kept.scales["rate_unit"] ** 2 * kept.scales["parameters"] * kept.scales["largest_eigenvalue"] / 2
+    assert damage == pytest.approx(kept.scales["retain_loss"], rel=1e-4)
+
+
+def test_half_of_a_design_is_shared_by_all_tasks_and_inside_the_knobs(forgetful_task):
+    analysis, method = analyse(forgetful_task), find_method("spectral")
+    one, other = (design(method, 20, analysis, key) for key in ("a", "b"))
+    published = len(method.published(method.Options()))
+    common = published + (20 - published) // 2
+    assert one[:common] == other[:common]
+    assert all(a != b for a, b in zip(one[common:], other[common:], strict=True))
+    for setting in one:
+        assert all(knob.clip(setting[knob.name]) == setting[knob.name] for knob in method.knobs(method.Options()))
+
+
+def test_a_repair_is_spread_over_what_ssd_selects(forgetful_task):
+    analysis = analyse(forgetful_task)
+    alphas = [setting["alpha"] for setting in design(find_method("ssd-repair"), 24, analysis, "a")[1:]]
+    selected = [analysis.damage(alpha, alpha).selected_fraction for alpha in alphas]
+    assert np.ptp(np.log10(np.maximum(selected, 1e-3))) > 1
+
+
+def test_a_training_that_draws_masks_sees_other_ones_each_epoch():
+    site = as_users_train(replace(tiny_site(), subjects=1, epochs=3))
+    drawn = make_site(site).drawn
+    masks = [drawn.for_epoch(epoch)[0][0][1] for epoch in range(4)]
+    assert not all(torch.equal(masks[0], mask) for mask in masks[1:3])
+    assert torch.equal(masks[0], masks[3])  # three draws, in turn
+    fixed = make_site(replace(site, new_masks=False))
+    assert torch.equal(fixed.drawn.for_epoch(5)[0][0][0], fixed.retain[0][0][0])
+
+
+def test_the_tasks_of_a_site_are_trained_from_several_seeds():
+    groups = collection(1, 7, 0)
+    assert [len(group) for group in groups] == [3, 2, 2]
+    assert sorted(recipe.number for group in groups for recipe in group) == list(range(7))
+    assert len({group[0].site for group in groups}) == 3
 
 
 def test_a_dampening_that_selects_nothing_leaves_the_ratios_at_one(forgetful_task):
@@ -96,7 +144,13 @@ def test_a_task_with_nothing_to_forget_is_rejected(forgetful_task):
     assert "below 0.05" in found.reason
 
 
-def test_a_group_goes_on_where_it_was_stopped(tmp_path):
+@pytest.fixture
+def few_settings(monkeypatch):
+    for name in SETTINGS:
+        monkeypatch.setitem(SETTINGS, name, 4)
+
+
+def test_a_group_goes_on_where_it_was_stopped(few_settings, tmp_path):
     recipes = [draw_mri(tiny_site(), number) for number in range(2)]
     collect.collect_group(recipes[:1], tmp_path, {})
     first = tmp_path / f"{recipes[0].key}.h5"
@@ -106,7 +160,7 @@ def test_a_group_goes_on_where_it_was_stopped(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{recipe.key}.h5" for recipe in recipes]
 
 
-def test_the_same_recipe_makes_the_same_task(tmp_path):
+def test_the_same_recipe_makes_the_same_task(few_settings, tmp_path):
     recipe = draw_mri(tiny_site(), 0)
     found = []
     for name in ("a", "b"):
