@@ -66,7 +66,7 @@ def settle_threads(device: Any, make_work: Callable[[], Callable[[], object]]) -
         set_threads(1)  # never the worst choice by far, as all may be on a busy machine
         times = time_threads(make_work())
         set_threads(fewest_good_threads(times))
-        why = "of " + ", ".join(f"{number} in {taken:.2g} s" for number, taken in times.items())
+        why = "measured: " + ", ".join(f"{number} takes {taken:.2g} s" for number, taken in times.items())
     number = torch.get_num_threads()
     words = f"{number} thread{'s' if number > 1 else ''}"
     # among a command's results, so that what goes wrong later is one line by itself; not within JSON

@@ -44,7 +44,7 @@ def test_what_the_user_has_set_is_left_alone(run, study, monkeypatch):
 def test_else_they_are_measured(run, study, measured):
     torch.set_num_threads(1)
     done = run("create", study, "--device", "cpu")
-    assert "device: cpu, 2 threads (of 1 in 2 s, 2 in 1 s)" in done.out
+    assert "device: cpu, 2 threads (measured: 1 takes 2 s, 2 takes 1 s)" in done.out
     assert torch.get_num_threads() == 2
 
 
