@@ -13,7 +13,7 @@ from ssdtune.report.comparison_figures import write_figures
 from ssdtune.report.page import Block, Image, Page, Pair, Section, Table, Text, Tile, write_page
 from ssdtune.report.panels import SlicePicture, draw_side_by_side
 from ssdtune.report.pictures import has_images, narrow_of, slice_pictures
-from ssdtune.report.statement import SETS, fact_rows, method_in_words
+from ssdtune.report.statement import SETS, fact_rows, method_in_words, zero_in_words
 from ssdtune.report.view import StudyView
 from ssdtune.study.record import read_trial
 from ssdtune.task import Task
@@ -161,7 +161,7 @@ def _tiles(comparison: Comparison) -> list[Tile]:
         Tile("best method", first, f"at {comparison.trials} trials"),
         Tile("score s", f"{row['s']:.3f}", f"untouched {comparison.everything[0].view.untouched.value:.3f}"),
         Tile("retained", f"{row['retained']:.1%}", "of its best trial"),
-        Tile("remembered", f"{row['remembered']:.1%}", "0 % is as if never seen"),
+        Tile("remembered", f"{row['remembered']:.1%}", zero_in_words(comparison.everything[0].view.record)),
         Tile("cost", f"{row['cost']:.0f}", "slice passes a study"),
     ]
 

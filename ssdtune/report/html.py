@@ -14,7 +14,7 @@ from ssdtune.report.history import history_figures
 from ssdtune.report.page import Block, Image, Page, Plot, Section, Table, Text, Tile
 from ssdtune.report.pictures import narrow_of
 from ssdtune.report.ssd_plane import ssd_captions, ssd_columns, ssd_tiles
-from ssdtune.report.statement import SETS, fact_rows, finding, is_low, judgement, next_commands
+from ssdtune.report.statement import SETS, fact_rows, finding, judgement, next_commands, zero_in_words
 from ssdtune.report.view import StudyView
 from ssdtune.report.volumes import volume_table, volumes_of
 from ssdtune.study.record import read_trial
@@ -74,11 +74,11 @@ def tiles(view: StudyView) -> list[Tile]:
     best = view.best
     if best is None:
         return []
-    score, zero = best.score, "0 % is the floor's" if is_low(view.record) else "0 % is as if never seen"
+    score = best.score
     return [
         Tile("score s", f"{score.value:.3f}", f"untouched {view.untouched.value:.3f}"),
         Tile("retained", f"{score.retained:.1%}", f"at least {view.record.rule.min_retained:.0%} asked"),
-        Tile("remembered", f"{score.remembered:.1%}", zero),
+        Tile("remembered", f"{score.remembered:.1%}", zero_in_words(view.record)),
         *(Tile(knob.name, f"{best.setting[knob.name]:.4g}", knob.about) for knob in view.like_best.record.knobs),
         *ssd_tiles(best),
     ]

@@ -73,6 +73,11 @@ def is_low(record: StudyRecord) -> bool:
     return record.floor_source == "zero-filled"
 
 
+def zero_in_words(record: StudyRecord) -> str:
+    """What 0 % remembered means."""
+    return "0 % is the floor's" if is_low(record) else "0 % is as if never seen"
+
+
 def changes(view: StudyView) -> tuple[list[str], list[str]]:
     """(what became better, what became worse) from the untouched model to the best trial, in words.
 
