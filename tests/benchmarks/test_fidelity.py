@@ -9,20 +9,37 @@ import torch
 from benchmarks.fidelity import dry_run, random_masks, size, subset, threads
 from benchmarks.trial_cost.tasks import Sizes, make_case
 from ssdtune.device import time_threads
+from ssdtune.errors import ConfigError
 from ssdtune.mri.kspace.check import check_files
+
+
+SMALL = Sizes(pixels=32, cascades=1, channels=2, pools=1, epochs=2, train=10, retain=10, forget=5)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return make_case(tmp_path_factory.mktemp("case"), SMALL, 0, random_masks=True)
 
 
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
 def test_threads_measures_every_case(monkeypatch):
-    tiny = Sizes(pixels=32, cascades=1, channels=4, pools=2)
+    tiny = Sizes(pixels=32, cascades=1, channels=2, pools=1)
+    counted, workloads = [], threads.workloads
+
+    def once(task):
+        """The gradients are taken once; a trial as often as it is asked for."""
+        found = workloads(task)
+        return found | {"gradients": lambda: counted or counted.append(found["gradients"]())}
+
     monkeypatch.setattr(threads, "MODELS", {"tiny": (tiny, (4, 2), 2)})
     monkeypatch.setattr(threads, "ROUNDS", 1)
-    monkeypatch.setattr(threads, "time_threads", partial(time_threads, seconds=0.2))
+    monkeypatch.setattr(threads, "time_threads", partial(time_threads, seconds=0.05))
     monkeypatch.setattr("ssdtune.device.thread_choices", lambda: [1, 2])
     monkeypatch.setattr(threads, "thread_choices", lambda: [1, 2])
+    monkeypatch.setattr(threads, "workloads", once)
     before = torch.get_num_threads()
     found = threads.threads(Namespace(quick=True, device="cpu"))
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before and counted
     ratios = [
         found[f"threads.tiny.{state}.{what}_ratio"] for state in ("idle", "busy") for what in ("trial", "gradients")
     ]
@@ -40,9 +57,8 @@ def test_the_large_folder_is_sound(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
-def test_subsets_against_the_whole(tmp_path):
-    sizes = Sizes(pixels=32, cascades=1, channels=2, pools=1, epochs=2, train=10, retain=10, forget=5)
-    found = subset.one_task(make_case(tmp_path, sizes, 0), 0, trials=2, percents=(10, 100))
+def test_subsets_against_the_whole(case):
+    found = subset.one_task(case, 0, trials=2, percents=(10, 100))
     for percent in (10, 100):
         losses = [found[f"{percent}.{name}.score_loss"] for name in subset.METHODS]
         assert found[f"{percent}.score_loss"] == pytest.approx(sum(losses) / 2)
@@ -51,15 +67,23 @@ def test_subsets_against_the_whole(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
-def test_regrets_under_random_masks(monkeypatch):
-    sizes = Sizes(pixels=32, cascades=1, channels=2, pools=1, epochs=2, train=10, retain=10, forget=5)
-    monkeypatch.setattr(random_masks, "SIZES", sizes)
+def test_regrets_under_random_masks(case, monkeypatch):
+    made = []
+
+    def make(folder, sizes, seed, number, random_masks):
+        if number == 1 and random_masks:
+            raise ConfigError("nothing is learned")
+        made.append((number, random_masks))
+        return case
+
+    monkeypatch.setattr(random_masks, "make_case", make)
     monkeypatch.setattr(random_masks, "TRIALS", 3)
     found = random_masks.random_masks(Namespace(quick=True, seed=0))
     for how in ("random", "frozen"):
         assert found[f"random_masks.{how}.regret_1"] >= found[f"random_masks.{how}.regret_3"] >= 0
-    assert found["random_masks.tasks"] + found["random_masks.left_out"] == 2
-    assert found["random_masks.tasks"] >= 1
+    assert made == [(0, False), (0, True), (1, False)]
+    assert found["random_masks.tasks"] == found["random_masks.left_out"] == 1
+    assert found["random_masks.random.regret_1"] == found["random_masks.frozen.regret_1"]  # one case, twice
 
 
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")

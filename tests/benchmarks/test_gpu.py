@@ -1,12 +1,12 @@
 """The measurements of ``benchmarks.gpu`` at tiny size on a CPU, and that no failure takes the others along."""
 
-import sys
-import time
 from argparse import Namespace
+from dataclasses import replace
 
 import pytest
+from part_work import work
 
-from benchmarks.gpu import parts
+from benchmarks.gpu import parts, study
 from benchmarks.gpu.__main__ import metrics_of
 from benchmarks.gpu.parts import Part, run_part, run_parts
 
@@ -34,7 +34,8 @@ def test_the_fisher_analysis():
     assert found["fisher.gradients_per_s"] >= found["fisher.slices_per_s"] > 0
 
 
-def test_a_study():
+def test_a_study(monkeypatch):
+    monkeypatch.setattr(study, "TINY", replace(study.TINY, channels=2, pools=1, epochs=1, train=5, retain=5, forget=5))
     found = figures("study")
     assert found["study.study_plain_s"] / found["study.study_fast_s"] == pytest.approx(found["study.study_speedup"])
     assert found["study.bfloat16_taken"] in (0, 1)
@@ -61,14 +62,6 @@ def test_what_fails_is_a_row_and_the_rest_stays(monkeypatch):
         ("odd", "failed: ValueError: no case"),
     ]
     assert metrics_of(rows) == {"odd.first": 1.0, "odd.second": 2.0, "failures": 2.0}
-
-
-def work(name, options, mine):
-    """Stands for a part in another process: one figure, then as the name says."""
-    mine.send((f"{name}.first", 1.0))
-    if name == "hangs":
-        time.sleep(60)
-    sys.exit(3 if name == "dies" else 0)
 
 
 def test_a_part_that_hangs_or_dies_ends_alone(monkeypatch):

@@ -1,4 +1,4 @@
-"""Nothing lost, smaller: 60 trials, 3 workers, killed and stopped as they go, and their database restarted."""
+"""Nothing lost, smaller: 30 trials, 2 workers, killed and stopped as they go, and their database restarted."""
 
 from unittest.mock import patch
 
@@ -7,7 +7,7 @@ import pytest
 from benchmarks.service.storm import storm
 from ssdtune.unlearning.methods import METHODS
 
-SIZE = {"trials": 60, "workers": 3, "by_trials": True, "limit": 300}
+SIZE = {"trials": 30, "workers": 2, "by_trials": True, "limit": 300}
 
 
 @pytest.fixture(autouse=True)
@@ -18,14 +18,14 @@ def _no_method_stays():
 
 def check(found):
     assert found["lost"] == found["duplicated"] == found["best_differs"] == found["gave_up"] == 0, found
-    assert found["finished"] == 60
-    assert found["killed"] >= 5 and found["stopped"] >= 2
-    assert found["asked"] >= 60
+    assert found["finished"] == 30
+    assert found["killed"] >= 2 and found["stopped"] >= 1
+    assert found["asked"] >= 30
 
 
 def test_nothing_is_lost_on_postgresql(postgresql, tmp_path):
     restart = postgresql.restart
-    check(storm(postgresql.url, tmp_path, seed=0, kill_every=8, stop_every=19, seconds=0.2, restart=restart, **SIZE))
+    check(storm(postgresql.url, tmp_path, seed=0, kill_every=8, stop_every=13, seconds=0.2, restart=restart, **SIZE))
 
 
 def test_nothing_is_lost_on_sqlite(tmp_path):
