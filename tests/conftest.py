@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy
 from hypothesis import settings
 
+from ssdtune.fisher import bootstrap
 from ssdtune.unlearning.methods import METHODS
 
 HEADER = """<?xml version="1.0" encoding="utf-8"?>
@@ -70,6 +71,10 @@ def _migrations(place):
 
 # whoever opens a storage reads all of Optuna's migrations, 0.1 s; a process of the tests opens hundreds, and reads once
 alembic.script.ScriptDirectory.from_config = lambda config: _migrations(config.get_main_option("script_location"))
+
+
+# 0.1 s for each of hundreds of small analyses; tests of the intervals say how many draws they take
+bootstrap.DRAWS = 40
 
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")

@@ -11,6 +11,7 @@ from ssdtune.cli import main
 from ssdtune.mri.networks.models import build_model, save_new_model
 from ssdtune.prior import experience
 from ssdtune.prior.experience import Experience, load_collection, save_collection
+from ssdtune.report import comparison_page
 from ssdtune.studyfile import StudyFile, TrainSection
 
 START = "docs/index.md"
@@ -106,6 +107,7 @@ def test_command_lines(page, start, done, few_tasks, tmp_path, monkeypatch):
     begin = start if page == "README.md" else done  # README begins where "Start here" begins
     folder = shutil.copytree(begin, tmp_path / "own")
     monkeypatch.setattr(experience, "BUNDLED", few_tasks)
+    monkeypatch.setattr(comparison_page, "write_side_by_side", lambda *_: {})  # tests/report draws them
     if page == "docs/howto/data.md":
         other_files(folder)
     if page == "docs/prior.md":

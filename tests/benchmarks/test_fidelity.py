@@ -12,7 +12,6 @@ from ssdtune.device import time_threads
 from ssdtune.errors import ConfigError
 from ssdtune.mri.kspace.check import check_files
 
-
 SMALL = Sizes(pixels=32, cascades=1, channels=2, pools=1, epochs=2, train=10, retain=10, forget=5)
 
 

@@ -18,6 +18,7 @@ from fastmri.models import VarNet
 from ssdtune.mri.networks.checkpoint import read_provenance
 from ssdtune.study.record import read_trial
 from ssdtune.study.storage import load_study, open_storage
+from ssdtune.study.trials import FINISHED
 
 
 def test_create_measures_and_writes_the_study(study, run, tmp_path):
@@ -106,7 +107,8 @@ def test_ctrl_c_keeps_finished_trials_and_says_how_to_go_on(study, run, tmp_path
     command = [sys.executable, "-c", "from ssdtune.cli import main; main()"]
     command += ["study", "run", "small", "--storage", url]
     process = start_process(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while json.loads(run("list", "--json").out)[0]["trials"] < 2:
+    running = load_study("small", open_storage(url))
+    while len(running.get_trials(deepcopy=False, states=FINISHED)) < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)

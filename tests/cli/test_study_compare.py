@@ -9,6 +9,7 @@ from ssdtune.cli import main
 from ssdtune.cli.storage import DASHBOARD
 from ssdtune.device import set_threads
 from ssdtune.mri.networks.models import build_model, save_new_model
+from ssdtune.report import comparison_page
 from ssdtune.study.storage import load_study, open_storage
 from ssdtune.study.trials import FINISHED
 from ssdtune.studyfile import TrainSection
@@ -33,6 +34,15 @@ trials = 2
 """
 
 
+DRAW = comparison_page.write_side_by_side
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Pictures are most of a page's seconds: one page has them."""
+    monkeypatch.setattr(comparison_page, "write_side_by_side", lambda *_: {})
+
+
 @pytest.fixture
 def study_file(tiny_study):
     return tiny_study(STUDY, "retain", "forget", "unknown", clean=("forget", "unknown"))
@@ -51,7 +61,7 @@ def run(capsys):
     return call
 
 
-def test_a_comparison_from_study_file_to_applied_models(study_file, run, tmp_path):
+def test_a_comparison_from_study_file_to_applied_models(study_file, run, tmp_path, monkeypatch):
     code, out, err = run(study_file, "--methods", "ft,ssd", "--dry-run", "--json")
     assert code == 0, err
     foreseen = json.loads(out)
@@ -68,9 +78,12 @@ def test_a_comparison_from_study_file_to_applied_models(study_file, run, tmp_pat
     assert "Best is at 2 trials" in out
     warned = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert any("2 forget samples are too few" in line for line in warned) and len(warned) == len(set(warned))
-    code, out, err = run(study_file, "--methods", "ft,ssd", "--trials", 3, "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison_page, "write_side_by_side", DRAW)
+        code, out, err = run(study_file, "--methods", "ft,ssd", "--trials", 3, "--json")
     assert code == 0, err
     found = json.loads(out)
+    assert "data:image/webp" in (tmp_path / found["page"]).read_text()
     assert found["budget"]["trials"] == 3
     assert found["failed"] == {}
     for label, row in found["methods"].items():

@@ -43,6 +43,23 @@ def wheel(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """``installed(folder, line, ...)``: commands of the wheel, unpacked beside this environment's dependencies."""
+    home = tmp_path_factory.mktemp("home")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(home)
+    code = "import sys, ssdtune, ssdtune.cli; assert ssdtune.__file__.startswith(sys.argv[1])\n"
+    code += "for words in sys.argv[2:]: ssdtune.cli.main(words.split())"
+    environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
+
+    def run(folder, *commands):
+        command = [sys.executable, "-c", code, str(home), *commands]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
 def test_its_content(wheel):
     assert wheel.stat().st_size < 8e6
     assert wheel.name.startswith(f"ssdtune-{ssdtune.__version__}-")
@@ -63,17 +80,17 @@ def test_its_content(wheel):
     assert "](docs/" not in about  # the README that an index shows
 
 
-def test_the_collection_that_is_left_out_is_named_by_its_hash(wheel, tmp_path):
+def test_the_collection_that_is_left_out_is_named_by_its_hash(installed, tmp_path):
     assert hashlib.sha256(BUNDLED.read_bytes()).hexdigest() == BUNDLED_SHA256
     assert BUNDLED_SHA256 in BUNDLED.with_name("README.md").read_text()
-    done = installed(wheel, tmp_path, "prior", "evaluate")
+    done = installed(tmp_path, "prior evaluate")
     assert done.returncode == 3
     assert BUNDLED_SHA256 in done.stderr and "--collection" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_an_installation_predicts_and_lists_its_methods(wheel, tmp_path):
-    assert '"tasks": 158' in installed(wheel, tmp_path, "prior", "show", "--json").stdout
-    assert "spectral" in installed(wheel, tmp_path, "study", "methods").stdout
+def test_an_installation_predicts_and_lists_its_methods(installed, tmp_path):
+    out = installed(tmp_path, "prior show --json", "study methods").stdout
+    assert '"tasks": 158' in out and "spectral" in out
 
 
 def test_an_environment_with_the_wheel_has_the_demo(wheel, tmp_path):
@@ -83,7 +100,14 @@ def test_an_environment_with_the_wheel_has_the_demo(wheel, tmp_path):
     """
     place = tmp_path / "environment"
     venv.create(place, with_pip=False)
-    into = ["--python", str(place / "bin" / "python"), "install", "--no-deps", "--disable-pip-version-check"]
+    into = [
+        "--python",
+        str(place / "bin" / "python"),
+        "install",
+        "--no-deps",
+        "--no-compile",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([sys.executable, "-m", "pip", *into, str(wheel)], check=True, capture_output=True)
     (packages,) = place.glob("lib/python*/site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -100,20 +124,6 @@ def test_an_environment_with_the_wheel_has_the_demo(wheel, tmp_path):
         started.terminate()
         started.wait()
     assert (tmp_path / "demo" / "study.toml").exists()
-
-
-def installed(wheel, folder, *words):
-    """The command line of the wheel, unpacked beside the dependencies of this environment."""
-    home = folder / "home"
-    if not home.exists():
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(home)
-    code = (
-        "import ssdtune, sys; assert ssdtune.__file__.startswith(sys.argv.pop(1)); from ssdtune.cli import main; main()"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, str(home), *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_one_place_for_the_version():
