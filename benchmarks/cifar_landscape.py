@@ -1,0 +1,239 @@
+"""CIFAR-10's landscape of SSD: the score over threshold and multiplier, two searches on it, and a corrective setting.
+
+A ResNet-9 is to forget a class of CIFAR-10 (the data at hand were decoded from JPEG). Every point of a grid over alpha
+and lambda is evaluated in full, as in the corrective unlearning paper's figure: retain accuracy, forget accuracy, and s
+at w = 0.2 without a bound. Two searches go over the same plane, TPE and the structure-aware one;
+`cifar.trials_to_peak.SAMPLER` : trials until s is within 0.02 of the best known, means over search seeds, one over the
+budget where none is. `cifar.peak.METHOD` : best s, of other methods with as many trials; `cifar.peak.grid` of the grid;
+`cifar.collapsed` : share of the grid where retain accuracy is under half of the untouched model's. Corrective setting
+(Goel et al., TMLR 2024, section 5): a white 3x3 patch at the bottom right of 5 % of the training images, labelled as
+class 0; `cifar.patch.{corrected,kept}.KNOWN.METHOD` : accuracy on unseen patched images against their true class, and
+on clean ones, when KNOWN per cent of the patched training images are given; `before` and `oracle` are without
+unlearning and without the patched images. Means over trained models with the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import TensorDataset
+
+import ssdtune
+from benchmarks.competition.fresh_tasks import DATA
+from benchmarks.harness import ROOT, Metrics, main
+from ssdtune.errors import ConfigError
+from ssdtune.files import atomic_path
+from ssdtune.learning.making import make_vision_task
+from ssdtune.learning.recipes import VisionRecipe
+from ssdtune.objective.evaluator import Evaluator
+from ssdtune.report.style import matplotlib_settings
+from ssdtune.study.create import measure_record
+from ssdtune.study.storage import quiet_optuna
+from ssdtune.study.tune import prepare, unlearned_params
+from ssdtune.studyfile import DEFAULT_METHOD, ScoreSection
+from ssdtune.task import Task
+from ssdtune.unlearning.method import run
+from ssdtune.unlearning.ssd import ALPHA, LAMBDA
+from ssdtune.vision.forgetting import Images, accuracy, load_images
+from ssdtune.vision.resnet9 import ResNet9
+from ssdtune.vision.train import train_classifier
+
+SAMPLERS = ("tpe", "spectrum")
+OTHERS = ("ft", DEFAULT_METHOD)
+NEAR = 0.02
+WEIGHT = 0.2
+KNOWN = (10, 50, 100)
+PICTURE = ROOT / "docs/images/cifar_landscape.png"
+WIDTH, EPOCHS = 8, 10
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=int, help="trained models (default 3, quick 1)")
+    parser.add_argument("--trials", type=int, help="of each search (default 30, quick 8)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/cifar", metavar="DIR", help="of the results")
+    parser.add_argument("--picture", action="store_true", help="draw that of docs/images")
+
+
+def measure(chosen: argparse.Namespace) -> Metrics:
+    torch.set_num_threads(1)
+    quiet_optuna()
+    warnings.simplefilter("ignore")
+    work = chosen.work / ("quick" if chosen.quick else "full")
+    work.mkdir(parents=True, exist_ok=True)
+    images = load_images(DATA / "cifar10_10k.npz")
+    trials = chosen.trials or (8 if chosen.quick else 30)
+    models = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
+    results = []
+    for seed in models:
+        kept = work / f"landscape{seed}.json"
+        if not kept.exists():
+            _write(kept, landscape(images, seed, trials, chosen.quick))
+        patched = work / f"patch{seed}.json"
+        if not patched.exists():
+            _write(patched, corrective(images, seed, trials // 2, chosen.quick))
+        results.append((json.loads(kept.read_text()), json.loads(patched.read_text())))
+    if chosen.picture:
+        draw(results[0][0])
+    metrics: Metrics = {"models": len(models), "trials": trials}
+    for place in (0, 1):
+        for name in results[0][place]["metrics"]:
+            values = [each[place]["metrics"][name] for each in results]
+            metrics |= {name: float(np.mean(values)), f"{name}.lo": min(values), f"{name}.hi": max(values)}
+    return metrics
+
+
+def _write(path: Path, content: Any) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content))
+
+
+def landscape(images: Images, seed: int, trials: int, quick: bool) -> dict[str, Any]:
+    """The grid, the searches' paths and everybody's best on one trained model."""
+    recipe = VisionRecipe(
+        number=9000 + seed, dataset="cifar10", forgetting="class", label=3, train_size=1500 if quick else 4000,
+        forget_share=0.1, known_share=1.0, width=WIDTH, epochs=5 if quick else EPOCHS,
+    )  # fmt: skip
+    task = make_vision_task(recipe, images)
+    analysis = ssdtune.analyse(task)
+    record = measure_record(task, method={"name": "ssd"}, score=ScoreSection(retain_weight=WEIGHT, min_retained=0.0))
+    unlearner, evaluator, rule = prepare(record, task, analysis), Evaluator(task), record.rule
+    sides = 5 if quick else 12
+    alphas, lambdas = np.geomspace(0.3, 100, sides), np.geomspace(0.05, 20, sides)
+    grid = np.zeros((3, sides, sides))
+    for row, alpha in enumerate(alphas):
+        for column, lam in enumerate(lambdas):
+            means = evaluator.measures(run(unlearner, {ALPHA: alpha, LAMBDA: lam}, seed=0).params).summary()
+            q = means["retain_quality"], means["forget_quality"]
+            grid[:, row, column] = (*q, rule(*q).value)
+    paths: dict[str, list[Any]] = {}
+    best = {"grid": float(grid[2].max())}
+    for sampler in SAMPLERS:
+        paths[sampler] = []
+        for search_seed in range(1 if quick else 3):
+            study = search(task, "ssd", sampler, trials, search_seed, analysis)
+            done = [trial for trial in study.trials if trial.value is not None]
+            paths[sampler].append([[t.params[ALPHA], t.params[LAMBDA], t.value] for t in done])
+        best[sampler] = max(value for path in paths[sampler] for *_, value in path)
+    for method in OTHERS:
+        best[method] = float(search(task, method, "tpe", trials, 0, analysis).best_value)
+    peak = max(best[name] for name in ("grid", *SAMPLERS))
+    metrics = {f"cifar.peak.{name}": value for name, value in best.items()}
+    metrics["cifar.collapsed"] = float((grid[0] < 0.5 * rule.q_retain).mean())
+    for sampler in SAMPLERS:
+        metrics[f"cifar.trials_to_peak.{sampler}"] = float(
+            np.mean([first_near([value for *_, value in path], peak, trials) for path in paths[sampler]])
+        )
+    return {
+        "metrics": metrics,
+        "alphas": alphas.tolist(),
+        "lambdas": lambdas.tolist(),
+        "grid": grid.tolist(),
+        "paths": {sampler: each[0] for sampler, each in paths.items()},
+        "best": best,
+    }
+
+
+def first_near(values: list[float], peak: float, budget: int) -> int:
+    """The number of the first trial within ``NEAR`` of the peak, from 1; one over the budget if none is."""
+    return next((number for number, value in enumerate(values, 1) if value >= peak - NEAR), budget + 1)
+
+
+def search(task: Task, method: str, sampler: str, trials: int, seed: int, analysis: Any) -> optuna.Study:
+    return ssdtune.tune(
+        task, trials, method=method, sampler=sampler, seed=seed, retain_weight=WEIGHT, min_retained=0.0,
+        analysis=analysis, name=f"{method}-{sampler}-{seed}",
+    )  # fmt: skip
+
+
+def corrective(images: Images, seed: int, trials: int, quick: bool) -> dict[str, Any]:
+    """Accuracy on unseen patched images before and after, with a part of the patched training images known."""
+    count = 1500 if quick else 4000
+    order = np.random.default_rng([9000, seed]).permutation(len(images.y_train))[:count]
+    x, y = images.x_train[order], images.y_train[order].clone()
+    patched = np.flatnonzero(y.numpy() != 0)[: count // 20]
+    clean = np.setdiff1d(np.arange(count), patched)
+    poison = TensorDataset(patch(x[patched]), torch.zeros(len(patched), dtype=torch.long))
+    retain = TensorDataset(x[clean], y[clean])
+    test = images.y_test != 0
+    sets = {
+        "corrected": TensorDataset(patch(images.x_test[test])[:500], images.y_test[test][:500]),
+        "kept": TensorDataset(images.x_test[:500], images.y_test[:500]),
+    }
+    trained = []
+    for parts in ([retain, poison], [retain]):
+        torch.manual_seed(seed)
+        trained.append(train_classifier(ResNet9(width=WIDTH), parts, epochs=5 if quick else EPOCHS, seed=seed))
+    model, oracle = trained
+    few = TensorDataset(*(each[:300] for each in retain.tensors))
+    task = Task(
+        model, cross_entropy, few, poison, accuracy, {"retain": sets["kept"], "corrected": sets["corrected"]}, oracle,
+        forget_share=len(patched) / count, name=f"patch-{seed}",
+    )  # fmt: skip
+    metrics: Metrics = {}
+
+    def note(how: str, subject: Task, params: Any = None) -> None:
+        means = Evaluator(subject).measures(subject.params if params is None else params).summary()
+        for name, key in (("corrected", "corrected"), ("kept", "retain")):
+            metrics[f"cifar.patch.{name}.{how}"] = means[f"{key}_quality"]
+
+    note("before", task)
+    note("oracle", replace(task, model=oracle))
+    for known in (100,) if quick else KNOWN:
+        given = max(1, len(patched) * known // 100)
+        step = replace(
+            task, forget=TensorDataset(*(each[:given] for each in poison.tensors)), known_share=given / len(patched)
+        )
+        for method in ("ssd", DEFAULT_METHOD):
+            study = ssdtune.tune(step, trials, method=method, sampler="tpe", seed=seed, min_retained=0.9)
+            try:
+                note(f"{known}.{method}", step, unlearned_params(study, step))
+            except ConfigError as reason:
+                print(f"patch, {known} % known, {method}: {reason}", flush=True)
+                note(f"{known}.{method}", step)
+    return {"metrics": metrics}
+
+
+def patch(x: torch.Tensor) -> torch.Tensor:
+    """White 3x3 pixels at the bottom right."""
+    found = x.clone()
+    found[..., -3:, -3:] = 1
+    return found
+
+
+def draw(found: dict[str, Any]) -> None:
+    """Retain and forget accuracy and s over the plane; on the last the searches' paths and other methods' best."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    alphas, lambdas, grid = (np.array(found[key]) for key in ("alphas", "lambdas", "grid"))
+    with mpl.rc_context(matplotlib_settings()):
+        figure = Figure(figsize=(13, 4), layout="constrained")
+        titles = ("retain accuracy", "forget accuracy", f"s at w = {WEIGHT}")
+        for axes, title, values in zip(figure.subplots(1, 3), titles, grid, strict=True):
+            shown = axes.pcolormesh(lambdas, alphas, values, shading="nearest", vmin=0, vmax=1)
+            axes.set(xscale="log", yscale="log", xlabel="lambda", ylabel="alpha", title=title)
+            axes.grid(False)
+            figure.colorbar(shown, ax=axes)
+        for sampler, colour in zip(SAMPLERS, ("#d55e00", "#ffffff"), strict=True):
+            path = np.array(found["paths"][sampler])
+            axes.plot(path[:, 1], path[:, 0], ".-", color=colour, lw=0.7, ms=5, label=sampler)
+        for method, style in zip(OTHERS, ("--", ":"), strict=True):
+            level = found["best"][method]
+            if grid[2].min() < level < grid[2].max():
+                axes.contour(lambdas, alphas, grid[2], [level], colors="black", linestyles=style, linewidths=1.2)
+            axes.plot([], [], color="black", ls=style, label=f"{method}: {level:.3f}")
+        axes.legend(fontsize=7, labelcolor="black", facecolor="#bbbbbb")
+        figure.savefig(PICTURE, dpi=110, facecolor="white")
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", measure, options)
