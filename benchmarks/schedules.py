@@ -1,4 +1,4 @@
-"""Adaptive schedules for SSD, the seed paper's future work: thresholds by layer, exponents by decay, projected gradients.
+"""Adaptive schedules for SSD, the seed paper's future work: layers, decays and projected gradients decide.
 
 Throwaway methods over the prepared gradients, against `ssd`, `ssd-repair` and `spectral` at equal trials, on the first
 24 tasks of `benchmarks.outcome`, one trained model each: TPE, w = 0.2, min_retained 0.95, the oracle as floor. With r =
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, note_commit, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, main, note_commit, table
 from benchmarks.outcome.runs import METHODS as RIVALS
 from benchmarks.outcome.runs import Plan, read_all, run_model, say
 from benchmarks.outcome.tables import Goal, Summary, interval
@@ -263,19 +263,22 @@ def summarise(found: Summary, lines: list[str], seed: int) -> Metrics:
 
     rows = []
     for label, values in best.items():
-        cells = [label, add(f"schedules.{label}.median_best", values, np.median), add(f"schedules.{label}.mean", values)]
+        name = f"schedules.{label}"
+        cells = [label, add(f"{name}.median_best", values, np.median), add(f"{name}.mean_best", values)]
         for rival in AGAINST:
             ahead = values - best[rival]
             if label == rival:
                 cells.append("")
                 continue
-            words = add(f"schedules.{label}.mean_vs_{rival}", ahead)
+            words = add(f"{name}.mean_vs_{rival}", ahead)
             wins, loses = int((ahead >= CLEAR).sum()), int((ahead <= -CLEAR).sum())
-            metrics |= {f"schedules.{label}.wins_vs_{rival}": wins / len(ahead)}
-            metrics |= {f"schedules.{label}.loses_vs_{rival}": loses / len(ahead)}
+            metrics |= {f"{name}.wins_vs_{rival}": wins / len(ahead)}
+            metrics |= {f"{name}.loses_vs_{rival}": loses / len(ahead)}
             cells.append(f"{words}, {wins} : {loses}")
         rows.append(cells)
-    lines += [f"{metrics['tasks']} tasks, a trained model each; best feasible s, and its mean above a rival's, wins : losses."]
+    lines += [
+        f"{metrics['tasks']} tasks, a trained model each; best feasible s, and its mean above a rival's, wins : losses."
+    ]
     lines += ["", *table(["kind", "median", "mean", *(f"above {rival}" for rival in AGAINST)], rows)]
     return metrics
 
