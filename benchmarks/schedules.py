@@ -166,7 +166,7 @@ def leading(rows: Tensor) -> Tensor:
     double = rows.double()
     found = spectrum_of_gram((double @ double.T).numpy())
     k = int(np.searchsorted(np.cumsum(found.eigenvalues), HELD * found.trace)) + 1
-    vectors = torch.from_numpy(found.vectors[:, :k].copy()).T @ double
+    vectors: Tensor = torch.from_numpy(found.vectors[:, :k].copy()).T @ double
     return (vectors / vectors.norm(dim=1, keepdim=True)).to(rows.dtype)
 
 
@@ -203,10 +203,11 @@ class Prototype(BaseMethod):
 
     def prepare(self, task: Task, options: Options, *, analyse: Analyse, track: Track) -> Scheduled:
         analysis = analyse()
-        rows = (gradients(task, samples) for samples in (task.forget, task.retain))
         flat = (analysis.theta, analysis.forget.diagonal, analysis.denominator_diagonal)
+        theta, f, o = map(torch.from_numpy, flat)
         layout = analysis.layout
-        fisher = Fisher(*map(torch.from_numpy, flat), *rows, layout.groups(layout.layers))
+        rows = gradients(task, task.forget), gradients(task, task.retain)
+        fisher = Fisher(theta, f, o, *rows, layout.groups(layout.layers))
         return Scheduled(layout, self._schedule(fisher), analysis_passes(task, analysis))
 
 

@@ -12,8 +12,13 @@ groups 1 to N - 1 of R after request N less R right after the group's own reques
 `sequential.ahead_N.METHOD` : mean R of the groups whose request is still to come; `sequential.retained_N.METHOD` :
 quality on held-out brains over the trained model's; `sequential.at_once_{remembered,retained}.METHOD` : all five groups
 in one request, of as many trials as each of the five; `sequential.{unchanged,at_once_unchanged}.METHOD` : requests that
-left the model as it was; `gap` : the least q of the trained model - floor of a group. Means over trained models, each
-on scans of its own, with the lowest and the highest; results are kept one by one in `--work`.
+left the model as it was; `gap` : the least q of the trained model - floor of a group. Two remedies for what comes back,
+for the default method: `-again` : the earlier groups are given again with each request; `-watched` : of the feasible
+trials not the best is applied, but the one with the highest s less the most that a group has come back by. Whether the
+Fisher analysis of the first model could be carried over: `sequential.carried_error_N.METHOD` : |o' - o| / |o|, o the
+retain diagonal of the first model and o' that after request N; `sequential.carried_overlap_N.METHOD` : of the
+parameters that SSD's published alpha of 10 selects for the next group by o or by o', the share that both do. Means over
+trained models, each on scans of its own, with the lowest and the highest; results are kept one by one in `--work`.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,8 +38,10 @@ import torch
 import ssdtune
 from benchmarks.competition.fresh_tasks import MASK
 from benchmarks.harness import ROOT, Metrics, kept, main
+from ssdtune.dampening import ratio
 from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
+from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.kspace.slices import Item, open_slices
 from ssdtune.mri.kspace.write import write_volume
@@ -45,14 +52,20 @@ from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image
 from ssdtune.mri.seeds import named_rng
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.report.style import matplotlib_settings
+from ssdtune.study.record import read_record, read_trial
+from ssdtune.study.run import setting_seed
 from ssdtune.study.storage import quiet_optuna
-from ssdtune.study.tune import unlearned_params
+from ssdtune.study.trials import best_to_apply, scored_trials
+from ssdtune.study.tune import prepare, unlearned_params
 from ssdtune.studyfile import DEFAULT_METHOD, TrainSection
 from ssdtune.task import Task
+from ssdtune.unlearning.method import run as run_setting
 
 GROUPS = (("knee", "pd"), ("brain", "t2"), ("knee", "t1"), ("brain", "pd"), ("knee", "t2"))
 NAMES = tuple(f"earlier_{n}" for n in range(1, len(GROUPS) + 1))
-METHODS = ("ssd", "ft", DEFAULT_METHOD)
+AGAIN, WATCHED = "-again", "-watched"
+METHODS = ("ssd", "ft", DEFAULT_METHOD, DEFAULT_METHOD + AGAIN, DEFAULT_METHOD + WATCHED)
+SELECTED = 10.0  # alpha, as published
 NETWORK = TrainSection(cascades=1, channels=8, pools=2, sens_channels=4, sens_pools=2)
 SCAN: dict[str, Any] = {"size": 32, "slices": 4, "coils": 2, "noise": 0.005}
 KEPT, VOLUMES, EPOCHS = 12, 2, 15  # volumes of brains and of a group
@@ -73,7 +86,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     work.mkdir(parents=True, exist_ok=True)
     trials = chosen.trials or (6 if chosen.quick else 8)
     models = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
-    methods = (DEFAULT_METHOD,) if chosen.quick else METHODS
+    methods = METHODS[2:] if chosen.quick else METHODS
     found = {
         method: [kept(work / f"{method}-{trials}-{s}.json", partial(run, work, s, method, trials)) for s in models]
         for method in methods
@@ -89,21 +102,29 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     return metrics
 
 
-def run(work: Path, seed: int, method: str, trials: int) -> Metrics:
+def run(work: Path, seed: int, label: str, trials: int) -> Metrics:
     """Five requests and one, by one method on one trained model."""
     task, groups = make(work / f"models{seed}.pt", seed)
     assert task.oracle is not None
+    method = label.removesuffix(AGAIN).removesuffix(WATCHED)
     before, floor = (qualities(replace(task, model=model)) for model in (task.model, task.oracle))
     gaps = [before[name] - floor[name] for name in NAMES]
 
     def remembered(q: Metrics) -> list[float]:
         return [(q[name] - floor[name]) / gap for name, gap in zip(NAMES, gaps, strict=True)]
 
-    shares, kept_quality, unchanged = [], [], 0
-    step = task
+    def come_back(means: Metrics) -> float:
+        """The most that a group so far has come back by since its own request, at least 0."""
+        now = remembered({name: means[f"{name}_ssim"] for name in NAMES})
+        return max([0.0, *(now[g] - row[g] for g, row in enumerate(shares))])
+
+    found: Metrics = {}
+    shares: list[list[float]] = []
+    unchanged, step, first = 0, task, analysis_of(task, groups[0])
     for number, group in enumerate(groups):
-        step = replace(step, forget=group, name=f"{method}-{seed}-{number + 1}")
-        params = best(step, method, trials, seed)
+        again = [item for earlier in groups[:number] for item in earlier] if label.endswith(AGAIN) else []
+        step = replace(step, forget=[*again, *group], name=f"{label}-{seed}-{number + 1}")
+        params = best(step, method, trials, seed, come_back if label.endswith(WATCHED) else None)
         if params is None:
             unchanged += 1
         else:
@@ -112,14 +133,36 @@ def run(work: Path, seed: int, method: str, trials: int) -> Metrics:
             step = replace(step, model=model)
         q = qualities(step)
         shares.append(remembered(q))
-        kept_quality.append(q["retain"] / before["retain"])
-    found = drifts(shares) | {f"retained_{n}": value for n, value in enumerate(kept_quality, 1)}
+        found[f"retained_{number + 1}"] = q["retain"] / before["retain"]
+        if number + 1 < len(groups):
+            after = analysis_of(step, groups[number + 1])
+            found |= {f"{name}_{number + 1}": value for name, value in carried(first, after).items()}
+    found = drifts(shares) | found
     together = replace(task, forget=[item for group in groups for item in group], name=f"{method}-{seed}-all")
     params = best(together, method, trials, seed)
     q = qualities(task, params)
     found |= {"at_once_remembered": float(np.mean(remembered(q))), "at_once_retained": q["retain"] / before["retain"]}
     found |= {"unchanged": unchanged, "at_once_unchanged": int(params is None), "gap": min(gaps)}
     return found
+
+
+def analysis_of(task: Task, group: Sequence[Item]) -> FisherAnalysis:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few samples
+        return ssdtune.analyse(replace(task, forget=list(group)))
+
+
+def carried(first: FisherAnalysis, after: FisherAnalysis) -> Metrics:
+    """What becomes of ``after``'s analysis with the retain diagonal of ``first`` in place of its own."""
+    old, own, f = (
+        torch.from_numpy(each) for each in (first.retain.diagonal, after.retain.diagonal, after.forget.diagonal)
+    )
+    by_old, by_own = (ratio(f, o) > SELECTED for o in (old, own))
+    either = int((by_old | by_own).sum())
+    return {
+        "carried_error": float((own - old).norm() / old.norm()),
+        "carried_overlap": int((by_old & by_own).sum()) / either if either else 1.0,
+    }
 
 
 def drifts(shares: Sequence[Sequence[float]]) -> Metrics:
@@ -135,16 +178,26 @@ def drifts(shares: Sequence[Sequence[float]]) -> Metrics:
     return found
 
 
-def best(task: Task, method: str, trials: int, seed: int) -> dict[str, torch.Tensor] | None:
-    """The state dict of the best feasible trial; None, and why, where there is none."""
+def best(
+    task: Task, method: str, trials: int, seed: int, penalty: Callable[[Metrics], float] | None = None
+) -> dict[str, torch.Tensor] | None:
+    """The state dict of the best feasible trial, its s less ``penalty`` of its measures; None, and why, where there is
+    none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             study = ssdtune.tune(task, trials, method=method, sampler="tpe", seed=seed, name=task.name)
-            return unlearned_params(study, task)
+            if penalty is None:
+                return unlearned_params(study, task)
+            best_to_apply(study, "")
         except ConfigError as reason:
             print(f"{task.name}: {reason}", flush=True)
             return None
+    usable = [trial for trial in scored_trials(study) if trial.score.feasible and not trial.estimated]
+    chosen = max(usable, key=lambda trial: trial.score.value - penalty(read_trial(trial.trial)))
+    record = read_record(study)
+    stage = run_setting(prepare(record, task), chosen.setting, setting_seed(record, chosen.setting))
+    return task.state_dict(stage.params)
 
 
 def qualities(task: Task, params: dict[str, torch.Tensor] | None = None) -> Metrics:
