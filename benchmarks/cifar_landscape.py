@@ -233,17 +233,21 @@ def draw(found: dict[str, Any]) -> None:
         for axes, title, values in zip(figure.subplots(1, 3), titles, grid, strict=True):
             shown = axes.pcolormesh(lambdas, alphas, values, shading="nearest", vmin=0, vmax=1)
             axes.set(xscale="log", yscale="log", xlabel="lambda", ylabel="alpha", title=title)
+            axes.set(xlim=(0.03, 300), ylim=(0.1, 300))
             axes.grid(False)
             figure.colorbar(shown, ax=axes)
-        for sampler, colour in zip(SAMPLERS, ("#d55e00", "#ffffff"), strict=True):
+        for sampler, colour in zip(SAMPLERS, ("#d55e00", "#cc00cc"), strict=True):
             path = np.array(found["paths"][sampler])
             axes.plot(path[:, 1], path[:, 0], ".-", color=colour, lw=0.7, ms=5, label=sampler)
+            near = first_near(path[:, 2].tolist(), grid[2].max(), len(path)) - 1
+            if near < len(path):
+                axes.plot(*path[near, 1::-1], "*", color=colour, mec="black", ms=14)
         for method, style in zip(OTHERS, ("--", ":", "-."), strict=True):
             level = found["best"][method]
             if grid[2].min() < level < grid[2].max():
                 axes.contour(lambdas, alphas, grid[2], [level], colors="black", linestyles=style, linewidths=1.2)
             axes.plot([], [], color="black", ls=style, label=f"{method}: {level:.3f}")
-        axes.legend(fontsize=7, labelcolor="black", facecolor="#bbbbbb")
+        axes.legend(fontsize=7, labelcolor="black", facecolor="#bbbbbb", loc="upper right", title="star: near the peak")
         figure.savefig(PICTURE, dpi=110, facecolor="white")
 
 

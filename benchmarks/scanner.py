@@ -4,8 +4,8 @@ The study file studies/scanner.toml on simulated scans: brains of one scanner (T
 (T2, 8 coils, `systemModel = Aera` in the header) forgotten. `faulty` : all targets of that one are ghosted alike;
 `retired` : nothing is wrong with them, it is no longer to count. `VARIANT.learned` : SSIM on its training scans,
 untouched model less oracle, which never saw that scanner; where that is under 0.05 in a trained model, nothing is there
-to forget and no study is made (`VARIANT.searched` : models that had one). Of those, for the default method, SSD and
-fine-tuning, 20 trials each: `VARIANT.{score,retained,forget_remembered,unseen_remembered}.METHOD`, `remembered` is
+to forget and no study is made (`VARIANT.searched` : models that had one). Of those, for the default method and SSD,
+20 trials each: `VARIANT.{score,retained,forget_remembered,unseen_remembered}.METHOD`, `remembered` is
 SSIM above the oracle's as a share of the untouched model's, on scans that were given and on others of that scanner.
 Means over trained models, each on scans of its own, with the lowest and the highest; results are kept one by one in
 `--work`.
@@ -41,7 +41,7 @@ STUDY = ROOT / "studies/scanner.toml"
 PICTURE = ROOT / "docs/images/scanner.png"
 VARIANTS = {"faulty": 0.8, "retired": 0.0}
 """Amplitude of the ghosts."""
-METHODS = (DEFAULT_METHOD, "ssd", "ft")
+METHODS = (DEFAULT_METHOD, "ssd")
 SCANNERS: dict[str, dict[str, Any]] = {"Skyra": {"contrast": "t1", "coils": 4}, "Aera": {"contrast": "t2", "coils": 8}}
 VOLUMES = {"train": {"Skyra": 9, "Aera": 6}, "validation": {"Skyra": 3, "Aera": 3}}
 SETS = ("retain", "forget", "unseen")
@@ -70,7 +70,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     metrics: Metrics = {"models": len(seeds)}
     for variant, results in found.items():
         metrics[f"{variant}.searched"] = sum(f"score.{METHODS[0]}" in each for each in results)
-        for name in sorted(set().union(*results), key=lambda name: "." in name):
+        for name in sorted(set().union(*results), key=lambda name: ("." in name, name)):
             values = [each[name] for each in results if name in each]
             key = f"{variant}.{name}"
             metrics |= {key: float(np.mean(values)), f"{key}.lo": min(values), f"{key}.hi": max(values)}
@@ -116,13 +116,15 @@ def study_of(folder: Path, variant: str, seed: int, quick: bool) -> StudyFile:
         for scanner, count in volumes.items():
             for number in range(count // 3 if quick else count):
                 write_scan(folder / part, scanner, VARIANTS[variant], seed, number + 100 * (part != "train"))
-    text = STUDY.read_text().replace("../data/scanner/", f"{folder.resolve()}/")
+    oracle = folder.parent / f"oracle{seed}.pt"  # of both variants: it never saw the scanner
+    text = STUDY.read_text().replace("../data/scanner/oracle.pt", str(oracle.resolve()))
+    text = text.replace("../data/scanner/", f"{folder.resolve()}/")
     text = text.replace("[train]", f"[train]\nseed = {seed}")
     path = folder / "study.toml"
     path.write_text(text.replace("trials = 20", "trials = 8") if quick else text)
-    for name, flag in (("varnet", ""), ("oracle", "--oracle")):
-        if not (folder / f"{name}.pt").exists():
-            cli.main(f"train {path} --out {folder}/{name}.pt {flag}".split(), standalone_mode=False)
+    for out, flag in ((folder / "varnet.pt", ""), (oracle, "--oracle")):
+        if not out.exists():
+            cli.main(f"train {path} --out {out} {flag}".split(), standalone_mode=False)
     return load_study_file(path)
 
 
