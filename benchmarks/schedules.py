@@ -167,7 +167,8 @@ def leading(rows: Tensor) -> Tensor:
     found = spectrum_of_gram((double @ double.T).numpy())
     k = int(np.searchsorted(np.cumsum(found.eigenvalues), HELD * found.trace)) + 1
     vectors: Tensor = torch.from_numpy(found.vectors[:, :k].copy()).T @ double
-    return (vectors / vectors.norm(dim=1, keepdim=True)).to(rows.dtype)
+    unit: Tensor = vectors / vectors.norm(dim=1, keepdim=True)
+    return unit.to(rows.dtype)
 
 
 def effective_rank(values: np.ndarray) -> float:
