@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.competition.adversarial import KINDS, adversarial_priors
 from benchmarks.competition.choosers import measure_choosers
 from benchmarks.competition.priors import (
     ABLATIONS,
@@ -19,17 +20,18 @@ from benchmarks.competition.priors import (
     Predicted,
     calibration_metrics,
     predict_all,
-    wrong_priors,
 )
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, run_all, settings_of
 from benchmarks.competition.tables import (
+    TRAP_RATIO,
     Ledger,
+    adversarial_metrics,
     rank_metrics,
     sampler_metrics,
     sampler_table,
+    trap_metrics,
     win_metrics,
-    wrong_metrics,
 )
 from benchmarks.harness import Metrics
 from ssdtune.prior.experience import Rejected, load_collection
@@ -65,7 +67,7 @@ def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     ablations = {} if chosen.quick else ABLATIONS
     variants = {FAMILY_OUT: QUICK} if chosen.quick else {**HELD_OUT, **ABLATIONS}
     predicted = predict_all(variants, replays, chosen.seed, chosen.workers)
-    wrong = wrong_priors(predicted[FAMILY_OUT], replays)
+    wrong = {s: adversarial_priors(predicted[FAMILY_OUT], replays, goal) for s, goal in SETTINGS.items()}
     best = {(s, key): by_key[key].best(goal, BOX) for s, goal in SETTINGS.items() for key in by_key}
     ledger = Ledger(best)
     jobs = plan(chosen, predicted, wrong, some, every)
@@ -83,7 +85,7 @@ def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     )
     metrics |= interpolation(replays, lines)
     for setting in SETTINGS:
-        metrics |= report(ledger, setting, list(wrong), list(ablations), lines)
+        metrics |= report(ledger, setting, KINDS, list(ablations), lines)
     metrics |= measure_choosers(replays, lambda setting, key: best[setting, key], lines)
     calibration = calibration_metrics(predicted[FAMILY_OUT])
     lines += [
@@ -105,7 +107,7 @@ def seeds(chosen: argparse.Namespace, sampler: str) -> int:
 def plan(
     chosen: argparse.Namespace,
     predicted: Mapping[str, Mapping[str, Predicted]],
-    wrong: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    wrong: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]],
     some: Sequence[str],
     every: Sequence[str],
 ) -> list[Job]:
@@ -115,8 +117,8 @@ def plan(
     for setting in SETTINGS:
         add = partial(Job, setting)
         jobs += [add(SPECTRUM, SPECTRUM, key, chosen.seed, BUDGET, ours[key].response) for key in every]
-        jobs += [add(NO_PRIOR, SPECTRUM, key, chosen.seed, BUDGET) for key in some]
-        for name, responses in wrong.items():
+        jobs += [add(NO_PRIOR, SPECTRUM, key, chosen.seed, BUDGET) for key in every]
+        for name, responses in wrong[setting].items():
             jobs += [add(name, SPECTRUM, key, chosen.seed, 30, responses[key]) for key in some]
         for name in predicted.keys() - {FAMILY_OUT}:
             jobs += [add(name, SPECTRUM, key, chosen.seed, SHORT, predicted[name][key].response) for key in some]
@@ -154,14 +156,19 @@ def report(ledger: Ledger, setting: str, wrong: Sequence[str], ablations: Sequen
     words: list[str] = []
     metrics |= rank_metrics(ledger, setting, ranked, words)
     metrics |= win_metrics(ledger, setting, SPECTRUM)
-    metrics |= wrong_metrics(ledger, setting, wrong, NO_PRIOR)
+    metrics |= win_metrics(ledger, setting, SPECTRUM, NO_PRIOR)
+    metrics |= adversarial_metrics(ledger, setting, wrong, NO_PRIOR)
+    metrics |= trap_metrics(ledger, setting, SPECTRUM, NO_PRIOR)
     budgets = {label: ledger.regret(setting, label).shape[2] for label in ran}
     lines += ["", *sampler_table(metrics, setting, [*ranked, *others], budgets), "", *words]
-    ratios = ", ".join(f"{name} {metrics[f'{setting}.wrong_prior_aur_ratio.{name}']:.2f}" for name in wrong)
-    behind = ", ".join(f"{name} {metrics[f'{setting}.wrong_prior_minus_tpe_30.{name}']:+.3f}" for name in wrong)
+    ratios = ", ".join(f"{name} {metrics[f'{setting}.adversarial.{name}.aur_ratio']:.2f}" for name in wrong)
+    behind = ", ".join(f"{name} {metrics[f'{setting}.adversarial.{name}.minus_tpe_30']:+.3f}" for name in wrong)
     lines.append(
         f"Wins against TPE (area under regret, 30 trials): {metrics[f'{setting}.win_rate_vs_tpe']:.0%}. Wrong priors, "
-        f"area under regret over that without prior: {ratios}; regret at trial 30 minus TPE's: {behind}."
+        f"area under regret over that without prior: {ratios}; regret at trial 30 minus TPE's: {behind}. "
+        f"Against no prior: wins {metrics[f'{setting}.win_rate_vs_no_prior']:.0%}; trials to the target beyond 2 are at most "
+        f"{metrics[f'{setting}.trap.max_ratio']:.2f} times as many, more than {TRAP_RATIO} "
+        f"times on {metrics[f'{setting}.trap.stuck_tasks']:g} tasks."
     )
     if ablations:
         lines += ["", *sampler_table(metrics, f"{setting}, ablation", ablations, budgets, prefix=setting)]

@@ -7,7 +7,6 @@ was measured on the other folds alone (each predicted by its own networks).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +18,6 @@ from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import in_processes, progress, start_process
 from ssdtune.learning.fit import fit, squash_outputs
 from ssdtune.learning.training import Recipe
-from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate, log_likelihood
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.inputs import GROUPS
@@ -157,30 +155,6 @@ class _AlwaysUsual(Familiarity):
 
     def strangeness(self, task: np.ndarray) -> float:
         return 1.0
-
-
-def wrong_priors(predicted: Mapping[str, Predicted], replays: Sequence[Replay]) -> dict[str, dict[str, Json]]:
-    """``{kind: {task: response}}``: the prediction for another family's task; the task's own turned round in both
-    coordinates, so that harsh and mild change places; and its mean everywhere."""
-    family = {replay.key: replay.family for replay in replays}
-    wrong: dict[str, dict[str, Json]] = {"wrong-task": {}, "mirrored": {}, "constant": {}}
-    for key, own in predicted.items():
-        others = sorted(other for other in predicted if family[other] != family[key])
-        draw = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little")
-        wrong["wrong-task"][key] = predicted[others[draw % len(others)]].response
-        surface = ResponseSurface.from_json(own.response)
-        wrong["mirrored"][key] = replace(
-            surface,
-            retained=surface.retained[:, ::-1, ::-1],
-            remembered=surface.remembered[:, ::-1, ::-1],
-            residual_sd=surface.residual_sd[:, ::-1, ::-1],
-        ).to_json()
-        wrong["constant"][key] = replace(
-            surface,
-            retained=np.full_like(surface.retained, surface.retained.mean()),
-            remembered=np.full_like(surface.remembered, surface.remembered.mean()),
-        ).to_json()
-    return wrong
 
 
 def calibration_metrics(predicted: Mapping[str, Predicted]) -> dict[str, float]:

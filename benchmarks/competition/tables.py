@@ -18,6 +18,7 @@ LATE = (50, 100)
 SHOWN = (1, 3, 5, 10, 30, 50, 100)
 AREAS = (10, 30)
 TARGET = 0.01
+TRAP_RATIO, TRAP_GRACE = 1.5, 2
 
 
 @dataclass
@@ -94,20 +95,37 @@ def win_metrics(ledger: Ledger, setting: str, ours: str, theirs: str = "tpe") ->
     """Share of tasks on which our area under regret over 30 trials is below theirs; a tie counts half."""
     tasks = ledger.tasks(setting, (ours, theirs))
     own, other = (areas(ledger, setting, label, tasks, AREAS[-1]) for label in (ours, theirs))
-    return {f"{setting}.win_rate_vs_{theirs}": win_rate(own, other)}
+    return {f"{setting}.win_rate_vs_{theirs.replace('-', '_')}": win_rate(own, other)}
 
 
-def wrong_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], without: str) -> Metrics:
+def adversarial_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], without: str) -> Metrics:
     """Area under regret over 30 trials with a wrong prior over that without; the worst ratio is the headline."""
     metrics: Metrics = {}
     for label in wrong:
         tasks = ledger.tasks(setting, (label, without, "tpe"))
         ours, plain = (areas(ledger, setting, each, tasks, AREAS[-1]).mean() for each in (label, without))
         at_end = [ledger.regret(setting, each, tasks).mean(axis=1)[:, AREAS[-1] - 1].mean() for each in (label, "tpe")]
-        metrics[f"{setting}.wrong_prior_aur_ratio.{label}"] = float(ours / max(plain, 1e-9))
-        metrics[f"{setting}.wrong_prior_minus_tpe_30.{label}"] = float(at_end[0] - at_end[1])
+        metrics[f"{setting}.adversarial.{label}.aur_ratio"] = float(ours / max(plain, 1e-9))
+        metrics[f"{setting}.adversarial.{label}.minus_tpe_30"] = float(at_end[0] - at_end[1])
     ratios = [value for name, value in metrics.items() if "aur_ratio" in name]
-    return {f"{setting}.wrong_prior_aur_ratio": max(ratios), **metrics} if ratios else {}
+    return {f"{setting}.adversarial.aur_ratio": max(ratios), **metrics} if ratios else {}
+
+
+def trap_metrics(ledger: Ledger, setting: str, ours: str, without: str) -> Metrics:
+    """Trials to the target against those without prior, task by task: the largest ratio beyond the grace of
+    ``TRAP_GRACE`` trials, and on how many tasks it is above ``TRAP_RATIO``. Tasks that neither solves do not count;
+    what is not reached counts as one more than the budget."""
+    tasks = ledger.tasks(setting, (ours, without))
+    own, plain = (
+        np.minimum(block_trials(runs, TARGET), runs.shape[2] + 1)
+        for runs in (ledger.regret(setting, label, tasks) for label in (ours, without))
+    )
+    solved = np.minimum(own, plain) <= ledger.regret(setting, ours, tasks).shape[2]
+    ratio = np.maximum(own[solved] - TRAP_GRACE, 0) / plain[solved]
+    return {
+        f"{setting}.trap.max_ratio": float(ratio.max(initial=0.0)),
+        f"{setting}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
+    }
 
 
 def sampler_table(

@@ -5,19 +5,27 @@ import argparse
 import numpy as np
 import pytest
 
+from benchmarks.competition.adversarial import KINDS, adversarial_priors, regret_of_mode
 from benchmarks.competition.held_out import BUDGET, LONG, plan, report, stratified
-from benchmarks.competition.priors import HELD_OUT, Predicted, calibration_metrics, wrong_priors
+from benchmarks.competition.priors import HELD_OUT, Predicted, calibration_metrics
 from benchmarks.competition.runs import SETTINGS, Job
-from benchmarks.competition.tables import Ledger, rank_metrics, wrong_metrics
+from benchmarks.competition.tables import Ledger, adversarial_metrics, rank_metrics, trap_metrics
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut
 
 
 class Named:
-    """A replay as far as its name goes."""
+    """A replay as far as its name goes, with a score that falls with the distance from a threshold of its own."""
 
     def __init__(self, key, family):
         self.key, self.family, self.kind = key, family, family.split("/")[0]
+
+    def scores(self, alpha, lam, goal):
+        s = 1 / (1 + np.abs(np.log10(np.atleast_1d(alpha)) - int(self.key[-1]) + 0.3))
+        return s, np.ones(s.shape, bool)
+
+    def best(self, goal, box):
+        return 1.0
 
 
 TASKS = [
@@ -65,17 +73,30 @@ def test_tasks_are_spread_over_families():
     assert stratified(TASKS, 4) == ["mri-000-0", "mri-000-1", "mri-001-0", "vision-000"]
 
 
-def test_wrong_priors_are_of_another_family_turned_round_or_level():
-    own = predicted()
-    wrong = wrong_priors(own, TASKS)
-    family = {task.key: task.family for task in TASKS}
+def wrong_priors(own):
+    return {name: adversarial_priors(own, TASKS, goal) for name, goal in SETTINGS.items()}
+
+
+def test_adversarial_priors_are_right_where_nothing_is_selected_and_wrong_elsewhere():
+    own, goal = predicted(), SETTINGS["w0.2"]
+    wrong = adversarial_priors(own, TASKS, goal)
+    assert set(wrong) == set(KINDS)
+    family, by_key = {task.key: task.family for task in TASKS}, {task.key: task for task in TASKS}
     for key, each in own.items():
-        surface = ResponseSurface.from_json(each.response)
-        source = next(k for k, p in own.items() if p.response is wrong["wrong-task"][key])
+        source = next(k for k, p in own.items() if p.response is wrong["worst-of-ten"][key])
         assert family[source] != family[key]
-        mirrored = ResponseSurface.from_json(wrong["mirrored"][key])
-        np.testing.assert_array_equal(mirrored.retained, surface.retained[:, ::-1, ::-1])
-        assert np.ptp(ResponseSurface.from_json(wrong["constant"][key]).remembered) == 0
+        strangers = [k for k in own if family[k] != family[key]]
+        regrets = {k: regret_of_mode(own[k].response, by_key[key], goal) for k in strangers}
+        assert regrets[source] == pytest.approx(max(regrets.values()))  # fewer than ten others: all were tried
+        one, moved = (ResponseSurface.from_json(wrong[kind][key]) for kind in ("wrong-task", "shifted"))
+        np.testing.assert_allclose(np.abs(moved.log_alpha - one.log_alpha), 1, rtol=1e-6)
+        assert (moved.retained[:, 0] == 1).all()
+        surface, turned = ResponseSurface.from_json(each.response), ResponseSurface.from_json(wrong["inverted"][key])
+        band = goal.feasible(surface.retained.mean(axis=0))
+        band[0] = False
+        np.testing.assert_array_equal(turned.remembered[:, ~band], surface.remembered[:, ~band])
+        if band.sum() > 1:  # what was the best there is the worst now
+            assert turned.remembered[:, band].ravel().argmax() == surface.remembered[:, band].ravel().argmin()
 
 
 def test_coverage_is_the_stated_level_where_the_stated_sd_is_right():
@@ -89,7 +110,7 @@ def test_every_sampler_runs_on_the_same_tasks_with_its_budget():
     own = predicted()
     keys = list(own)
     chosen = argparse.Namespace(quick=False, seed=0)
-    jobs = plan(chosen, {"spectrum": own, "kind-out": own}, wrong_priors(own, TASKS), keys[:2], keys)
+    jobs = plan(chosen, {"spectrum": own, "kind-out": own}, wrong_priors(own), keys[:2], keys)
     for setting in SETTINGS:
         mine = [job for job in jobs if job.setting == setting]
         assert {job.task for job in mine if job.label in ("spectrum", "tpe")} == set(keys)
@@ -102,15 +123,26 @@ def test_every_sampler_runs_on_the_same_tasks_with_its_budget():
 def test_a_wrong_prior_is_judged_against_none_and_ranks_against_rivals():
     ledger = Ledger({("w0.2", name): 1.0 for name in "abc"})
     for task in "abc":
-        for label, level in (("no-prior", 0.8), ("constant", 0.6), ("tpe", 0.4)):
+        for label, level in (("no-prior", 0.8), ("shifted", 0.6), ("tpe", 0.4)):
             ledger.add(Job("w0.2", label, label, task, 0, 30), np.full(30, level))
-    metrics = wrong_metrics(ledger, "w0.2", ["constant"], "no-prior")
-    assert metrics["w0.2.wrong_prior_aur_ratio"] == pytest.approx(2)
-    assert metrics["w0.2.wrong_prior_minus_tpe_30.constant"] == pytest.approx(-0.2)
+    metrics = adversarial_metrics(ledger, "w0.2", ["shifted"], "no-prior")
+    assert metrics["w0.2.adversarial.aur_ratio"] == pytest.approx(2)
+    assert metrics["w0.2.adversarial.shifted.minus_tpe_30"] == pytest.approx(-0.2)
     lines = []
     ranks = rank_metrics(ledger, "w0.2", ["no-prior", "tpe"], lines)
     assert (ranks["w0.2.mean_rank.no-prior"], ranks["w0.2.mean_rank_10.tpe"]) == (1, 2)
     assert "Nemenyi" in lines[0]
+
+
+def test_a_trap_is_a_task_on_which_the_prior_costs_trials():
+    ledger = Ledger({("w0.2", name): 1.0 for name in "abc"})
+    reached = {"a": (15, 7), "b": (8, 5), "c": (31, 31)}  # trials with the prior and without; none of the 30 solves c
+    for task, trials in reached.items():
+        for label, count in zip(("spectrum", "no-prior"), trials, strict=True):
+            ledger.add(Job("w0.2", label, label, task, 0, 30), np.where(np.arange(1, 31) >= count, 1.0, 0.5))
+    metrics = trap_metrics(ledger, "w0.2", "spectrum", "no-prior")
+    assert metrics["w0.2.trap.max_ratio"] == pytest.approx(13 / 7)
+    assert metrics["w0.2.trap.stuck_tasks"] == 1
 
 
 def test_the_report_has_every_number_of_the_issue():
@@ -118,18 +150,20 @@ def test_the_report_has_every_number_of_the_issue():
     chosen = argparse.Namespace(quick=False, seed=0)
     keys = list(own)
     variants = {"spectrum": own, "kind-out": own, "no-damage": own}
-    jobs = plan(chosen, variants, wrong_priors(own, TASKS), keys[:3], keys)
+    jobs = plan(chosen, variants, wrong_priors(own), keys[:3], keys)
     ledger = Ledger({(setting, key): 1.0 for setting in SETTINGS for key in keys})
     rng = np.random.default_rng(0)
     for job in jobs:
         ledger.add(job, rng.uniform(size=job.trials))
     setting, lines = "w0.5_min0.95", []
-    metrics = report(ledger, setting, ["wrong-task", "mirrored", "constant"], ["no-damage"], lines)
+    metrics = report(ledger, setting, KINDS, ["no-damage"], lines)
     for sampler in ("spectrum", "tpe", "gp-plane", "random"):
         assert f"{setting}.median_trials.{sampler}" in metrics
         assert f"{setting}.mean_rank.{sampler}" in metrics
         assert all(f"{setting}.regret.{sampler}.{n}" in metrics for n in (1, 3, 5, 10, 15, 30, 40))
     assert f"{setting}.win_rate_vs_tpe" in metrics
-    assert f"{setting}.wrong_prior_aur_ratio" in metrics
+    assert f"{setting}.adversarial.aur_ratio" in metrics
+    assert f"{setting}.trap.stuck_tasks" in metrics
+    assert f"{setting}.win_rate_vs_no_prior" in metrics
     assert all(np.isfinite(value) for value in metrics.values())
     assert any("ablation" in line for line in lines)
