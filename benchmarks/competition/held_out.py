@@ -166,8 +166,8 @@ def report(ledger: Ledger, setting: str, wrong: Sequence[str], ablations: Sequen
     lines.append(
         f"Wins against TPE (area under regret, 30 trials): {metrics[f'{setting}.win_rate_vs_tpe']:.0%}. Wrong priors, "
         f"area under regret over that without prior: {ratios}; regret at trial 30 minus TPE's: {behind}. "
-        f"Against no prior: wins {metrics[f'{setting}.win_rate_vs_no_prior']:.0%}; trials to the target beyond 2 are at most "
-        f"{metrics[f'{setting}.trap.max_ratio']:.2f} times as many, more than {TRAP_RATIO} "
+        f"Against no prior: wins {metrics[f'{setting}.win_rate_vs_no_prior']:.0%}; trials to the target beyond 2 are "
+        f"at most {metrics[f'{setting}.trap.max_ratio']:.2f} times as many, more than {TRAP_RATIO} "
         f"times on {metrics[f'{setting}.trap.stuck_tasks']:g} tasks."
     )
     if ablations:
