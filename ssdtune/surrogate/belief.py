@@ -23,7 +23,7 @@ from ssdtune.plane.bilinear import interpolate
 from ssdtune.plane.settings import NOWHERE, Settings
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.surrogate.generic import generic_surface
-from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel, Residuals, residual_covariance
+from ssdtune.surrogate.gp import Field, GaussianProcess, Kernel, Residuals, Told, residual_covariance
 from ssdtune.surrogate.improvement import Goal, expected_improvement
 from ssdtune.surrogate.monotone import MonotoneBounds
 
@@ -211,15 +211,19 @@ class Belief:
         }
         foreseen = {each: each.foresee(settings, places[each.surface], members[each]) for each in experts}
         units: dict[tuple[ResponseSurface, float], Array] = {}  # covariances with the trials, as in the fit
+        told: dict[tuple[ResponseSurface, Variant], Told] = {}
         low, high = self._bounds.bounds(settings)
         surprise = self._bounds.surprise
         total = np.zeros(len(settings))
         for part in self._parts:
             whole, process, key = foreseen[part.expert], part.process, (part.expert.surface, part.variant.stretch)
+            own = (part.expert.surface, part.variant)
             if key not in units:
                 units[key] = process.covariance(whole) / part.variant.scale**2
+            if own not in told:
+                told[own] = process.told(part.variant.scale**2 * units[key])
             field = whole._replace(mean=whole.mean[np.searchsorted(members[part.expert], part.members)])
-            prediction = process.predict(field, part.variant.scale**2 * units[key])
+            prediction = process.predict(field, told[own])
             gain = partial(expected_improvement, prediction.mean, prediction.cov, part.incumbent, self.goal)
             if len(self._bounds.settings):
                 total += (1 - surprise) * (part.weight @ gain(low, high)) + surprise * (part.weight @ gain())

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from ssdtune.arrays import Array
 
@@ -87,6 +87,15 @@ def residual_covariance(a: Field, b: Field, kernel: Kernel) -> Array:
     return blocks.reshape(left.size, right.size)
 
 
+class Told(NamedTuple):
+    """What some settings tell of c others: ``cross`` (J n, J c) covariances, ``white`` L^-1 of them, and ``explained``
+    (J, J, c), the covariance that they take away. Members, and readings of one surface, share it."""
+
+    cross: Array
+    white: Array
+    explained: Array
+
+
 def _stacked(values: Array) -> Array:
     """(..., J, n) as (..., J n)."""
     return values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
@@ -101,8 +110,9 @@ class Residuals:
     @classmethod
     def of(cls, covariance: Array, noise: Array) -> Residuals:
         """covariance : of the residuals, (J n, J n). noise : (J, n) sd."""
-        covariance = covariance + np.diag(noise.ravel() ** 2 + _JITTER)
-        return cls(cholesky(covariance, lower=True, check_finite=False) if covariance.size else covariance)
+        covariance = covariance.copy()
+        covariance.flat[:: len(covariance) + 1] += noise.ravel() ** 2 + _JITTER
+        return cls(np.linalg.cholesky(covariance))
 
     @cached_property
     def inverse(self) -> Array:
@@ -123,7 +133,7 @@ class _Factors:
     def of(cls, at: Field, residuals: Residuals) -> _Factors:
         basis = _solve(residuals.lower, _stacked(at.basis).T)
         inner = np.eye(len(at.basis)) + basis.T @ basis
-        return cls(at, residuals, basis, cholesky(inner, lower=True, check_finite=False) if inner.size else inner)
+        return cls(at, residuals, basis, np.linalg.cholesky(inner))
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,19 +199,26 @@ class GaussianProcess:
         """Of the residuals where something is known, pending settings last, and at ``test``: (J n, J c)."""
         return residual_covariance(self._known.at, test, self._kernel)
 
-    def predict(self, test: Field, cross: Array | None = None) -> Prediction:
-        """Posterior at ``test``; ``cross`` : ``covariance(test)``, if at hand."""
-        (outputs, n), c = self._fitted.at.amplitude.shape, len(test.z)
-        cross = self.covariance(test) if cross is None else cross
+    def told(self, cross: Array) -> Told:
+        """Of ``covariance(test)``."""
         white = self._known.residuals.inverse @ cross
-        spread = _solve(self._known.gram, _stacked(test.basis) - self._known.basis.T @ white)
-        cross, white, spread = (each.reshape(len(each), outputs, c) for each in (cross, white, spread))
-        cross = cross.reshape(outputs, len(self._known.at.z), outputs, c)[:, :n]  # pending settings move no mean
+        outputs = len(self._kernel.mixing)
+        parts = white.reshape(len(white), outputs, cross.shape[1] // outputs)
+        return Told(cross, white, np.einsum("pic,pjc->ijc", parts, parts))
+
+    def predict(self, test: Field, told: Told | None = None) -> Prediction:
+        """Posterior at ``test``; ``told`` : of it, if at hand."""
+        (outputs, n), c = self._fitted.at.amplitude.shape, len(test.z)
+        told = self.told(self.covariance(test)) if told is None else told
         mean = test.mean + np.einsum("qm,qjc->mjc", self._beta, test.basis)
+        cross = told.cross.reshape(outputs, len(self._known.at.z), outputs, c)[:, :n]  # pending settings move no mean
         mean += np.einsum("min,injc->mjc", self._weights, cross, optimize=True)
         here = self._kernel.scale * test.amplitude
-        cov = np.einsum("ik,jk,ic,jc->ijc", self._kernel.mixing, self._kernel.mixing, here, here)
-        cov += np.einsum("pic,pjc->ijc", spread, spread) - np.einsum("pic,pjc->ijc", white, white)
+        cov = np.einsum("ik,jk,ic,jc->ijc", self._kernel.mixing, self._kernel.mixing, here, here) - told.explained
+        if len(test.basis):
+            spread = _solve(self._known.gram, _stacked(test.basis) - self._known.basis.T @ told.white)
+            spread = spread.reshape(len(spread), outputs, c)
+            cov += np.einsum("pic,pjc->ijc", spread, spread)
         for j in range(outputs):
             cov[j, j] = np.maximum(cov[j, j], 0)
         return Prediction(mean, cov)
@@ -210,4 +227,5 @@ class GaussianProcess:
 def _solve(lower: Array, right: Array, transposed: bool = False) -> Array:
     if not right.size or not lower.size:
         return right.copy()
-    return np.asarray(solve_triangular(lower, right, lower=True, trans=int(transposed), check_finite=False))
+    # LAPACK itself, which takes the transpose of a C-ordered matrix as it lies: solve_triangular's checks take longer
+    return np.asarray(dtrtrs(lower.T, right, lower=0, trans=int(not transposed))[0])

@@ -70,6 +70,7 @@ def expected_improvement(
     slope = cov[0, 1] / sd  # of F on R's standard score
     rest = np.sqrt(np.maximum(cov[1, 1] - slope**2, _TINY**2))
     retained, remembered = mean[:, 0], mean[:, 1]
+    incumbent = np.broadcast_to(incumbent, retained.shape)
     first, last = np.zeros(retained.shape), np.ones(retained.shape)
     if low is not None and high is not None:
         # a belief far outside its bounds would leave nothing to truncate
@@ -81,13 +82,15 @@ def expected_improvement(
     share = max(1 - goal.retain_weight, 1e-12)
     total = np.zeros(retained.shape)
     for begin, width in ((start, kink - start), (kink, last - kink)):
-        z = ndtri(_between(begin + width * (_NODES[:, None, None] + 1) / 2, 1e-12, 1 - 1e-12))
-        missing = incumbent - goal.retain_weight * _between(retained + sd * z, 0, 1)
-        forgotten = remembered + slope * z
+        some = np.nonzero(width > 0)  # of most settings one of the two is empty
+        c = some[1]
+        z = ndtri(_between(begin[some] + width[some] * (_NODES[:, None] + 1) / 2, 1e-12, 1 - 1e-12))
+        missing = incumbent[some] - goal.retain_weight * _between(retained[some] + sd[c] * z, 0, 1)
+        forgotten = remembered[some] + slope[c] * z
         if low is not None and high is not None:
-            forgotten = _between(forgotten, low[1], high[1])
-        for weight, gain in zip(_WEIGHTS, clipped_call(1 - forgotten, rest, missing / share), strict=True):
-            total += weight / 2 * width * share * gain
+            forgotten = _between(forgotten, low[1, c], high[1, c])
+        gains = clipped_call(1 - forgotten, rest[c], missing / share)
+        total[some] += share / 2 * width[some] * (_WEIGHTS @ gains)
     return total / np.maximum(last - first, _TINY)
 
 
