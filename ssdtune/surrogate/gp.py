@@ -112,7 +112,7 @@ class Residuals:
         """covariance : of the residuals, (J n, J n). noise : (J, n) sd."""
         covariance = covariance.copy()
         covariance.flat[:: len(covariance) + 1] += noise.ravel() ** 2 + _JITTER
-        return cls(np.linalg.cholesky(covariance))
+        return cls(np.asarray(np.linalg.cholesky(covariance), float))
 
     @cached_property
     def inverse(self) -> Array:
@@ -133,7 +133,7 @@ class _Factors:
     def of(cls, at: Field, residuals: Residuals) -> _Factors:
         basis = _solve(residuals.lower, _stacked(at.basis).T)
         inner = np.eye(len(at.basis)) + basis.T @ basis
-        return cls(at, residuals, basis, np.linalg.cholesky(inner))
+        return cls(at, residuals, basis, np.asarray(np.linalg.cholesky(inner), float))
 
 
 @dataclass(frozen=True, eq=False)
