@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from optuna.storages import RDBStorage
+from sqlalchemy.orm import scoped_session
 
 T = TypeVar("T")
 
@@ -16,11 +17,15 @@ def in_one_transaction(database: RDBStorage, work: Callable[[], T]) -> T:
     """What ``work`` gives, which calls the storage, once all that it wrote is committed; nothing is if it raises.
 
     Where Optuna takes a call back and goes on (what is written is there already, a deadlock), all of ``work`` is taken
-    back and done again in transactions of its own, so it must be free to be done twice.
+    back and done again in transactions of its own, so it must be free to be done twice. So it is done at once where an
+    Optuna keeps its sessions elsewhere than in ``scoped_session``, which its documentation does not promise.
     """
-    if not isinstance(database.scoped_session, _Sessions):
-        database.scoped_session = _Sessions(database.scoped_session)  # type: ignore[assignment]
-    sessions = cast(_Sessions, database.scoped_session)
+    given = getattr(database, "scoped_session", None)
+    if isinstance(given, scoped_session):
+        database.scoped_session = given = _Sessions(given)  # type: ignore[assignment]
+    if not isinstance(given, _Sessions):
+        return work()
+    sessions = given
     with sessions.joined() as session:
         found = work()
         if not session.taken_back:

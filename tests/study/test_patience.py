@@ -90,6 +90,22 @@ def test_an_end_whose_commit_was_carried_out_unseen_is_one(url, monkeypatch):
     assert [(found.state, found.user_attrs) for found in own.look()] == [(TrialState.COMPLETE, {"a": 1})]
 
 
+def test_an_optuna_whose_sessions_are_elsewhere_writes_one_by_one(url):
+    storage = open_storage(url, create=True)
+    sessions = storage.scoped_session
+    waiting = waited_for(storage, Patience())
+    study = optuna.create_study(storage=waiting)
+    own = OwnView(study)
+    trial, _ = own.ask({})
+    storage.scoped_session = lambda: sessions()  # of a kind that is not known
+    with own.together():
+        trial.suggest_float("x", 0, 1)
+        trial.set_user_attr("a", 1)
+        own.study.tell(trial.number, 1.0)
+    (found,) = own.look()
+    assert (found.state, found.user_attrs, list(found.params)) == (TrialState.COMPLETE, {"a": 1}, ["x"])
+
+
 def test_what_is_there_already_is_left_and_the_rest_is_written(url):
     storage = open_storage(url, create=True)
     waiting = waited_for(storage, Patience())
