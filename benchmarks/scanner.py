@@ -149,7 +149,7 @@ def draw(found: dict[str, list[Metrics]]) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    titles = {"retain": "scans that are kept, unseen", "forget": "the scanner, given", "unseen": "the scanner, unseen"}
+    titles = {"retain": "to keep,\nunseen", "forget": "of the scanner,\ngiven", "unseen": "of the scanner,\nunseen"}
     with mpl.rc_context(matplotlib_settings()):
         figure = Figure(figsize=(8, 3.4), layout="constrained")
         for axes, (variant, results) in zip(figure.subplots(1, 2, sharey=True), found.items(), strict=True):
@@ -159,7 +159,7 @@ def draw(found: dict[str, list[Metrics]]) -> None:
                     x = [column + 0.2 * (place - 1)] * len(values)
                     axes.plot(x, values, "o", ms=5, color=f"C{place}", label="" if column else model)
             axes.set(title=variant, xlim=(-0.5, 2.5))
-            axes.set_xticks(range(3), list(titles.values()), fontsize=7)
+            axes.set_xticks(range(3), list(titles.values()), fontsize=8)
         figure.axes[0].set_ylabel("SSIM with the scanner's own targets")
         figure.axes[0].legend()
         figure.savefig(PICTURE, dpi=110, facecolor="white")
