@@ -43,6 +43,7 @@ from ssdtune.task import Chosen, Samples, Task
 from ssdtune.unlearning.method import Analyse, BaseMethod, BaseUnlearner, Knob, Options, Setting, Stage, analysis_passes
 from ssdtune.unlearning.methods import METHODS
 
+PREFIX = "schedule-"
 AGAINST = ("ssd", "ssd-repair", "spectral-5")
 QUICK = ("mri-014-1", "mri-020-1", "mri-029-1")
 GOAL = Goal(0.2, 0.95)
@@ -191,7 +192,7 @@ class Prototype(BaseMethod):
     uses_analysis = True
 
     def __init__(self, kind: str) -> None:
-        self.name = f"schedule-{kind}"
+        self.name = PREFIX + kind
         self._schedule, self._knobs = KINDS[kind]
 
     def knobs(self, options: Any) -> tuple[Knob, ...]:
@@ -222,9 +223,17 @@ class Scheduled(BaseUnlearner):
         yield Stage(self._layout.unflatten(self._at(setting)))
 
 
-for _kind in KINDS:
-    METHODS[f"schedule-{_kind}"] = f"benchmarks.schedules:{_kind.replace('-', '_').upper()}"
-    globals()[_kind.replace("-", "_").upper()] = Prototype(_kind)
+def register() -> None:
+    """Let studies of this process find the prototypes by name."""
+    for kind in KINDS:
+        METHODS[PREFIX + kind] = f"benchmarks.schedules:{PREFIX}{kind}"
+
+
+def __getattr__(name: str) -> Prototype:
+    """The prototype of a kind, as the table of methods looks it up."""
+    if not name.startswith(PREFIX):
+        raise AttributeError(name)
+    return Prototype(name.removeprefix(PREFIX))
 
 
 def gradients(task: Task, samples: Samples) -> Tensor:
@@ -239,7 +248,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
-    methods = {label: RIVALS[label] for label in AGAINST} | {kind: {"name": f"schedule-{kind}"} for kind in KINDS}
+    register()
+    methods = {label: RIVALS[label] for label in AGAINST} | {kind: {"name": PREFIX + kind} for kind in KINDS}
     trials = chosen.trials or (10 if chosen.quick else 30)
     plan = Plan(methods, (GOAL.min_retained,), trials, chosen.seed, chosen.work, chosen.device)
     cases = [case for case in CASES[:24] if not chosen.quick or case.key in QUICK]
