@@ -69,15 +69,18 @@ def reconstruct(
 def of_study(name: str, number: int | None, storage: str | None, device: str) -> tuple[Task, dict[str, Params | None]]:
     """A study's task, with the parameters of its models: None is untouched; ConfigError for a name that is a file."""
     from ssdtune.cli.study_apply import check_finite, check_notes, check_slices, choose
-    from ssdtune.cli.study_inputs import load_inputs
+    from ssdtune.cli.study_inputs import check_stored, load_inputs
     from ssdtune.study.record import read_record
-    from ssdtune.study.run import setting_seed
-    from ssdtune.unlearning.method import run
 
     if Path(name).is_file():
         raise ConfigError("a checkpoint does not say what data it is of", name, "add --data STUDY.toml")
     study = open_study(name, storage)
-    record, chosen = read_record(study), choose(study, number)
+    record = read_record(study)
+    check_stored(record)
+    from ssdtune.study.run import setting_seed
+    from ssdtune.unlearning.method import run
+
+    chosen = choose(study, number)
     check_finite(chosen, name)
     task, unlearner = load_inputs(name, record, device)
     check_notes(chosen, unlearner.notes(chosen.setting), name)

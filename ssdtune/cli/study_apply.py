@@ -11,7 +11,7 @@ import click
 
 from ssdtune.cli.console import file_option, json_option, print_json
 from ssdtune.cli.storage import device_option, open_study, storage_option
-from ssdtune.cli.study_inputs import load_inputs
+from ssdtune.cli.study_inputs import check_stored, load_inputs
 from ssdtune.cli.study_read import print_before_after
 from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.files import check_writable
@@ -47,10 +47,10 @@ def apply(
     copy, the optimiser's state) is left out and named. Prints every measure before and after.
     """
     from ssdtune.study.record import read_record
-    from ssdtune.study.trials import trial_record
 
     study = open_study(name, storage)
     record = read_record(study)
+    check_stored(record)
     chosen = choose(study, number)
     check_finite(chosen, name)
     check_writable(out, error=ModelError)
@@ -61,6 +61,7 @@ def apply(
 
     check_free(out, overwrite)
     from ssdtune.study.run import setting_seed
+    from ssdtune.study.trials import trial_record
     from ssdtune.studyfile import StudyFile
     from ssdtune.unlearning.method import run
 

@@ -61,6 +61,14 @@ def check_files(study: StudyFile) -> None:
     set_files(study.data)
 
 
+def check_stored(record: StudyRecord) -> None:
+    """``check_files`` of a stored study; nothing of one that was made from Python. Raises ModelError, DataError."""
+    from ssdtune.studyfile import StudyFile
+
+    if record.study_file is not None:
+        check_files(StudyFile.from_json(record.study_file))
+
+
 def check_mapper(search: SearchSection) -> None:
     """Refuse a mapper that cannot be read before the long work; raises DataError."""
     if search.mapper is not None:

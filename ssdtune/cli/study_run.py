@@ -14,7 +14,7 @@ import click
 from ssdtune.cli.computing import open_ray, ray_option
 from ssdtune.cli.console import bar, json_option, print_json, print_table
 from ssdtune.cli.storage import device_option, next_line, storage_option
-from ssdtune.cli.study_inputs import load_inputs, print_warnings
+from ssdtune.cli.study_inputs import check_stored, load_inputs, print_warnings
 from ssdtune.cli.study_read import best_document, print_best
 from ssdtune.errors import ConfigError
 
@@ -65,7 +65,6 @@ def run(
     from ssdtune.study.patience import Patience, waited_for
     from ssdtune.study.record import read_record
     from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna
-    from ssdtune.study.trials import count_trials
 
     if exact and precision == "bfloat16":
         raise ConfigError("--exact computes in float32", "--precision bfloat16", "leave one of the two out")
@@ -74,6 +73,9 @@ def run(
     patience = Patience(on_change=_storage_changed)
     study = load_study(name, waited_for(opened, patience), storage)
     record = read_record(study)
+    check_stored(record)
+    from ssdtune.study.trials import count_trials  # loads torch
+
     report = Report(record, trials or record.search.trials)
     again = next_line(storage, "study", "run", name)
     try:
