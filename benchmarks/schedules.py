@@ -11,8 +11,7 @@ too. `power` : theta min((lambda / r)^p, 1), no threshold. `projected`, `project
 forget gradients without their part in the retain eigenvectors that hold 90 % of the trace. `step-projected` : SSD's
 step without that part. `schedules.KIND.median_best` : median over tasks of the best feasible s; `schedules.KIND.{mean,
 wins}_vs_RIVAL` : best s above the rival's, mean over tasks, and share of tasks where it is higher by 0.01 or more, `…
-loses_vs_RIVAL` lower. 95 % bootstrap intervals over tasks. Results are kept one by one in `--work`, in the layout of
-`benchmarks.outcome`, whose own of the rivals serve.
+loses_vs_RIVAL` lower. 95 % bootstrap intervals over tasks. Results are kept in `--work`, as `benchmarks.outcome`'s are.
 """
 
 from __future__ import annotations

@@ -66,11 +66,10 @@ class Task:
         require no gradient are left alone, as published SSD does: in the copy they are buffers. A model that is frozen
         as a whole, as for inference, counts as not frozen.
     loss : the training loss, mean over the batch; its per-sample gradients make the Fisher information.
-    retain, forget : sample sets given to SSD (``forget`` holds the *known* forget samples).
+    retain, forget : sample sets given to the method (``forget`` holds the *known* forget samples).
     quality : per-sample quality in [0, 1], higher is better; see ``Quality``.
     evaluation : further sets to score: ``"retain"`` replaces the retain set by a held-out one, ``"unknown"`` holds
-        forget samples not given to SSD, ``"unseen"`` such that no model was trained on; other names are recorded
-        beside them.
+        forget samples not given to the method, ``"unseen"`` such that no model was trained on; others are recorded.
     oracle : a model trained without the forget set (same architecture), if there is one.
     floor : forget quality of a model that never saw the forget set, as a number, if known.
     floor_sources : named ways to work the floor out from the untouched model's measures, best first.

@@ -75,7 +75,7 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
             click.echo(f"warning: {words}, or SSDTUNE_STORAGE", err=True)
         try:
             return command(*arguments, storage=storage, **options)
-        except Exception as reason:
+        except Exception as reason:  # sorted below, without importing SQLAlchemy to name its errors
             if "sqlalchemy" not in sys.modules:  # then it is no failure of a database, and the import would be slow
                 raise
             from ssdtune.study.storage import shown, storage_errors

@@ -89,7 +89,7 @@ class Work:
         except KeyboardInterrupt:
             self.health.trial("interrupted")
             raise
-        except Exception as reason:
+        except Exception as reason:  # whatever a user's model, loss or data raises sets the study aside, not the worker
             if isinstance(reason, StorageError) and reason.__cause__ is not None:
                 raise  # of the database, not of this study
             if isinstance(reason, KeyError) and name not in self._names():

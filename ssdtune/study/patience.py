@@ -148,7 +148,7 @@ class _Call:
             try:
                 found = self.find() if failed and self.find is not None else None
                 result = self.method(*given, **named) if found is None else found
-            except Exception as reason:
+            except Exception as reason:  # what is not a lost storage goes on
                 if not is_lost(reason):
                     raise
                 self.patience.has_failed(reason)

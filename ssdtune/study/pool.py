@@ -54,5 +54,5 @@ class OneByOne:
         try:
             with interrupts.welcome():
                 return number, self._measure(setting, incumbent, seed)
-        except Exception as reason:
+        except Exception as reason:  # handed to the loop, which raises it in its place
             return number, reason

@@ -146,7 +146,7 @@ def storage_errors(where: str = "") -> Iterator[None]:
         raise StorageError(f"storage failed ({_why(first)})", where, _todo(first)) from first
     except ConnectionError as reason:
         raise StorageError("no proxy answers", where, "start one, or give another --storage") from reason
-    except Exception as reason:
+    except Exception as reason:  # gRPC's own, which is named only where it is in use
         grpc: Any = sys.modules.get("grpc")
         if grpc is None or not isinstance(reason, grpc.RpcError):
             raise

@@ -1,7 +1,6 @@
 """Slices of fastMRI files as samples: masked k-space for a VarNet, a zero-filled image for a U-Net.
 
-One slice is in memory at a time, and no file stays open after it, so a set may be larger than memory and go to other
-processes.
+One slice is in memory at a time, and no file stays open, so a set may be larger than memory and go to other processes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Checkpoint files: where a network's tensors are in them, reading them without running code, writing them back.
 
 A checkpoint is a pickle that may hold anything. ``read_checkpoint`` lets PyTorch's weights-only unpickler build it:
-tensors, numbers, texts and containers, and the few harmless values of ``_HARMLESS`` that training code leaves beside
-them. Nothing else is built and nothing in the file is executed. A safetensors file holds tensors and texts alone.
+tensors, numbers, texts and containers, and the few values of ``_HARMLESS`` that training code leaves beside them, and
+executes nothing in the file. A safetensors file holds tensors and texts alone.
 """
 
 from __future__ import annotations
@@ -283,8 +283,8 @@ def _number(dtype: _DtypeName, raw: bytes) -> float:
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     *((pathlib.PosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
-    *(
-        (pathlib.PureWindowsPath, f"{module}.{name}")  # the concrete class cannot be built elsewhere
+    *(  # the concrete class cannot be built elsewhere
+        (pathlib.PureWindowsPath, f"{module}.{name}")
         for module in ("pathlib", "pathlib._local")
         for name in ("WindowsPath", "PureWindowsPath")
     ),
