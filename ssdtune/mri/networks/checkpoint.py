@@ -1,8 +1,7 @@
 """Checkpoint files: where a network's tensors are in them, reading them without running code, writing them back.
 
 A checkpoint is a pickle that may hold anything. ``read_checkpoint`` lets PyTorch's weights-only unpickler build it:
-tensors, numbers, texts and containers, and the few values of ``_HARMLESS`` that training code leaves beside them, and
-executes nothing in the file. A safetensors file holds tensors and texts alone.
+tensors, numbers, texts, containers and the few values of ``_HARMLESS``, and executes nothing; safetensors has no code.
 """
 
 from __future__ import annotations
