@@ -10,6 +10,7 @@ import click
 
 from ssdtune.cli.computing import open_ray, ray_option
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, track
+from ssdtune.errors import check_known
 from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ seed_option = click.option("--seed", default=0, show_default=True, type=click.In
 @click.option("--sites", default=50, show_default=True, type=click.IntRange(min=0), help="MRI sites, one oracle each.")
 @click.option("--tasks", default=4, show_default=True, type=click.IntRange(1, 7), help="Corruptions at each site.")
 @click.option("--vision", default=0, show_default=True, type=click.IntRange(min=0), help="Classification tasks.")
+@click.option(
+    "--methods",
+    default="spectral,ssd-repair,ng,ft",
+    show_default=True,
+    metavar="M,M,...",
+    help="Record the response to these too, beside that to SSD; 'ssd': to no other.",
+)
 @click.option("--mnist", metavar="FILE.npz", type=click.Path(path_type=Path), help="MNIST, for classification tasks.")
 @click.option("--cifar10", metavar="FILE.npz", type=click.Path(path_type=Path), help="CIFAR-10, likewise.")
 @seed_option
@@ -49,6 +57,7 @@ def collect(
     sites: int,
     tasks: int,
     vision: int,
+    methods: str,
     mnist: Path | None,
     cifar10: Path | None,
     seed: int,
@@ -56,20 +65,24 @@ def collect(
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Simulate unlearning tasks, train a poisoned model and an oracle for each, and record its response to SSD.
+    """Simulate unlearning tasks, train a poisoned model and an oracle for each, and record its responses to methods.
 
     Tasks with nothing to forget are rejected and counted. Ctrl-C keeps every finished task in FILE.h5.parts; running
     the same command again goes on.
     """
     from ssdtune.learning.collect import collect as run
     from ssdtune.learning.recipes import collection
+    from ssdtune.learning.responses import SETTINGS
 
+    beside = [name for name in methods.split(",") if name != "ssd"]
+    for name in beside:
+        check_known("method", name, [*SETTINGS, "ssd"], "--methods")
     check_writable(out)
     images = {name: path for name, path in (("mnist", mnist), ("cifar10", cifar10)) if path is not None}
     recipes = collection(sites, tasks, vision, seed)
     with open_ray(address, "cpu") as on_ray:
         gather = on_ray.gather if on_ray else None
-        valid, rejected = run(out, recipes, images=images, workers=workers, gather=gather, track=track)
+        valid, rejected = run(out, recipes, images=images, methods=beside, workers=workers, gather=gather, track=track)
     if as_json:
         print_json({"file": str(out), "valid": valid, "rejected": rejected})
     else:

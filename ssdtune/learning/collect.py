@@ -25,7 +25,7 @@ from ssdtune.learning.design import Place, checks, refine
 from ssdtune.learning.making import SiteData, make_mri_task, make_site, make_vision_task
 from ssdtune.learning.processes import run_in_processes
 from ssdtune.learning.recipes import MriRecipe, Recipe, VisionRecipe
-from ssdtune.learning.responses import respond, scales
+from ssdtune.learning.responses import SETTINGS, respond, scales
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.score import ScoreRule
@@ -40,8 +40,9 @@ MIN_GAP = 0.05
 """Least q_forget(model) - q_forget(oracle) of a valid task."""
 
 
-Gather = Callable[[Sequence[Sequence[Recipe]], Path, Mapping[str, Path], Track], None]
-"""Makes what is missing of some groups, each recipe's record in a file of its own in a folder (``part_file``)."""
+Gather = Callable[[Sequence[Sequence[Recipe]], Path, Mapping[str, Path], Sequence[str], Track], None]
+"""Makes what is missing of some groups, with responses to some methods: each recipe's record in a file of its own in a
+folder (``part_file``)."""
 
 
 def collect(
@@ -49,13 +50,15 @@ def collect(
     groups: Sequence[Sequence[Recipe]],
     *,
     images: Mapping[str, Path] | None = None,
+    methods: Sequence[str] = tuple(SETTINGS),
     workers: int = 1,
     gather: Gather | None = None,
     track: Track = silent,
 ) -> tuple[int, int]:
     """Collect every recipe and write the collection; returns (valid, rejected) tasks.
 
-    images : the ``.npz`` file of each data set that classification recipes name. gather : in place of ``workers``
+    images : the ``.npz`` file of each data set that classification recipes name. methods : whose responses are recorded
+    beside SSD's. gather : in place of ``workers``
     processes here, such as ``study.collect_on_ray``.
 
     Raises DataError: a data set is missing, or the collection cannot be written.
@@ -69,9 +72,9 @@ def collect(
     parts.mkdir(parents=True, exist_ok=True)
     left = [group for group in groups if any(not part_file(parts, recipe).exists() for recipe in group)]
     if gather is not None:
-        gather(left, parts, images or {}, track)
+        gather(left, parts, images or {}, methods, track)
     else:
-        work = partial(collect_group, parts=parts, images=dict(images or {}))
+        work = partial(collect_group, parts=parts, images=dict(images or {}), methods=methods)
         run_in_processes(work, left, workers, track=track, description="collecting")
     records = [record for group in groups for recipe in group for record in load_collection(part_file(parts, recipe))]
     save_collection(path, records)
@@ -79,7 +82,9 @@ def collect(
     return len(records) - rejected, rejected
 
 
-def collect_group(group: Sequence[Recipe], parts: Path, images: Mapping[str, Path]) -> None:
+def collect_group(
+    group: Sequence[Recipe], parts: Path, images: Mapping[str, Path], methods: Sequence[str] = tuple(SETTINGS)
+) -> None:
     """Make and measure the tasks of one group that have no part yet; a site's oracle is trained once."""
     torch.set_num_threads(1)
     site: SiteData | None = None
@@ -91,18 +96,22 @@ def collect_group(group: Sequence[Recipe], parts: Path, images: Mapping[str, Pat
         if isinstance(recipe, MriRecipe):
             site = site or make_site(recipe.site)
         data = site if isinstance(recipe, MriRecipe) else load_images(images[recipe.dataset])
-        save_collection(part, [record_of(recipe, data, started)])
+        save_collection(part, [record_of(recipe, data, methods, started)])
 
 
-def record_of(recipe: Recipe, data: Any, started: float | None = None) -> Experience | Rejected:
+def record_of(
+    recipe: Recipe, data: Any, methods: Sequence[str] = tuple(SETTINGS), started: float | None = None
+) -> Experience | Rejected:
     """Make and measure a task from its site's data, or from its data set's images. started : default now."""
     started = time.perf_counter() if started is None else started
     task = make_mri_task(recipe, data) if isinstance(recipe, MriRecipe) else make_vision_task(recipe, data)
-    return observe(task, recipe, time.perf_counter() - started)
+    return observe(task, recipe, time.perf_counter() - started, methods)
 
 
-def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experience | Rejected:
-    """Analyse a task and measure its design, or reject it where there is nothing to forget."""
+def observe(
+    task: Task, recipe: Recipe, seconds_making: float = 0.0, methods: Sequence[str] = tuple(SETTINGS)
+) -> Experience | Rejected:
+    """Analyse a task and measure its designs, or reject it where there is nothing to forget."""
     recorded = recipe.to_json()
     assert task.oracle is not None
     before, oracle = evaluate(task), evaluate(replace(task, model=task.oracle))
@@ -118,7 +127,7 @@ def observe(task: Task, recipe: Recipe, seconds_making: float = 0.0) -> Experien
     evaluator = Evaluator(task)
     rho, alpha, lam, rows = _measure_design(analysis, evaluator, rule, recipe.key)
     done = time.perf_counter()
-    responses, tables = respond(task, analysis, evaluator)
+    responses, tables = respond(task, analysis, evaluator, methods)
     responded = time.perf_counter()
     quality = next(iter(before.values["retain"]))
     return Experience(

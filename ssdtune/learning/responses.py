@@ -42,11 +42,13 @@ _LEADING = 32  # eigenvalues
 _NOTES = ("rho", "kappa", *(f"predicted_{name}" for name in SpectralDamage.__annotations__))
 
 
-def respond(task: Task, analysis: FisherAnalysis, evaluator: Evaluator) -> tuple[dict[str, Response], dict[str, Array]]:
+def respond(
+    task: Task, analysis: FisherAnalysis, evaluator: Evaluator, methods: Sequence[str] = tuple(SETTINGS)
+) -> tuple[dict[str, Response], dict[str, Array]]:
     """(responses by method, tables of the spectral update's damage plane and of the leading eigenvalues)."""
     responses, tables = {}, leading_eigenvalues(analysis)
-    for name, count in SETTINGS.items():
-        method = find_method(name)
+    for name in methods:
+        method, count = find_method(name), SETTINGS[name]
         options = method.Options()
         unlearner = method.prepare(task, options, analyse=lambda: analysis, track=silent)
         if isinstance(unlearner, SpectralUnlearner):

@@ -22,7 +22,13 @@ from ssdtune.vision.forgetting import load_images
 def gather_on(places: Places) -> Gather:
     """Collects on a cluster, within ``cluster.cluster``."""
 
-    def gather(groups: Sequence[Sequence[Recipe]], parts: Path, images: Mapping[str, Path], track: Track) -> None:
+    def gather(
+        groups: Sequence[Sequence[Recipe]],
+        parts: Path,
+        images: Mapping[str, Path],
+        methods: Sequence[str],
+        track: Track,
+    ) -> None:
         import ray
 
         site_task, record_task = (ray.remote(work).options(**places.needs, max_retries=3) for work in (_site, _record))
@@ -34,7 +40,7 @@ def gather_on(places: Places) -> Gather:
             site = site_task.remote(places, sites[0]) if sites else None  # a group has one
             for recipe in left:
                 data = site if isinstance(recipe, MriRecipe) else pictures[recipe.dataset]
-                waiting[record_task.remote(places, recipe, data)] = recipe
+                waiting[record_task.remote(places, recipe, data, methods)] = recipe
         try:
             for _ in track(range(len(waiting)), "collecting", len(waiting)):
                 answer, (record, versions) = next_result(waiting, places)
@@ -53,7 +59,9 @@ def _site(places: Places, site: Site) -> SiteData:
     return make_site(site)
 
 
-def _record(places: Places, recipe: Recipe, data: Any) -> tuple[Experience | Rejected, dict[str, str]]:
+def _record(
+    places: Places, recipe: Recipe, data: Any, methods: Sequence[str]
+) -> tuple[Experience | Rejected, dict[str, str]]:
     """In another process."""
     places.settle()
-    return record_of(recipe, data), package_versions()
+    return record_of(recipe, data, methods), package_versions()

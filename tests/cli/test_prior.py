@@ -59,7 +59,9 @@ def test_collect_on_ray_says_what_it_has_collected(two_places, tmp_path, capsys,
     small |= {"pools": 1, "epochs": 1, "batch_size": 4}
     monkeypatch.setattr(recipes, "draw_site", lambda *given: replace(draw(*given), **small))
     file = tmp_path / "tasks.h5"
-    main_ok(["prior", "collect", "--out", str(file), "--sites", "1", "--tasks", "1", "--ray", "--json"])
+    main_ok(
+        ["prior", "collect", "--out", str(file), "--sites", "1", "--tasks", "1", "--methods", "ssd", "--ray", "--json"]
+    )
     done = capsys.readouterr()
     assert "ray: 2 processes, one for each CPU" in done.err
     document = json.loads(done.out)

@@ -144,28 +144,22 @@ def test_a_task_with_nothing_to_forget_is_rejected(forgetful_task):
     assert "below 0.05" in found.reason
 
 
-@pytest.fixture
-def few_settings(monkeypatch):
-    for name in SETTINGS:
-        monkeypatch.setitem(SETTINGS, name, 4)
-
-
-def test_a_group_goes_on_where_it_was_stopped(few_settings, tmp_path):
+def test_a_group_goes_on_where_it_was_stopped(tmp_path):
     recipes = [draw_mri(tiny_site(), number) for number in range(2)]
-    collect.collect_group(recipes[:1], tmp_path, {})
+    collect.collect_group(recipes[:1], tmp_path, {}, methods=())
     first = tmp_path / f"{recipes[0].key}.h5"
     stamp = first.stat().st_mtime_ns
-    collect.collect_group(recipes, tmp_path, {})
+    collect.collect_group(recipes, tmp_path, {}, methods=())
     assert first.stat().st_mtime_ns == stamp
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{recipe.key}.h5" for recipe in recipes]
 
 
-def test_the_same_recipe_makes_the_same_task(few_settings, tmp_path):
+def test_the_same_recipe_makes_the_same_task(tmp_path):
     recipe = draw_mri(tiny_site(), 0)
     found = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        collect.collect_group([recipe], tmp_path / name, {})
+        collect.collect_group([recipe], tmp_path / name, {}, methods=())
         found += load_collection(tmp_path / name / f"{recipe.key}.h5")
     if isinstance(found[0], Experience):
         np.testing.assert_allclose(found[0].alpha, found[1].alpha, rtol=0.02)  # to where rounding grows in a training
