@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 UNWELL = 60.0
 """Seconds without an answer of the storage, while one is waited for, after which a worker calls itself unwell."""
 
+_ESTIMATE = "plain_slice"
+"""Among a trial's seconds, but not time spent on it: what one slice takes the plain way."""
+
 
 class Health:
     """A worker's numbers, in a registry of their own."""
@@ -43,7 +46,8 @@ class Health:
     def trial(self, state: str, seconds: Mapping[str, float] | None = None) -> None:
         self._trials.labels(state).inc()
         for phase, spent in (seconds or {}).items():
-            self._seconds.labels(phase).inc(spent)
+            if phase != _ESTIMATE:
+                self._seconds.labels(phase).inc(spent)
 
     def aside(self, studies: int) -> None:
         self._aside.set(studies)

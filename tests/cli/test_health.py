@@ -23,7 +23,7 @@ def get(port, path):
 def test_it_counts_trials_and_seconds_and_says_when_the_storage_is_lost(monkeypatch):
     patience = Patience()
     own = Health(patience)
-    own.trial("complete", {"unlearn": 1.5, "storage": 0.25})
+    own.trial("complete", {"unlearn": 1.5, "storage": 0.25, "plain_slice": 0.5})
     own.trial("failed")
     port = serve(own.app, "127.0.0.1", 0)
     assert get(port, "/healthz") == (200, "ok\n")
@@ -33,6 +33,8 @@ def test_it_counts_trials_and_seconds_and_says_when_the_storage_is_lost(monkeypa
     assert lines['ssdtune_trials_total{state="complete"}'] == "1.0"
     assert lines['ssdtune_trials_total{state="interrupted"}'] == "0.0"
     assert lines['ssdtune_seconds_total{phase="unlearn"}'] == "1.5"
+    assert {line for line in lines if "seconds_total" in line} == {
+        'ssdtune_seconds_total{phase="unlearn"}', 'ssdtune_seconds_total{phase="storage"}'}  # fmt: skip
     assert 0 <= float(lines["ssdtune_heartbeat_age_seconds"]) < 60
     assert lines["ssdtune_storage_lost"] == "0.0"
     patience.has_failed(ValueError())
