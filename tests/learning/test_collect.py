@@ -132,7 +132,7 @@ def test_the_tasks_of_a_site_are_trained_from_several_seeds():
 
 
 def test_a_dampening_that_selects_nothing_leaves_the_ratios_at_one(forgetful_task):
-    found = collect.observe(forgetful_task, draw_vision(0))
+    found = collect.observe(forgetful_task, draw_vision(0), methods=())
     untouched = found.tables["design_selected_fraction"] == 0
     assert np.all(found.retain_ratio[untouched] == 1)
     assert np.all(found.forget_ratio[untouched] == 1)
