@@ -19,22 +19,19 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 import ssdtune
 from benchmarks.competition.fresh_tasks import MASK
-from benchmarks.harness import ROOT, Metrics, kept, main
+from benchmarks.harness import ROOT, Metrics, kept, main, with_range
+from benchmarks.sequential import SCAN, trained
 from ssdtune.errors import ConfigError
 from ssdtune.mri.classifier import Classifier, train_classifier
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.kspace.slices import Item, open_slices
 from ssdtune.mri.kspace.write import write_volume
-from ssdtune.mri.networks.models import build_model
-from ssdtune.mri.networks.train import Joined, train
 from ssdtune.mri.phantom.simulate import Volume, simulate_volume
 from ssdtune.mri.quality import LOSS_NAME, image_distance, image_measures, image_noise, training_loss
 from ssdtune.mri.seeds import named_rng
@@ -43,14 +40,11 @@ from ssdtune.objective.baseline import MIN_GAP
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.tune import unlearned_params
-from ssdtune.studyfile import TrainSection
 from ssdtune.task import Task, batches
 
 SIZES = (0.05, 0.2)
 """eps; the first is the paper's."""
-NETWORK = TrainSection(cascades=1, channels=8, pools=2, sens_channels=4, sens_pools=2)
-SCAN: dict[str, Any] = {"size": 32, "slices": 4, "coils": 2, "noise": 0.005}
-KEPT, HELDOUT, ATTACKED, EPOCHS, TRIALS = 12, 3, 5, 15, 20  # volumes, epochs and trials
+KEPT, HELDOUT, ATTACKED, TRIALS = 12, 3, 5, 20  # volumes and trials
 EXAMPLES = 24  # subjects that the classifier learns from
 
 
@@ -69,9 +63,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     for eps in SIZES[-1:] if chosen.quick else SIZES:
         metrics[f"adversarial.searched_eps_{eps:g}"] = sum(f"score_eps_{eps:g}" in each for each in found)
     for name in sorted(set().union(*found)):
-        values = [each[name] for each in found if name in each]
-        key = f"adversarial.{name}"
-        metrics |= {key: float(np.mean(values)), f"{key}.lo": min(values), f"{key}.hi": max(values)}
+        metrics |= with_range(f"adversarial.{name}", [each[name] for each in found if name in each])
     return metrics
 
 
@@ -153,12 +145,6 @@ def lesion_classifier(seed: int) -> Classifier:
     domains = [torch.stack([to_range(squared(each, 32))[0] for each in part])[:, None]
                for part in (images[:half], lesions[half:])]  # fmt: skip
     return Classifier(train_classifier(*domains, epochs=30, seed=seed), 32, {})
-
-
-def trained(sets: list[list[Item]], seed: int) -> nn.Module:
-    network = build_model(NETWORK.model_copy(update={"seed": seed}))
-    train(network, Joined(sets), epochs=EPOCHS, learning_rate=3e-3, batch_size=4, seed=seed)
-    return network.eval()
 
 
 def scan(contrast: str, seed: int, subject: int) -> Volume:

@@ -23,7 +23,7 @@ import torch
 from scipy.stats import t
 
 import ssdtune
-from benchmarks.harness import ROOT, Metrics, main
+from benchmarks.harness import ROOT, Metrics, main, with_range
 from benchmarks.papers.tasks import CASES, SEED, make_task
 from ssdtune.files import atomic_path
 from ssdtune.mri.attack import LADDERS, Norm, attack, chosen_slices
@@ -171,10 +171,6 @@ def ratio(name: str, values: list[float]) -> Metrics:
         return {name: math.exp(mean)}
     half = float(t.ppf(0.975, len(values) - 1) * logs.std(ddof=1) / math.sqrt(len(values)))
     return {name: math.exp(mean), f"{name}.lo": math.exp(mean - half), f"{name}.hi": math.exp(mean + half)}
-
-
-def with_range(name: str, values: list[float]) -> Metrics:
-    return {name: float(np.mean(values)), f"{name}.lo": min(values), f"{name}.hi": max(values)}
 
 
 if __name__ == "__main__":

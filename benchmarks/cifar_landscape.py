@@ -18,9 +18,9 @@ trained models with the lowest and the highest; results are kept one by one in `
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ from torch.utils.data import TensorDataset
 
 import ssdtune
 from benchmarks.competition.fresh_tasks import DATA
-from benchmarks.harness import ROOT, Metrics, main
+from benchmarks.harness import ROOT, Metrics, kept, main, with_range
 from ssdtune.errors import ConfigError
-from ssdtune.files import atomic_path
 from ssdtune.learning.making import make_vision_task
 from ssdtune.learning.recipes import VisionRecipe
 from ssdtune.objective.evaluator import Evaluator
@@ -75,32 +74,21 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     quiet_optuna()
     warnings.simplefilter("ignore")
     work = chosen.work / ("quick" if chosen.quick else "full")
-    work.mkdir(parents=True, exist_ok=True)
     images = load_images(DATA / "cifar10_10k.npz")
     trials = chosen.trials or (10 if chosen.quick else 20)
     models = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
     results = []
     for seed in models:
-        kept = work / f"landscape{seed}.json"
-        if not kept.exists():
-            _write(kept, landscape(images, seed, trials, chosen.quick))
-        patched = work / f"patch{seed}.json"
-        if not patched.exists():
-            _write(patched, corrective(images, seed, trials // 2, chosen.quick))
-        results.append((json.loads(kept.read_text()), json.loads(patched.read_text())))
+        plane = partial(landscape, images, seed, trials, chosen.quick)
+        patched = partial(corrective, images, seed, trials // 2, chosen.quick)
+        results.append((kept(work / f"landscape{seed}.json", plane), kept(work / f"patch{seed}.json", patched)))
     if chosen.picture:
         draw(results[0][0])
     metrics: Metrics = {"models": len(models), "trials": trials}
     for place in (0, 1):
         for name in results[0][place]["metrics"]:
-            values = [each[place]["metrics"][name] for each in results]
-            metrics |= {name: float(np.mean(values)), f"{name}.lo": min(values), f"{name}.hi": max(values)}
+            metrics |= with_range(name, [each[place]["metrics"][name] for each in results])
     return metrics
-
-
-def _write(path: Path, content: Any) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content))
 
 
 def landscape(images: Images, seed: int, trials: int, quick: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 import ssdtune
-from benchmarks.harness import ROOT, Metrics, kept, main
+from benchmarks.harness import ROOT, Metrics, kept, main, with_range
 from ssdtune.cli import cli
 from ssdtune.mri.translation.domains import read_domain
 from ssdtune.mri.translation.translator import check, load_translator
@@ -61,8 +61,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     found = [unlearn(work, seed, chosen.quick) for seed in models]
     metrics = made | {"models": len(found), "steps": steps}
     for name in found[0]:
-        values = [each[name] for each in found]
-        metrics |= {name: float(np.mean(values)), f"{name}.lo": min(values), f"{name}.hi": max(values)}
+        metrics |= with_range(name, [each[name] for each in found])
     return metrics
 
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.imports import ROOT as ROOT
 from benchmarks.imports import code_hash, read_sources
@@ -27,6 +28,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 COMMITS = "commits.txt"
 
 Metrics = dict[str, float]
+T = TypeVar("T")
 
 
 def options_parser(description: str) -> argparse.ArgumentParser:
@@ -99,14 +101,19 @@ def add_resumable(parser: argparse.ArgumentParser, work: Path) -> None:
     parser.add_argument("--summary", action="store_true", help="run nothing, show what there is")
 
 
-def kept(path: Path, make: Callable[[], Metrics], again: bool = False) -> Metrics:
+def with_range(name: str, values: Sequence[float]) -> Metrics:
+    """Their mean, with the lowest and the highest."""
+    return {name: statistics.fmean(values), f"{name}.lo": min(values), f"{name}.hi": max(values)}
+
+
+def kept(path: Path, make: Callable[[], T], again: bool = False) -> T:
     """The result in a file of JSON, made if there is none yet, or once more."""
     if again or not path.exists():
         found = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as new:
             new.write_text(json.dumps(found))
-    result: Metrics = json.loads(path.read_text())
+    result: T = json.loads(path.read_text())
     return result
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import ssdtune
-from benchmarks.harness import ROOT, Metrics, kept, main
+from benchmarks.harness import ROOT, Metrics, kept, main, with_range
 from ssdtune.cli import cli
 from ssdtune.errors import ConfigError
 from ssdtune.mri.corruptions import CORRUPTIONS
@@ -71,9 +71,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     for variant, results in found.items():
         metrics[f"{variant}.searched"] = sum(f"score.{METHODS[0]}" in each for each in results)
         for name in sorted(set().union(*results), key=lambda name: ("." in name, name)):
-            values = [each[name] for each in results if name in each]
-            key = f"{variant}.{name}"
-            metrics |= {key: float(np.mean(values)), f"{key}.lo": min(values), f"{key}.hi": max(values)}
+            metrics |= with_range(f"{variant}.{name}", [each[name] for each in results if name in each])
     return metrics
 
 

@@ -34,10 +34,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import ssdtune
 from benchmarks.competition.fresh_tasks import MASK
-from benchmarks.harness import ROOT, Metrics, kept, main
+from benchmarks.harness import ROOT, Metrics, kept, main, with_range
 from ssdtune.dampening import ratio
 from ssdtune.errors import ConfigError
 from ssdtune.files import atomic_path
@@ -96,9 +97,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     metrics: Metrics = {"models": len(models), "trials": trials}
     for method, results in found.items():
         for name in results[0]:
-            values = [each[name] for each in results]
-            key = f"sequential.{name}.{method}"
-            metrics |= {key: float(np.mean(values)), f"{key}.lo": min(values), f"{key}.hi": max(values)}
+            metrics |= with_range(f"sequential.{name}.{method}", [each[name] for each in results])
     return metrics
 
 
@@ -212,15 +211,13 @@ def make(file: Path, seed: int) -> tuple[Task, list[list[Item]]]:
         retain = slices(Path(folder), ("brain", "t1"), seed, 0, KEPT)
         heldout = slices(Path(folder), ("brain", "t1"), seed, 1000, 3)
         groups = [slices(Path(folder), kind, seed, 2000 + 100 * n, VOLUMES, n) for n, kind in enumerate(GROUPS)]
-    networks = [build_model(NETWORK.model_copy(update={"seed": seed})) for _ in range(2)]
-    if file.exists():
-        for network, state in zip(networks, torch.load(file), strict=True):
-            network.load_state_dict(state)
-    else:
-        for network, parts in zip(networks, ([retain, *groups], [retain]), strict=True):
-            train(network, Joined(parts), epochs=EPOCHS, learning_rate=3e-3, batch_size=4, seed=seed)
+    if not file.exists():
+        states = [trained(parts, seed).state_dict() for parts in ([retain, *groups], [retain])]
         with atomic_path(file) as path:
-            torch.save([network.state_dict() for network in networks], path)
+            torch.save(states, path)
+    networks = [build_model(NETWORK) for _ in range(2)]
+    for network, state in zip(networks, torch.load(file), strict=True):
+        network.load_state_dict(state)
     task = Task(
         model=networks[0].eval(),
         loss=training_loss,
@@ -235,6 +232,13 @@ def make(file: Path, seed: int) -> tuple[Task, list[list[Item]]]:
         name=f"sequential-{seed}",
     )
     return task, groups
+
+
+def trained(sets: Sequence[Sequence[Item]], seed: int) -> nn.Module:
+    """A small VarNet that has learned these samples."""
+    network = build_model(NETWORK.model_copy(update={"seed": seed}))
+    train(network, Joined(sets), epochs=EPOCHS, learning_rate=3e-3, batch_size=4, seed=seed)
+    return network.eval()
 
 
 def slices(

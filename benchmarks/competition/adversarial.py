@@ -12,17 +12,17 @@ the prior names as best what is worst and lets nothing else show.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from benchmarks.competition.choosers import regret_at
 from benchmarks.competition.priors import Predicted
 from benchmarks.competition.replay import Replay
+from benchmarks.competition.rivals import Setting
 from benchmarks.competition.runs import BOX
-from ssdtune.plane.settings import canonical
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.surrogate.improvement import Goal
@@ -37,15 +37,17 @@ def adversarial_priors(
 ) -> dict[str, dict[str, Json]]:
     """``{kind: {task: response}}`` for a goal; see the module."""
     by_key = {replay.key: replay for replay in replays}
+    modes = {key: mode_of(each.response, goal) for key, each in predicted.items()}
     found: dict[str, dict[str, Json]] = {kind: {} for kind in KINDS}
     for key, own in predicted.items():
         strangers = sorted(other for other in predicted if by_key[other].family != by_key[key].family)
-        rng = np.random.default_rng(_draw(key))
+        rng = np.random.default_rng(list(key.encode()))
         drawn = [strangers[i] for i in rng.choice(len(strangers), min(OTHERS, len(strangers)), replace=False)]
         one = ResponseSurface.from_json(predicted[drawn[0]].response)
         found["wrong-task"][key] = one.to_json()
         found["shifted"][key] = shifted(one, DECADE if rng.random() < 0.5 else -DECADE).to_json()
-        worst = max(drawn, key=lambda other: regret_of_mode(predicted[other].response, by_key[key], goal))
+        # what is best here is the same for all of them
+        worst = max(drawn, key=lambda other: regret_at(by_key[key], modes[other], goal, best=0.0))
         found["worst-of-ten"][key] = predicted[worst].response
         found["inverted"][key] = inverted(ResponseSurface.from_json(own.response), goal).to_json()
     return found
@@ -69,20 +71,13 @@ def inverted(surface: ResponseSurface, goal: Goal) -> ResponseSurface:
     return replace(surface, remembered=remembered)
 
 
-def regret_of_mode(response: Json, replay: Replay, goal: Goal) -> float:
-    """s of the best known setting minus that of the prior's mode; of the untouched model where that is infeasible."""
+def mode_of(response: Json, goal: Goal) -> Setting:
+    """The setting that a prior with this response names first."""
     mode = HyperparameterPrior(ResponseSurface.from_json(response), goal.retain_weight, goal.min_retained, BOX).mode
-    log_alpha, log_kappa = canonical(mode["alpha"], mode["lambda"])
-    alpha = 10 ** np.asarray(log_alpha)
-    s, feasible = replay.scores(alpha, alpha * 10 ** np.asarray(log_kappa), goal)
-    return replay.best(goal, BOX) - (float(s[0]) if feasible[0] else goal.untouched)
+    return Setting(mode["alpha"], mode["lambda"])
 
 
 def _untouched(values: np.ndarray) -> np.ndarray:
     values = values.copy()
     values[:, 0] = 1
     return values
-
-
-def _draw(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little")

@@ -116,11 +116,10 @@ def trap_metrics(ledger: Ledger, setting: str, ours: str, without: str) -> Metri
     ``TRAP_GRACE`` trials, and on how many tasks it is above ``TRAP_RATIO``. Tasks that neither solves do not count;
     what is not reached counts as one more than the budget."""
     tasks = ledger.tasks(setting, (ours, without))
-    own, plain = (
-        np.minimum(block_trials(runs, TARGET), runs.shape[2] + 1)
-        for runs in (ledger.regret(setting, label, tasks) for label in (ours, without))
-    )
-    solved = np.minimum(own, plain) <= ledger.regret(setting, ours, tasks).shape[2]
+    runs = [ledger.regret(setting, label, tasks) for label in (ours, without)]
+    budget = runs[0].shape[2]
+    own, plain = (np.minimum(block_trials(each, TARGET), budget + 1) for each in runs)
+    solved = np.minimum(own, plain) <= budget
     ratio = np.maximum(own[solved] - TRAP_GRACE, 0) / plain[solved]
     return {
         f"{setting}.trap.max_ratio": float(ratio.max(initial=0.0)),

@@ -9,23 +9,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from benchmarks.competition.fresh_tasks import DATA, real_anatomy
-from ssdtune.learning.making import classifiers, make_mri_task, make_site, make_vision_task
-from ssdtune.learning.recipes import MriRecipe, Recipe, Site, VisionRecipe, draw_mri, draw_site, draw_vision
-from ssdtune.mri.networks.models import build_model
-from ssdtune.mri.networks.train import Joined, train
-from ssdtune.studyfile import TrainSection
+from ssdtune.learning.making import SEEDS, classifiers, make_mri_task, make_site, make_vision_task
+from ssdtune.learning.recipes import MriRecipe, Recipe, VisionRecipe, draw_mri, draw_site, draw_vision
 from ssdtune.task import Task
 from ssdtune.vision.forgetting import load_images
 
-SEEDS = 100_000  # numbers of training seeds beside those of the collection's sites begin here
 IMAGES = {"mnist": "mnist_24k.npz", "cifar10": "cifar10_10k.npz"}
 
 
@@ -109,31 +101,8 @@ def make_task(case: Case, model: int, device: str = "cpu") -> Task:
 
 
 def _mri(recipe: MriRecipe, model: int) -> Task:
-    data = make_site(recipe.site)
-    task = make_mri_task(recipe, data)
-    if not model:
-        return task
-    corrupted = [*task.forget, *task.evaluation.get("unknown", ())]  # type: ignore[misc]
-    seed = SEEDS * model + recipe.site.number
-    models = [_varnet(recipe.site, sets, seed) for sets in ([data.retain, corrupted], [data.retain])]
-    return replace(task, model=models[0], oracle=models[1])
-
-
-def _varnet(site: Site, sets: Sequence[list[Any]], seed: int) -> nn.Module:
-    """As the collection trains it, from another seed."""
-    section = TrainSection(
-        cascades=site.cascades, channels=site.channels, pools=site.pools, sens_channels=4, sens_pools=2, seed=seed
-    )
-    model = build_model(section)
-    train(
-        model,
-        Joined(sets),
-        epochs=site.epochs,
-        learning_rate=site.learning_rate,
-        batch_size=site.batch_size,
-        seed=seed,
-    )
-    return model.eval()
+    recipe = replace(recipe, site=replace(recipe.site, training=model))
+    return make_mri_task(recipe, make_site(recipe.site))
 
 
 def _vision(recipe: VisionRecipe, model: int) -> Task:

@@ -95,6 +95,11 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         yield item
 
 
+def words_of(given: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in given.split(",") if word.strip()]
+
+
 def bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """``track`` for work that says a line of its own with each item: only the bar, where there is a terminal."""
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssdtune.cli.computing import open_ray, ray_option
-from ssdtune.cli.console import file_option, json_option, print_json, print_table, track
+from ssdtune.cli.console import file_option, json_option, print_json, print_table, track, words_of
 from ssdtune.errors import check_known
 from ssdtune.files import check_writable
 
@@ -74,9 +74,10 @@ def collect(
     from ssdtune.learning.recipes import collection
     from ssdtune.learning.responses import SETTINGS
 
-    beside = [name for name in methods.split(",") if name != "ssd"]
-    for name in beside:
+    named = words_of(methods)
+    for name in named or [methods]:
         check_known("method", name, [*SETTINGS, "ssd"], "--methods")
+    beside = [name for name in named if name != "ssd"]
     check_writable(out)
     images = {name: path for name, path in (("mnist", mnist), ("cifar10", cifar10)) if path is not None}
     recipes = collection(sites, tasks, vision, seed)

@@ -20,6 +20,7 @@ from ssdtune.cli.console import (
     say,
     study_file_argument,
     track,
+    words_of,
 )
 from ssdtune.cli.storage import device_option, next_line, side_by_side, storage_option
 from ssdtune.cli.study_create import check_name
@@ -99,7 +100,7 @@ def compare(
     page = out or Path(f"{name}-comparison.html")
     check_writable(page)
     first = resolved.search.seed
-    labels = [word.strip() for word in methods.split(",") if word.strip()]
+    labels = words_of(methods)
     rivals = rivals_of(labels, range(first, first + seeds), resolved.method.model_dump())
     budget = Budget(None if cost else trials or resolved.search.trials, cost)
     # imported once the study file is known to be good: these take seconds

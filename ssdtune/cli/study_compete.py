@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.computing import open_task
-from ssdtune.cli.console import file_option, json_option, print_json, print_table, say, study_file_argument, track
+from ssdtune.cli.console import (
+    file_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+    study_file_argument,
+    track,
+    words_of,
+)
 from ssdtune.cli.storage import device_option, next_line, side_by_side, storage_option
 from ssdtune.cli.study_create import check_name
 from ssdtune.cli.study_inputs import read_study_file
@@ -79,7 +88,7 @@ def compete(
     first = resolved.search.seed
     wanted = [name for name in DEFAULT if name != "spectrum" or chosen.method.sampler == name]
     if samplers is not None:
-        wanted = [word.strip() for word in samplers.split(",") if word.strip()]
+        wanted = words_of(samplers)
     check_writable(page)
     entries = entries_of(wanted, range(first, first + seeds))
     # imported once the study file is known to be good: these take seconds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.computing import open_task
-from ssdtune.cli.console import json_option, print_json, print_table, say, study_file_argument, track
+from ssdtune.cli.console import json_option, print_json, print_table, say, study_file_argument, track, words_of
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import read_study_file
 from ssdtune.errors import ConfigError
@@ -102,7 +102,7 @@ def create(
     if composes and (parents is not None or not resolved.method.model_dump()["parents"]):
         from ssdtune.study.parents import with_parents
 
-        names = [word.strip() for word in (parents or "").split(",") if word.strip()]
+        names = words_of(parents or "")
         resolved = with_parents(resolved, chosen, names, open_storage(storage), task)
     parameters = sum(value.numel() for value in task.params.values())
     plan_memory(parameters, (), resolved.fisher.memory_budget_gib * 2**30)  # refuses what no analysis can keep to

@@ -58,8 +58,7 @@ def collect(
     """Collect every recipe and write the collection; returns (valid, rejected) tasks.
 
     images : the ``.npz`` file of each data set that classification recipes name. methods : whose responses are recorded
-    beside SSD's. gather : in place of ``workers``
-    processes here, such as ``study.collect_on_ray``.
+    beside SSD's. gather : in place of ``workers`` processes here, such as ``study.collect_on_ray``.
 
     Raises DataError: a data set is missing, or the collection cannot be written.
     """
@@ -82,9 +81,7 @@ def collect(
     return len(records) - rejected, rejected
 
 
-def collect_group(
-    group: Sequence[Recipe], parts: Path, images: Mapping[str, Path], methods: Sequence[str] = tuple(SETTINGS)
-) -> None:
+def collect_group(group: Sequence[Recipe], parts: Path, images: Mapping[str, Path], methods: Sequence[str]) -> None:
     """Make and measure the tasks of one group that have no part yet; a site's oracle is trained once."""
     torch.set_num_threads(1)
     site: SiteData | None = None
@@ -99,9 +96,7 @@ def collect_group(
         save_collection(part, [record_of(recipe, data, methods, started)])
 
 
-def record_of(
-    recipe: Recipe, data: Any, methods: Sequence[str] = tuple(SETTINGS), started: float | None = None
-) -> Experience | Rejected:
+def record_of(recipe: Recipe, data: Any, methods: Sequence[str], started: float | None = None) -> Experience | Rejected:
     """Make and measure a task from its site's data, or from its data set's images. started : default now."""
     started = time.perf_counter() if started is None else started
     task = make_mri_task(recipe, data) if isinstance(recipe, MriRecipe) else make_vision_task(recipe, data)

@@ -36,7 +36,8 @@ MOST_SAMPLES = 300  # of a classification task's sets
 DRAWS = 12
 """Masks of a slice that a training goes through, where it draws them anew."""
 
-_SEEDS = 10_000  # apart of trainings of one site
+SEEDS = 100_000
+"""Between the seeds of two trainings of one site, which begin at its number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +172,7 @@ def _slices(
 
 
 def _train(site: Site, sets: list[Drawn]) -> nn.Module:
-    seed = site.number + _SEEDS * site.training
+    seed = site.number + SEEDS * site.training
     section = TrainSection(
         cascades=site.cascades,
         channels=site.channels,

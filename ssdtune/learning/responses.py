@@ -29,6 +29,7 @@ from ssdtune.task import Task
 from ssdtune.unlearning.method import Knob, Method, Setting, run
 from ssdtune.unlearning.methods import find_method
 from ssdtune.unlearning.spectral_update import SpectralUnlearner
+from ssdtune.unlearning.ssd import ALPHA, LAMBDA
 from ssdtune.unlearning.ssd_repair import rate_unit
 
 SETTINGS = {"spectral": 40, "ssd-repair": 24, "ng": 20, "ft": 20}
@@ -38,12 +39,13 @@ MU_GRID, WEIGHT_GRID = np.geomspace(0.01, 10, 13), np.array([0.0, 1.0, 2.0, 4.0,
 """Where the damage plane of the spectral update is recorded; over its length it is known in closed form."""
 
 _LEADING = 32  # eigenvalues
+_PLANE = {ALPHA: Knob("rho", *RHO_RANGE), LAMBDA: Knob("kappa", *KAPPA_RANGE)}  # what takes their place in a design
 
 _NOTES = ("rho", "kappa", *(f"predicted_{name}" for name in SpectralDamage.__annotations__))
 
 
 def respond(
-    task: Task, analysis: FisherAnalysis, evaluator: Evaluator, methods: Sequence[str] = tuple(SETTINGS)
+    task: Task, analysis: FisherAnalysis, evaluator: Evaluator, methods: Sequence[str]
 ) -> tuple[dict[str, Response], dict[str, Array]]:
     """(responses by method, tables of the spectral update's damage plane and of the leading eigenvalues)."""
     responses, tables = {}, leading_eigenvalues(analysis)
@@ -110,21 +112,11 @@ def _leading(values: Array) -> Array:
 
 
 def _at(place: Array, knobs: tuple[Knob, ...], analysis: FisherAnalysis) -> Setting:
-    named = dict(zip((knob.name for knob in knobs), place, strict=True))
-    setting = {knob.name: _value(knob, named[knob.name]) for knob in knobs}
-    if {"alpha", "lambda"} <= setting.keys():
-        rho, kappa = (
-            low * (high / low) ** named[name] for name, (low, high) in (("alpha", RHO_RANGE), ("lambda", KAPPA_RANGE))
-        )
-        alpha = float(analysis.alpha_at(rho))
-        setting |= {"alpha": alpha, "lambda": alpha * float(kappa)}
+    setting = {knob.name: _PLANE.get(knob.name, knob).at(share) for knob, share in zip(knobs, place, strict=True)}
+    if _PLANE.keys() <= setting.keys():
+        alpha = float(analysis.alpha_at(setting[ALPHA]))
+        setting |= {ALPHA: alpha, LAMBDA: alpha * setting[LAMBDA]}
     return setting
-
-
-def _value(knob: Knob, share: float) -> float:
-    if knob.scale == "log":
-        return knob.clip(knob.low * (knob.high / knob.low) ** share)
-    return knob.clip(knob.low + (knob.high - knob.low) * share)
 
 
 def _qualities(found: Measures) -> dict[str, float]:

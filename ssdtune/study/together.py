@@ -25,8 +25,7 @@ def in_one_transaction(database: RDBStorage, work: Callable[[], T]) -> T:
         database.scoped_session = given = _Sessions(given)  # type: ignore[assignment]
     if not isinstance(given, _Sessions):
         return work()
-    sessions = given
-    with sessions.joined() as session:
+    with given.joined() as session:
         found = work()
         if not session.taken_back:
             session.really_commit()

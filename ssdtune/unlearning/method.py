@@ -57,6 +57,12 @@ class Knob:
         if not (self.low < self.high and (self.scale == "linear" or self.low > 0)):
             raise ValueError(f"{self.name}: the range must rise, from above 0 on a log scale")
 
+    def at(self, share: float) -> float:
+        """The value that lies a share, in [0, 1], of the way from low to high, on the knob's scale."""
+        if self.scale == "log":
+            return self.clip(self.low * (self.high / self.low) ** share)
+        return self.clip(self.low + (self.high - self.low) * share)
+
     def clip(self, value: float) -> float:
         """The nearest value that the knob can take: one ulp outside, Optuna would silently draw another."""
         inside = min(max(value, self.low), self.high)

@@ -5,7 +5,8 @@ import argparse
 import numpy as np
 import pytest
 
-from benchmarks.competition.adversarial import KINDS, adversarial_priors, regret_of_mode
+from benchmarks.competition.adversarial import KINDS, adversarial_priors, mode_of
+from benchmarks.competition.choosers import regret_at
 from benchmarks.competition.held_out import BUDGET, LONG, plan, report, stratified
 from benchmarks.competition.priors import HELD_OUT, Predicted, calibration_metrics
 from benchmarks.competition.runs import SETTINGS, Job
@@ -23,9 +24,6 @@ class Named:
     def scores(self, alpha, lam, goal):
         s = 1 / (1 + np.abs(np.log10(np.atleast_1d(alpha)) - int(self.key[-1]) + 0.3))
         return s, np.ones(s.shape, bool)
-
-    def best(self, goal, box):
-        return 1.0
 
 
 TASKS = [
@@ -86,7 +84,7 @@ def test_adversarial_priors_are_right_where_nothing_is_selected_and_wrong_elsewh
         source = next(k for k, p in own.items() if p.response is wrong["worst-of-ten"][key])
         assert family[source] != family[key]
         strangers = [k for k in own if family[k] != family[key]]
-        regrets = {k: regret_of_mode(own[k].response, by_key[key], goal) for k in strangers}
+        regrets = {k: regret_at(by_key[key], mode_of(own[k].response, goal), goal, best=1.0) for k in strangers}
         assert regrets[source] == pytest.approx(max(regrets.values()))  # fewer than ten others: all were tried
         one, moved = (ResponseSurface.from_json(wrong[kind][key]) for kind in ("wrong-task", "shifted"))
         np.testing.assert_allclose(np.abs(moved.log_alpha - one.log_alpha), 1, rtol=1e-6)
