@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from ssdtune.unlearning.method import Setting
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA
 
 SETS = ("retain", "forget")
+Qualities = dict[str, np.ndarray]
 
 
 @dataclass
@@ -32,30 +36,40 @@ class PlainTrial:
     setting: Setting
     score: float
     feasible: bool
-    qualities: dict[str, np.ndarray]
+    qualities: Qualities
     seconds: float
 
 
 def plain_study(case: Case, record: StudyRecord, sampler: SamplerFactory, trials: int) -> list[PlainTrial]:
     """A study of so many trials, in memory; the sampler sees score and constraint."""
-    done: list[PlainTrial] = []
+    return list(islice(plain_trials(case, record, sampler), trials))
+
+
+def plain_trials(
+    case: Case, record: StudyRecord, sampler: SamplerFactory, measure: Callable[[Setting], Qualities] | None = None
+) -> Iterator[PlainTrial]:
+    """The trials of a study without end. ``measure`` : q of every slice by set, in place of the plain evaluation."""
     study = optuna.create_study(direction="maximize", study_name=case.task.name)
-    for number in range(trials):
+    for number in count():
         started = time.perf_counter()
         study.sampler = sampler.make(number)
         knobs: dict[str, BaseDistribution] = {
             knob.name: FloatDistribution(knob.low, knob.high, log=knob.scale == "log") for knob in record.knobs
         }
         trial = study.ask(knobs)
-        qualities = plain_qualities(case, plain_dampened(case, trial.params))
+        qualities = (measure or partial(plain_measure, case))(trial.params)
         score = record.rule(qualities["retain"].mean(), qualities["forget"].mean())
         trial.set_user_attr(RETAINED, score.retained)
         trial.set_user_attr(REMEMBERED, score.remembered)
         trial.set_constraint(CONSTRAINT, score.violation)
         study.tell(trial, score.value)
         seconds = time.perf_counter() - started
-        done.append(PlainTrial(trial.params, score.value, score.feasible, qualities, seconds))
-    return done
+        yield PlainTrial(trial.params, score.value, score.feasible, qualities, seconds)
+
+
+def plain_measure(case: Case, setting: Setting) -> Qualities:
+    """q of every slice by set under one setting."""
+    return plain_qualities(case, plain_dampened(case, setting))
 
 
 def plain_dampened(case: Case, setting: Setting) -> torch.nn.Module:
@@ -76,7 +90,7 @@ def plain_dampened(case: Case, setting: Setting) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def plain_qualities(case: Case, model: torch.nn.Module, most: int | None = None) -> dict[str, np.ndarray]:
+def plain_qualities(case: Case, model: torch.nn.Module, most: int | None = None) -> Qualities:
     """SSIM of every slice by set; PSNR and NMSE are computed too, as a study records them."""
     return {
         name: np.array([plain_slice(case, model, samples[index]) for index in range(min(len(samples), most or 10**9))])
@@ -95,5 +109,5 @@ def plain_slice(case: Case, model: torch.nn.Module, sample: tuple[Any, ...]) -> 
     return float(fastmri_evaluate.ssim(image, found, top)[0])
 
 
-def untouched_qualities(case: Case) -> dict[str, np.ndarray]:
+def untouched_qualities(case: Case) -> Qualities:
     return plain_qualities(case, case.task.model)

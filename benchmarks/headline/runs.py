@@ -1,0 +1,60 @@
+"""Running what is missing of a task, and reading what there is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.harness import Metrics, kept
+from benchmarks.headline.cells import SAMPLERS, WAYS, fast_cell, plain_cell
+from benchmarks.headline.tables import CELLS, Task
+from benchmarks.headline.tasks import Made, Plan, dense_search, make
+from ssdtune.study.storage import quiet_optuna
+
+CELL = {"plain": plain_cell, "fast": fast_cell}
+REFERENCE, FACTS = "reference", "task"
+
+
+def files(work: Path, plan: Plan) -> list[Path]:
+    """Where the results of a task are kept, those of its cells after the others."""
+    cells = [f"{way}.{sampler}.{seed}" for seed in range(plan.seeds) for way in WAYS for sampler in SAMPLERS]
+    return [work / plan.name / f"{name}.json" for name in (FACTS, REFERENCE, *cells)]
+
+
+def run_task(work: Path, plan: Plan, *, seed: int, quick: bool) -> None:
+    """Whatever is missing of one task; what is there already is not run again."""
+    torch.set_num_threads(1)
+    quiet_optuna()
+    facts, reference, *cells = files(work, plan)
+    with tempfile.TemporaryDirectory() as folder:
+
+        @cache
+        def made() -> Made:
+            return make(plan, Path(folder), seed)
+
+        kept(facts, lambda: made().facts())
+        target = kept(reference, lambda: dense_search(made(), 32 if quick else 256))["reference"]
+        for path in cells:
+            way, sampler, number = path.stem.split(".")
+            run = partial(CELL[way], sampler=sampler, target=target, seed=seed + int(number), most=10 if quick else 50)
+            kept(path, lambda run=run: timed(run, made()))
+            print(f"{plan.name}: {path.stem}, {kept(path, dict)}", file=sys.stderr, flush=True)
+
+
+def timed(run: Callable[[Made], Metrics], made: Made) -> Metrics:
+    """What a cell comes to, with the seconds that measuring it took."""
+    started = time.process_time()
+    return {**run(made), "core_s": time.process_time() - started}
+
+
+def read_task(work: Path, plan: Plan) -> Task:
+    read = {path.stem: json.loads(path.read_text()) for path in files(work, plan)}
+    cells = {cell: [read[f"{cell}.{seed}"] for seed in range(plan.seeds)] for cell in CELLS}
+    return Task(plan.name, read[REFERENCE]["reference"], read[FACTS], cells)
