@@ -8,7 +8,7 @@ import pytest
 from ssdtune.errors import DataError, ModelError
 from ssdtune.mri.networks.models import build_model, save_new_model
 from ssdtune.mri.task import load_task, open_sets
-from ssdtune.studyfile import TrainSection, load_study_file
+from ssdtune.studyfile import DEFAULT_METHOD, MethodSection, TrainSection, load_study_file
 
 STUDIES = Path(__file__).parents[1] / "studies"
 
@@ -16,6 +16,13 @@ STUDIES = Path(__file__).parents[1] / "studies"
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_study_file_is_valid_and_named_as_its_file(path):
     assert load_study_file(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_study_file_leaves_method_and_sampler_to_the_defaults(path):
+    study = load_study_file(path)
+    assert (study.method.name, study.search.sampler) == (DEFAULT_METHOD, "auto")
+    assert study.method.model_dump() == MethodSection().model_dump()
 
 
 def test_m4raw_has_the_published_model_and_mask():

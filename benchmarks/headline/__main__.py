@@ -24,8 +24,8 @@ from functools import partial
 
 import torch
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, kept, main, note_commit
-from benchmarks.headline.runs import files, read_task, run_task
+from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, note_commit
+from benchmarks.headline.runs import core_minutes, files, read_task, run_task
 from benchmarks.headline.tables import in_words, summary, tables
 from benchmarks.headline.tasks import PLANS, QUICK
 from ssdtune.learning.processes import run_in_processes
@@ -56,7 +56,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     if not tasks:
         raise SystemExit("error: no results yet, --work, run without --summary")
     found = summary(tasks)
-    minutes = sum(kept(path, dict)["core_s"] for plan in plans for path in files(work, plan) if path.exists()) / 60
+    minutes = core_minutes(work, plans)
     lines += [f"{len(tasks)} tasks, {minutes:.0f} minutes of one core, run at commit {commits_of(work)}.", ""]
     lines += [*in_words(found), "", *tables(tasks)]
     return {**found, "core_minutes": minutes}

@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -43,15 +43,23 @@ def run_task(work: Path, plan: Plan, *, seed: int, quick: bool) -> None:
         target = kept(reference, lambda: dense_search(made(), 32 if quick else 256))["reference"]
         for path in cells:
             way, sampler, number = path.stem.split(".")
-            run = partial(CELL[way], sampler=sampler, target=target, seed=seed + int(number), most=10 if quick else 50)
-            kept(path, lambda run=run: timed(run, made()))
-            print(f"{plan.name}: {path.stem}, {kept(path, dict)}", file=sys.stderr, flush=True)
+            if not path.exists():
+                most, own = 10 if quick else 50, seed + int(number)
+                run = partial(CELL[way], sampler=sampler, target=target, seed=own, most=most)
+                found = kept(path, partial(timed, run, made()))
+                print(f"{plan.name}: {path.stem}, {found}", file=sys.stderr, flush=True)
 
 
 def timed(run: Callable[[Made], Metrics], made: Made) -> Metrics:
     """What a cell comes to, with the seconds that measuring it took."""
     started = time.process_time()
     return {**run(made), "core_s": time.process_time() - started}
+
+
+def core_minutes(work: Path, plans: Sequence[Plan]) -> float:
+    """What all results that are there took."""
+    paths = [path for plan in plans for path in files(work, plan) if path.exists()]
+    return sum(float(json.loads(path.read_text())["core_s"]) for path in paths) / 60
 
 
 def read_task(work: Path, plan: Plan) -> Task:

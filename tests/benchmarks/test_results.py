@@ -1,5 +1,8 @@
 """Sections of the results say which code they measured, and those of other code are marked."""
 
+import hashlib
+import re
+
 import pytest
 
 from benchmarks import results
@@ -67,3 +70,11 @@ def test_what_is_stale_is_marked_and_the_readme_says_how_many():
     assert known > 25
     assert not unmarked, f"measured on other code: {sorted(unmarked)}; run python -m benchmarks.results --mark"
     assert results.counted(marked, known) in results.README.read_text()
+
+
+def test_the_readme_s_picture_is_the_one_that_the_demo_s_section_is_about():
+    section = re.search(r"<!-- demo -->.*?Its picture is (\w+)\.", results.RESULTS.read_text(), re.DOTALL)
+    if section is None:
+        pytest.skip("no section of the demo that names its picture: python -m benchmarks.demo --picture ... --publish")
+    picture = results.README.parent / "docs/images/before_after.png"
+    assert hashlib.sha256(picture.read_bytes()).hexdigest().startswith(section[1])
