@@ -60,6 +60,9 @@ def main(
     facts = {"machine": machine(options.device), "commit": commit(), "quick": options.quick}
     if options.publish and str(facts["commit"]).endswith("-dirty"):
         raise SystemExit("error: changes that are not committed, --publish, commit them first: figures name their code")
+    name, work = _name(Path(sys.argv[0])), getattr(options, "work", None)
+    if work is not None and not getattr(options, "summary", False) and not getattr(options, "dry_run", False):
+        note_commit(work, name, facts)
     started = time.perf_counter()
     metrics = measure(options)
     seconds = time.perf_counter() - started
@@ -70,7 +73,8 @@ def main(
         options.json.write_text(json.dumps({**metrics, **facts}, indent=2) + "\n")
     if options.publish:
         parts = {"only": _words(getattr(options, "only", None)), "device": options.device}
-        publish(_name(Path(sys.argv[0])), description, facts, lines, seconds, parts)
+        code = code_hash(name, read_sources()) or "unknown" if work is None else code_of(work, name, facts)
+        publish(name, description, {**facts, "code": code}, lines, seconds, parts)
 
 
 Parts = Mapping[str, Callable[[argparse.Namespace], Metrics]]
@@ -117,17 +121,38 @@ def kept(path: Path, make: Callable[[], T], again: bool = False) -> T:
     return result
 
 
-def note_commit(work: Path) -> None:
-    """Keep, with the results in ``work``, which commit adds to them from now on."""
+def note_commit(work: Path, name: str, facts: Mapping[str, object]) -> None:
+    """Keep, with the results in ``work``, which commit and code add to those of a benchmark from now on.
+
+    What lies there already without such a note is of code that is not known.
+    """
+    kept_notes = work / COMMITS
+    known = not work.exists() or kept_notes.exists() or not any(work.iterdir())
     work.mkdir(parents=True, exist_ok=True)
-    with (work / COMMITS).open("a") as file:
-        file.write(f"{commit()}\n")
+    with kept_notes.open("a") as file:
+        line = f"{facts['commit']} {code_hash(name, read_sources())} {_extent(facts)} {name}\n"
+        file.write(line if known else f"unknown unknown {_extent(facts)} {name}\n{line}")
 
 
 def commits_of(work: Path) -> str:
     """The commits that added to the results in ``work``, in words."""
-    kept = work / COMMITS
-    return ", ".join(dict.fromkeys(kept.read_text().split())) if kept.exists() else "unknown"
+    return ", ".join(dict.fromkeys(line[0] for line in _notes(work))) or "unknown"
+
+
+def code_of(work: Path, name: str, facts: Mapping[str, object]) -> str:
+    """The one code that all results of a benchmark in ``work`` were measured on; ``several``, or ``unknown``."""
+    own = [line for line in _notes(work) if line[2:] in ([], [_extent(facts), name])]
+    codes = {line[1] if len(line) > 1 else "unknown" for line in own}  # early notes named commits alone
+    return min(codes) if len(codes) == 1 else "several" if codes else "unknown"
+
+
+def _notes(work: Path) -> list[list[str]]:
+    path = work / COMMITS
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _extent(facts: Mapping[str, object]) -> str:
+    return "quick" if facts["quick"] else "full"
 
 
 def publish(
@@ -146,7 +171,7 @@ def publish(
     body = (
         f"<!-- {section} -->\n## {description.strip().splitlines()[0]}{words}\n\n"
         f"`python -m benchmarks.{name}{flags}`, {datetime.date.today()}, commit {facts['commit']}, "
-        f"code {code_hash(name, read_sources()) or 'unknown'}, {facts['machine']}, {seconds:.0f} s.\n\n"
+        f"code {facts['code']}, {facts['machine']}, {seconds:.0f} s.\n\n"
         + "\n".join(lines)
         + f"\n<!-- /{section} -->\n"
     )

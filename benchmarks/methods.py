@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, commit, main, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, table
 from benchmarks.outcome.runs import Made, Plan, Result, Section, read, say
 from benchmarks.outcome.tables import Goal, Study, interval
 from benchmarks.outcome.tasks import CASES, Case, make_task
@@ -36,7 +36,7 @@ MRI, CLASSES = ("mri-014-1", "mri-020-1", "mri-029-1"), ("vision-028",)
 COMPOSE, PARENTS = "compose", ("spectral", "ft")
 BOUND = 0.95
 GOAL = Goal(0.2, BOUND)
-LACKS, CORE, COMMITS = "lacks", "core_seconds", "commits.txt"
+LACKS, CORE = "lacks", "core_seconds"
 A_STUDY = 6.0  # seconds on a calm core, about, of 8 trials
 
 
@@ -61,9 +61,6 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         lines.append(f"{left} studies are missing, about {left * A_STUDY * trials / 8 / 60:.0f} minutes of one core")
         return {"missing": left}
     if not chosen.summary:
-        plan.work.mkdir(parents=True, exist_ok=True)
-        with (plan.work / COMMITS).open("a") as file:
-            file.write(f"{commit()}\n")
         run_in_processes(run_model, jobs, chosen.workers, track=silent, description="methods")
     return summarise(plan, cases, lines)
 
@@ -138,11 +135,9 @@ def summarise(plan: Plan, cases: Sequence[Case], lines: list[str]) -> Metrics:
     order = sorted(cells, key=lambda label: -metrics.get(f"s.{label}", metrics.get(f"classes.s.{label}", 0.0) - 1))
     counts = [max(len(list(studies_of(plan, of, label))) for label in plan.methods) for of in kinds.values()]
     metrics |= {"methods": len(cells), "models": sum(counts), "core_minutes": core_minutes(plan, cases)}
-    kept = plan.work / COMMITS
-    commits = ", ".join(dict.fromkeys(kept.read_text().split())) if kept.exists() else "unknown"
     lines += [
         f"{len(cells)} methods, {plan.trials} trials each, {metrics['core_minutes']:.0f} minutes of one core. "
-        f"Run at commit {commits}.",
+        f"Run at commit {commits_of(plan.work)}.",
         "",
         f"Best feasible s at {plan.trials} trials, mean over trained models with its 95 % interval: {counts[0]} "
         f"of simulated MRI tasks, {counts[1]} of a classifier (MNIST, false "

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, main, note_commit, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
 from benchmarks.outcome.runs import METHODS as RIVALS
 from benchmarks.outcome.runs import Plan, read_all, run_model, say
 from benchmarks.outcome.tables import Goal, Summary, interval
@@ -253,7 +253,6 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     plan = Plan(methods, (GOAL.min_retained,), trials, chosen.seed, chosen.work, chosen.device)
     cases = [case for case in CASES[:24] if not chosen.quick or case.key in QUICK]
     if not chosen.summary:
-        note_commit(plan.work)
         for case in cases:
             if case.needs is not None and not case.needs.exists():
                 say(f"left out {case.key}: no {case.needs}, set SSDTUNE_TEST_DATA to the folder of the data")

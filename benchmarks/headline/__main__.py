@@ -24,7 +24,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, note_commit
+from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main
 from benchmarks.headline.runs import core_minutes, files, read_task, run_task
 from benchmarks.headline.tables import in_words, summary, tables
 from benchmarks.headline.tasks import PLANS, QUICK
@@ -49,7 +49,6 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         lines.append(f"missing: {len(missing)} of {len(plans)} tasks, at most {minutes:.0f} minutes of one core")
         return {"missing": len(missing)}
     if missing and not chosen.summary:
-        note_commit(work)
         run = partial(run_task, work, seed=chosen.seed, quick=chosen.quick)
         run_in_processes(run, missing, min(chosen.workers, len(missing)), track=silent, description="tasks")
     tasks = [read_task(work, plan) for plan in plans if all(path.exists() for path in files(work, plan))]
@@ -57,7 +56,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         raise SystemExit("error: no results yet, --work, run without --summary")
     found = summary(tasks)
     minutes = core_minutes(work, plans)
-    lines += [f"{len(tasks)} tasks, {minutes:.0f} minutes of one core, run at commit {commits_of(work)}.", ""]
+    lines += [f"{len(tasks)} tasks, {minutes:.0f} minutes of one core, run at commit {commits_of(chosen.work)}.", ""]
     lines += [*in_words(found), "", *tables(tasks)]
     return {**found, "core_minutes": minutes}
 

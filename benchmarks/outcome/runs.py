@@ -20,7 +20,6 @@ from typing import Any
 import optuna
 import torch
 
-from benchmarks.harness import note_commit
 from benchmarks.outcome.tasks import Case, make_task
 from ssdtune.errors import ConfigError, SsdtuneError
 from ssdtune.files import atomic_path
@@ -136,7 +135,6 @@ def estimate(plan: Plan, case: Case) -> float:
 
 def run_all(plan: Plan, cases: Sequence[Case], workers: int) -> None:
     """Run what is missing: one bound after the other, one model of each task before others, the longest first."""
-    note_commit(plan.work)
     jobs = [
         (replace(plan, bounds=[bound]), case, model)
         for bound in plan.bounds

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import note_commit
 from benchmarks.outcome.runs import Made, Result, read, say
 from benchmarks.outcome.runs import Plan as Searches
 from benchmarks.papers.tasks import RATE, XUE, Case, make_task
@@ -151,7 +150,6 @@ def estimate(plan: Plan, case: Case, model: int) -> float:
 
 def run_all(plan: Plan, cases: Sequence[Case], models: int, workers: int) -> None:
     """Run what is missing: one model of each task before others, first tables before other shares."""
-    note_commit(plan.work)
     jobs = [
         (part, case, model)
         for model in range(models)

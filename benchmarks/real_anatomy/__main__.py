@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import t as student
 
-from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, note_commit, table
+from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, main, table
 from benchmarks.real_anatomy.models import DATA, MEASURES, SCORED, SEARCHED, SET_NAMES, keep_model, make_data, result_of
 from ssdtune.learning.processes import run_in_processes
 from ssdtune.progress import silent
@@ -47,13 +47,12 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         return {"missing": len(missing)}
     if missing and not chosen.summary:
         make_data(folder, chosen.quick)
-        note_commit(folder)
         work = partial(keep_model, folder, quick=chosen.quick, device=chosen.device)
         run_in_processes(work, missing, min(chosen.workers, len(missing)), track=silent, description="models")
     found = [json.loads(path.read_text()) for seed in models if (path := result_of(folder, seed)).exists()]
     if not found:
         raise SystemExit("error: no results yet, --work, run without --summary")
-    words = f"{len(found)} trained models at commit {commits_of(folder)}; means [95 % interval]."
+    words = f"{len(found)} trained models at commit {commits_of(chosen.work)}; means [95 % interval]."
     lines += [words, "", *tables(found)]
     return {name: value for key in found[0] for name, value in with_interval(key, [each[key] for each in found])}
 

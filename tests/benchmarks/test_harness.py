@@ -1,6 +1,8 @@
 """Each kind of run of a script has a section of its own in the results, and replaces it alone."""
 
+import re
 import sys
+from functools import partial
 
 import pytest
 
@@ -47,3 +49,35 @@ def test_a_tree_with_changes_is_not_published(run):
     with pytest.raises(SystemExit, match="commit them first"):
         run(value=2, commit="1234567-dirty")
     assert run(value=1) == before
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, run):
+    """``kept(code, *arguments)``: what a published run of a script that keeps its results says of their code."""
+
+    def call(code, *arguments):
+        monkeypatch.setattr(harness, "code_hash", lambda name, sources: code)
+        monkeypatch.setattr(
+            sys, "argv", ["benchmarks/speed.py", "--publish", "--work", str(tmp_path / "w"), *arguments]
+        )
+        extend = partial(harness.add_resumable, work=tmp_path / "other")
+        harness.main("Speed.", lambda options: {"times": 1}, extend)
+        return re.search(r"<!-- speed.*? code (\w+), ", harness.RESULTS.read_text(), re.DOTALL)[1]
+
+    run()
+    return call
+
+
+def test_results_that_are_kept_are_of_the_code_that_measured_them(kept, tmp_path):
+    assert kept("abc") == "abc"
+    assert kept("def", "--summary") == "abc"  # shown later, by other code
+    assert kept("def", "--quick") == "def"  # which are others
+    assert kept("def") == "several"
+    assert harness.commits_of(tmp_path / "w") == "1234567"
+
+
+def test_results_from_before_are_of_no_known_code(kept, tmp_path):
+    (tmp_path / "w").mkdir()
+    assert kept("abc", "--summary") == "unknown"
+    (tmp_path / "w" / "model0.json").write_text("{}")
+    assert kept("abc") == "several"
