@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.imports import PACKAGES, code_hash, read_sources
 from benchmarks.imports import ROOT as ROOT
-from benchmarks.imports import code_hash, read_sources
 from ssdtune.files import atomic_path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -229,10 +229,11 @@ def machine(device: str) -> str:
 
 
 def commit() -> str:
-    """The commit, and whether anything but the results themselves was changed since."""
+    """The commit, and whether anything but the results themselves was changed since, or a module added."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/RESULTS.md")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+    added = git("ls-files", "--others", "--exclude-standard", "--", *(f"{package}/*.py" for package in PACKAGES))
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed or added else "")

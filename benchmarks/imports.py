@@ -12,14 +12,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ssdtune", "benchmarks")
+DATA = (".npz", ".h5", ".toml")
 
 Graph = Mapping[str, set[str]]
 
 
 def read_sources(root: Path = ROOT) -> dict[str, str]:
-    """The text of every module of the package and of the benchmarks, by dotted name."""
+    """The text of every module of the package and of the benchmarks, by dotted name; and by its path a hash of every
+    file of data that the package brings along, such as the mapper."""
     files = (path for package in PACKAGES for path in sorted((root / package).rglob("*.py")))
-    return {module_name(path.relative_to(root)): path.read_text() for path in files}
+    data = (path for path in sorted((root / PACKAGES[0]).rglob("*")) if path.suffix in DATA)
+    found = {module_name(path.relative_to(root)): path.read_text() for path in files}
+    return found | {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in data}
 
 
 def module_name(path: Path) -> str:
@@ -62,14 +66,18 @@ def reachable(graph: Graph, start: str) -> set[str]:
 def code_hash(benchmark: str, sources: Mapping[str, str]) -> str:
     """Of every module of the package that a benchmark imports, itself or through others; empty for no such benchmark.
 
-    Comments and docstrings do not count. Modules that a table names are imported by whoever imports the table.
+    Comments and docstrings do not count. Modules that a table names are imported by whoever imports the table. With a
+    module go the files of data that it names.
     """
     measured: set[str] = set()
     left = [name for name in sources if f"{name}.".startswith(f"benchmarks.{benchmark}.")]
     while left:
         measured.add(name := left.pop())
         left += (imported(sources[name], sources.keys()) | named(sources[name], sources.keys())) - measured - {*left}
-    parts = [f"{name}\n{_code(sources[name])}" for name in sorted(measured) if name.split(".")[0] == "ssdtune"]
+    package = [name for name in sorted(measured) if name.split(".")[0] == "ssdtune"]
+    parts = [f"{name}\n{_code(sources[name])}" for name in package]
+    strings = set().union(*(_strings(sources[name]) for name in package)) if package else set()
+    parts += [f"{name}\n{sources[name]}" for name in sorted(sources) if name.rpartition("/")[2] in strings]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12] if measured else ""
 
 
@@ -101,10 +109,14 @@ def _imports(text: str) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-@cache
 def _words(text: str) -> set[str]:
+    return {value for value in _strings(text) if value.startswith(PACKAGES)}
+
+
+@cache
+def _strings(text: str) -> set[str]:
     nodes = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
-    return {node.value for node in nodes if isinstance(node.value, str) and node.value.startswith(PACKAGES)}
+    return {node.value for node in nodes if isinstance(node.value, str)}
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:

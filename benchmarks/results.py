@@ -1,8 +1,9 @@
 """Which sections of RESULTS.md were measured on code that has changed since.
 
 Each section records a hash of what it measures: every module of the package that its script imports, itself or through
-others, without comments and docstrings; one whose results are kept in a folder, the hash of when they were measured,
-or that it was several. `--mark` writes the list into RESULTS.md and its length into README.md.
+others, without comments and docstrings, and the data that these name, such as the mapper. A section whose results are
+kept in a folder has the hash of when they were measured, or `several`. `--mark` writes the list into RESULTS.md and its
+length into README.md.
 `sections`, and `stale_sections`, of which a section without a hash, or of a tree with changes, is one.
 """
 

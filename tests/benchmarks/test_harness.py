@@ -1,6 +1,7 @@
 """Each kind of run of a script has a section of its own in the results, and replaces it alone."""
 
 import re
+import subprocess
 import sys
 from functools import partial
 
@@ -81,3 +82,20 @@ def test_results_from_before_are_of_no_known_code(kept, tmp_path):
     assert kept("abc", "--summary") == "unknown"
     (tmp_path / "w" / "model0.json").write_text("{}")
     assert kept("abc") == "several"
+
+
+def test_a_changed_file_and_an_added_module_make_a_tree_dirty(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    (tmp_path / "ssdtune").mkdir()
+    (tmp_path / "ssdtune" / "a.py").write_text("A = 1\n")
+    for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm a"):
+        subprocess.run(["git", "-C", tmp_path, *words.split()], check=True)
+    clean = harness.commit()
+    assert re.fullmatch(r"[0-9a-f]{7,}", clean)
+    (tmp_path / "ssdtune" / "notes.txt").write_text("nothing that runs")
+    assert harness.commit() == clean
+    (tmp_path / "ssdtune" / "b.py").write_text("B = 1\n")
+    assert harness.commit() == f"{clean}-dirty"
+    (tmp_path / "ssdtune" / "b.py").unlink()
+    (tmp_path / "ssdtune" / "a.py").write_text("A = 2\n")
+    assert harness.commit() == f"{clean}-dirty"

@@ -40,6 +40,17 @@ def test_what_it_does_not_reach_is_not_nor_are_words():
     assert code_hash("nowhere", SOURCES) == ""
 
 
+def test_the_data_that_a_module_names_are_in_its_hash():
+    with_data = changed("ssdtune.rows", 'BUNDLED = "mapper.npz"\n') | {"ssdtune/prior/data/mapper.npz": "a"}
+    other = with_data | {"ssdtune/prior/data/mapper.npz": "b"}
+    assert code_hash("speed", with_data) != code_hash("speed", other)
+    assert code_hash("speed", SOURCES | {"ssdtune/prior/data/mapper.npz": "b"}) == code_hash("speed", SOURCES)
+    known = read_sources()
+    assert "ssdtune/prior/data/mapper.npz" in known
+    refitted = known | {"ssdtune/prior/data/mapper.npz": "refitted"}
+    assert code_hash("competition", refitted) != code_hash("competition", known)
+
+
 def test_sections_of_other_code_of_none_and_of_changed_trees_are_stale():
     rest = "machine, 3 s."
     text = "".join(
