@@ -9,11 +9,11 @@ of every trial by stock fastMRI modules, one by one from its file, nothing share
 it ships, on SQLite. A cell that finds nothing good in 50 trials is censored and counts with the seconds of those 50:
 a censored plain cell makes a speed-up too small, a censored fast one too large. Seconds are CPU seconds of one thread.
 
-On the two largest tasks only the first plain trials are run (10 of each search, 3 at 128 pixels); the search goes on
-with every slice measured by the fast form, and each further trial counts the median seconds of those that were timed.
+Beyond 32 pixels only the first plain trials of each search are run (15, 10 and 5 as the images grow); the search goes
+on with every slice measured by the fast form, and each further trial counts the median seconds of those that were run.
 `replay_error` is the largest difference of a score between the two. `retrain_ratio`: slice passes of the shipped way,
 analysis and untouched model inside, over those of training again on the retain set; `retrain_ratio_paper` is computed
-for 5,898 + 536 slices and 50 epochs (`tables.paper_ratio`). About 45 core-minutes; results are kept one by one in
+for 5,898 + 536 slices and 50 epochs (`tables.paper_ratio`). About 50 core-minutes; results are kept one by one in
 `--work`, a run that was stopped goes on.
 """
 

@@ -22,7 +22,7 @@ from ssdtune.unlearning.ssd import ALPHA, LAMBDA
 SMALL = Sizes(pixels=32, cascades=1, channels=6, pools=2, epochs=25, train=60, retain=100, forget=50)
 MIDDLE = Sizes(pixels=48, cascades=2, channels=6, pools=2, epochs=15, train=60, retain=100, forget=50)
 LARGER = Sizes(pixels=64, cascades=2, channels=8, pools=3, epochs=10, train=60, retain=80, forget=40)
-LARGE = Sizes(pixels=128, cascades=3, channels=14, pools=3, epochs=6, train=40, retain=40, forget=20)
+LARGE = Sizes(pixels=128, cascades=2, channels=9, pools=4, epochs=8, train=40, retain=40, forget=20)
 TINY = Sizes(pixels=32, cascades=1, channels=4, pools=2, epochs=8, train=30, retain=40, forget=20)
 
 
@@ -44,12 +44,12 @@ class Plan:
 
 
 PLANS = (
-    Plan("32px-ghosting", SMALL, 0, minutes=4),
-    Plan("32px-lesion", SMALL, 2, minutes=4),
-    Plan("48px-bias", MIDDLE, 1, minutes=8),
-    Plan("48px-zipper", MIDDLE, 3, minutes=8),
-    Plan("64px-blur", LARGER, 4, seeds=2, timed=10, minutes=7),
-    Plan("128px-ghosting", LARGE, 5, seeds=2, timed=3, minutes=12),
+    Plan("32px-ghosting", SMALL, 0, minutes=7),
+    Plan("32px-lesion", SMALL, 2, minutes=7),
+    Plan("48px-bias", MIDDLE, 1, timed=15, minutes=9),
+    Plan("48px-zipper", MIDDLE, 3, timed=15, minutes=9),
+    Plan("64px-blur", LARGER, 4, seeds=2, timed=10, minutes=8),
+    Plan("128px-ghosting", LARGE, 5, seeds=2, timed=5, minutes=12),
 )
 QUICK = (Plan("32px-tiny", TINY, 0, seeds=1, minutes=0.6),)
 
