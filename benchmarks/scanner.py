@@ -159,7 +159,7 @@ def draw(found: dict[str, list[Metrics]]) -> None:
             axes.set(title=variant, xlim=(-0.5, 2.5))
             axes.set_xticks(range(3), list(titles.values()), fontsize=8)
         figure.axes[0].set_ylabel("SSIM with the scanner's own targets")
-        figure.axes[0].legend()
+        figure.axes[0].legend(loc="lower left", title="a dot a trained model", fontsize=8)
         figure.savefig(PICTURE, dpi=110, facecolor="white")
 
 

@@ -53,20 +53,30 @@ def fisher_ray(slices: int, size: int, seed: int) -> Metrics:
 
 def relative_error(found: FisherAnalysis, wanted: FisherAnalysis) -> float:
     """The largest difference of any figure of two analyses but the slopes, over the largest figure of its kind."""
-    pairs: list[tuple[Any, Any]] = [
-        (found.cross, wanted.cross),
-        (found.denominator_diagonal, wanted.denominator_diagonal),
+    return max(relative_errors(found, wanted).values())
+
+
+def relative_errors(found: FisherAnalysis, wanted: FisherAnalysis) -> dict[str, float]:
+    """The same of each kind of figure, by its name."""
+    pairs: list[tuple[str, Any, Any]] = [
+        ("cross", found.cross, wanted.cross),
+        ("diagonal", found.denominator_diagonal, wanted.denominator_diagonal),
     ]
     for a, b in ((found.forget, wanted.forget), (found.retain, wanted.retain)):
-        pairs += [(getattr(a, name), getattr(b, name)) for name in ("diagonal", "mean", "losses", "embeddings", "gram")]
-        pairs.append((a.spectrum.eigenvalues, b.spectrum.eigenvalues))
-        pairs += [(values, b.groups[group]) for group, values in a.groups.items()]
+        names = ("diagonal", "mean", "losses", "embeddings", "gram")
+        pairs += [(name, getattr(a, name), getattr(b, name)) for name in names]
+        pairs.append(("eigenvalues", a.spectrum.eigenvalues, b.spectrum.eigenvalues))
+        pairs += [("eigenvalues", values, b.groups[group]) for group, values in a.groups.items()]
     alpha, depth = np.meshgrid(np.geomspace(0.1, 30, 16), np.geomspace(0.01, 1, 8))
     mine, theirs = (each.damage(alpha, alpha * depth).as_dict() for each in (found, wanted))
-    pairs += [(mine[name], theirs[name]) for name in mine]
+    pairs += [("damage", mine[name], theirs[name]) for name in mine]
     ours, others = found.features(), wanted.features()
-    pairs += [(np.array(ours[name]), np.array(others[name])) for name in ours if not name.endswith(SLOPE)]
-    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)
+    pairs += [("features", np.array(ours[name]), np.array(others[name])) for name in ours if not name.endswith(SLOPE)]
+    worst: dict[str, float] = {}
+    for kind, a, b in pairs:
+        error = float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
+        worst[kind] = max(worst.get(kind, 0.0), error)
+    return worst
 
 
 def slope_error(found: FisherAnalysis, wanted: FisherAnalysis) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.schedules import KINDS, Fisher, decay, effective_rank, leading, step_projected
+from benchmarks.schedules.prototypes import KINDS, Fisher, decay, effective_rank, leading, step_projected
 from ssdtune.dampening import dampen_flat
 
 
