@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from ssdtune.mri.seeds import named_rng
 from ssdtune.mri.translation.domains import squared, to_range
 from ssdtune.objective.baseline import MIN_GAP
 from ssdtune.objective.evaluation import evaluate
+from ssdtune.report.style import SERIES, matplotlib_settings
 from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.tune import unlearned_params
 from ssdtune.task import Task, batches
@@ -45,12 +47,15 @@ from ssdtune.task import Task, batches
 SIZES = (0.05, 0.2)
 """eps; the first is the paper's."""
 KEPT, HELDOUT, ATTACKED, TRIALS = 12, 3, 5, 20  # volumes and trials
+MODELS = ("untouched", "unlearned", "oracle", "control")
+PICTURE = ROOT / "docs/images/adversarial.png"
 EXAMPLES = 24  # subjects that the classifier learns from
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=int, help="trained models (default 3, quick 1)")
     parser.add_argument("--work", type=Path, default=ROOT / "build/adversarial", metavar="DIR", help="of the results")
+    parser.add_argument("--picture", action="store_true", help="draw that of docs/images")
 
 
 def measure(chosen: argparse.Namespace) -> Metrics:
@@ -59,8 +64,11 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     seeds = range(chosen.seed, chosen.seed + (chosen.models or (1 if chosen.quick else 3)))
     work = chosen.work / ("quick" if chosen.quick else "full")
     found = [kept(work / f"model{seed}.json", partial(run, seed, chosen.quick)) for seed in seeds]
+    sizes = SIZES[-1:] if chosen.quick else SIZES
+    if chosen.picture:
+        draw(found, sizes)
     metrics: Metrics = {"models": len(found)}
-    for eps in SIZES[-1:] if chosen.quick else SIZES:
+    for eps in sizes:
         metrics[f"adversarial.searched_eps_{eps:g}"] = sum(f"score_eps_{eps:g}" in each for each in found)
     for name in sorted(set().union(*found)):
         metrics |= with_range(f"adversarial.{name}", [each[name] for each in found if name in each])
@@ -161,6 +169,31 @@ def items(volumes: list[Volume], targets: list[np.ndarray] | None = None) -> lis
             write_volume(files[-1], volume.kspace, target, clean=volume.target)
         samples = open_slices(files, MASK, "varnet")
         return [samples[index] for index in range(len(samples))]
+
+
+def draw(found: list[Metrics], sizes: Sequence[float]) -> None:
+    """SSIM with the attacked target and how far it is favoured, by model and size, a dot a trained model."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    titles = {
+        "ssim": "SSIM with the attacked target",
+        "favours": "SSIM with the attacked target\nless that with the clean one",
+    }
+    with mpl.rc_context(matplotlib_settings()):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        for axes, (what, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+            for place, model in enumerate(MODELS):
+                for column, eps in enumerate(sizes):
+                    name = f"{what}_eps_{eps:g}.{model}"
+                    values = [each[name] for each in found if name in each]
+                    x = [column + 0.15 * (place - 1.5)] * len(values)
+                    axes.plot(x, values, "o", ms=5, color=SERIES[place], label="" if column else model)
+            axes.set(title=title, xlim=(-0.5, len(sizes) - 0.5), xlabel="eps, the most that a pixel was moved")
+            axes.set_xticks(range(len(sizes)), [f"{eps:g}" for eps in sizes])
+        figure.axes[1].axhline(0, color="black", lw=0.8)
+        figure.axes[0].legend(title="a dot a trained model", fontsize=8)
+        figure.savefig(PICTURE, dpi=110, facecolor="white")
 
 
 if __name__ == "__main__":

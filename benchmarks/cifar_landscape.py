@@ -96,7 +96,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
         makers = {"landscape": plane, "patch": patched, "remedies": mended}
         results.append([kept(work / f"{name}{seed}.json", make) for name, make in makers.items()])
     if chosen.picture:
-        draw(results[0][0])
+        draw([each[0] for each in results])
     metrics: Metrics = {"models": len(models), "trials": trials}
     for place in range(3):
         for name in results[0][place]["metrics"]:
@@ -242,14 +242,19 @@ def patch(x: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def draw(found: dict[str, Any]) -> None:
-    """Retain and forget accuracy and s over the plane; on the last the searches' paths and other methods' best."""
+def draw(results: list[dict[str, Any]]) -> None:
+    """Retain and forget accuracy and s over the plane of one model; on the last the searches' paths and other methods'
+    best, with the range over all models in words."""
+    found = results[0]
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     alphas, lambdas, grid = (np.array(found[key]) for key in ("alphas", "lambdas", "grid"))
+    ends = {method: [each["best"][method] for each in results] for method in OTHERS}
+    ranges = {method: f" (of all {min(each):.2f} to {max(each):.2f})" for method, each in ends.items()}
     with mpl.rc_context(matplotlib_settings()):
-        figure = Figure(figsize=(13, 4), layout="constrained")
+        figure = Figure(figsize=(13, 4.2), layout="constrained")
+        figure.suptitle(f"The first of {len(results)} trained models", fontsize=10)
         titles = ("retain accuracy", "forget accuracy", f"s at w = {WEIGHT}")
         for axes, title, values in zip(figure.subplots(1, 3), titles, grid, strict=True):
             shown = axes.pcolormesh(lambdas, alphas, values, shading="nearest", vmin=0, vmax=1)
@@ -267,7 +272,7 @@ def draw(found: dict[str, Any]) -> None:
             level = found["best"][method]
             if grid[2].min() < level < grid[2].max():
                 axes.contour(lambdas, alphas, grid[2], [level], colors="black", linestyles=style, linewidths=1.2)
-            axes.plot([], [], color="black", ls=style, label=f"{method}: {level:.3f}")
+            axes.plot([], [], color="black", ls=style, label=f"{method}: {level:.3f}{ranges[method]}")
         axes.legend(fontsize=7, labelcolor="black", facecolor="#bbbbbb", loc="upper right", title="star: near the peak")
         figure.savefig(PICTURE, dpi=110, facecolor="white")
 
