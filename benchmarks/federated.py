@@ -3,7 +3,8 @@
 `federated.rel_err`: the largest difference of any figure (diagonals, means, losses, Gram matrices, spectra, damages,
 features but the slopes) over the largest of its kind; goal 1e-6. Gradients of small networks are taken of many samples
 at once, in float32, and round otherwise beside other samples; `federated.one_by_one_err` is the same with gradients
-taken one by one, so it is what sums and files add. `federated.slope_err`: of the decay slopes, which are fitted to
+taken one by one, so it is what sums and files add, and `federated.batching_err` what one by one or in batches makes
+of the whole. `federated.slope_err`: of the decay slopes, which are fitted to
 logarithms of eigenvalues down to the rounding of gradients. `federated.{sites,slices,parameters}`.
 `federated.part_mib`: what leaves a site, the mean. One untrained network.
 """
@@ -35,8 +36,6 @@ from ssdtune.report.style import matplotlib_settings
 from ssdtune.task import Task
 
 MIB = 2**20
-
-
 PICTURE = ROOT / "docs/images/federated.png"
 GOAL = 1e-6
 
@@ -64,6 +63,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     return {
         "federated.rel_err": max(errors["as it runs"].values()),
         "federated.one_by_one_err": max(errors["one by one"].values()),
+        "federated.batching_err": max(relative_errors(wanted, plain).values()),
         "federated.slope_err": slope_error(found, wanted),
         "federated.sites": len(sites),
         "federated.slices": 2 * slices,
@@ -107,7 +107,8 @@ def draw(errors: dict[str, dict[str, float]], left: list[Left], slices: list[int
         wrong, sent = figure.subplots(1, 2)
         for place, (how, kinds) in enumerate(errors.items()):
             rows = np.arange(len(kinds)) + 0.15 * (2 * place - 1)
-            wrong.plot([max(each, 1e-17) for each in kinds.values()], rows, "o", label=f"gradients {how}")
+            label = f"gradients {how}, at most {max(kinds.values()):.2g}"
+            wrong.plot([each or np.nan for each in kinds.values()], rows, "o", label=label)  # 0 has no logarithm
         wrong.axvline(GOAL, color="black", ls="--", lw=1, label="goal")
         wrong.set_yticks(range(len(kinds)), list(kinds))
         wrong.set(xscale="log", title="Merged less whole, over the largest", xlabel="relative difference")
@@ -119,6 +120,7 @@ def draw(errors: dict[str, dict[str, float]], left: list[Left], slices: list[int
             base += sizes
         sent.set_xticks(range(len(left)), [f"site {n}\n{count} slices" for n, count in enumerate(slices, 1)])
         sent.set(title="What leaves a site", ylabel="MiB")
+        sent.grid(False)
         sent.legend(fontsize=8)
         figure.savefig(PICTURE, dpi=110, facecolor="white")
 
