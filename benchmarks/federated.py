@@ -3,10 +3,10 @@
 `federated.rel_err`: the largest difference of any figure (diagonals, means, losses, Gram matrices, spectra, damages,
 features but the slopes) over the largest of its kind; goal 1e-6. Gradients of small networks are taken of many samples
 at once, in float32, and round otherwise beside other samples; `federated.one_by_one_err` is the same with gradients
-taken one by one, so it is what sums and files add, and `federated.batching_err` what one by one or in batches makes
-of the whole. `federated.slope_err`: of the decay slopes, which are fitted to
-logarithms of eigenvalues down to the rounding of gradients. `federated.{sites,slices,parameters}`.
-`federated.part_mib`: what leaves a site, the mean. One untrained network.
+taken one by one, so it is what sums and files add, and `federated.batching_err` that of the whole between gradients
+in batches and one by one. `federated.slope_err`: of the decay slopes, which are fitted to logarithms of eigenvalues
+down to the rounding of gradients. `federated.{sites,slices,parameters}`. `federated.part_mib`: what leaves a site, the
+mean. One untrained network.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def draw(errors: dict[str, dict[str, float]], left: list[Left], slices: list[int
         wrong.axvline(GOAL, color="black", ls="--", lw=1, label="goal")
         wrong.set_yticks(range(len(kinds)), list(kinds))
         wrong.set(xscale="log", title="Merged less whole, over the largest", xlabel="relative difference")
-        wrong.legend(fontsize=8)
+        wrong.set_xlim(1e-9, 1e-5)
+        wrong.legend(fontsize=8, loc="center left")
         base = np.zeros(len(left))
         for what in left[0]:
             sizes = np.array([each[what] for each in left])
