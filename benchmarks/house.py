@@ -177,9 +177,10 @@ class _Plain:
 def overhead_ms(trials: int, seed: int, method: Mapping[str, Any] | None = None) -> float:
     """Milliseconds a trial beside its evaluation, the median of the last tenth of a study on SQLite."""
     from ssdtune.study.create import create_study
+    from ssdtune.study.patience import Patience, waited_for
     from ssdtune.study.record import read_record, read_trial
     from ssdtune.study.run import run_study
-    from ssdtune.study.storage import open_storage, quick_commits, quiet_optuna
+    from ssdtune.study.storage import load_study, open_storage, quick_commits, quiet_optuna
     from ssdtune.study.tune import prepare
     from ssdtune.studyfile import SearchSection
 
@@ -188,7 +189,8 @@ def overhead_ms(trials: int, seed: int, method: Mapping[str, Any] | None = None)
     with tempfile.TemporaryDirectory() as folder:
         storage = open_storage(f"sqlite:///{folder}/studies.db", create=True)
         study = create_study(task, storage, method=method, search=SearchSection(trials=trials, seed=seed))
-        with quick_commits(storage):  # as `ssdtune study run` does
+        study = load_study(study.study_name, waited_for(storage, Patience()))
+        with quick_commits(storage):  # as `ssdtune study run` does, and waiting for the storage
             unlearner = prepare(read_record(study), task)
             run_study(study, task, unlearner, on_trial=lambda *_: ends.append(time.perf_counter()))
         spent = [read_trial(trial) for trial in study.trials]

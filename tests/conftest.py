@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -48,11 +49,32 @@ def pytest_configure():
 LONG = ("cli", "study", "benchmarks", "report", "package", "unlearning")
 """Folders of long tests."""
 
+ON_A_CLUSTER = re.compile("_on_ray|_on_a_cluster|test_actors")
+"""Tests that compute on the cluster of ``two_places``."""
+
 
 def pytest_collection_modifyitems(items):
     """Files of long tests come first: what is left at the end is short, and no process waits long for the other."""
     depth = len(Path(__file__).parent.parts)
     items.sort(key=lambda item: len(item.path.parts) > depth + 1 and item.path.parts[depth] not in LONG)
+    items.sort(key=lambda item: ON_A_CLUSTER.search(item.nodeid) is None)
+    unnamed = [
+        item.nodeid for item in items if "two_places" in item.fixturenames and not ON_A_CLUSTER.search(item.nodeid)
+    ]
+    if unnamed:
+        raise pytest.UsageError(f"name them so that one process starts the cluster for all: {unnamed}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A process takes files, and all that computes on a cluster is for one of them, which starts it once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "cluster" if ON_A_CLUSTER.search(nodeid) else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
 
 
 def pytest_collection_finish():

@@ -16,11 +16,11 @@ from ssdtune.cli.console import track
 from ssdtune.cli.study_inputs import analysis_of, prepare_timed, print_warnings
 from ssdtune.device import set_threads
 from ssdtune.errors import SsdtuneError, StorageError
-from ssdtune.learning.processes import run_in_processes
+from ssdtune.learning.processes import run_rounds
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import Track, silent
-from ssdtune.study.compare import Budget, Rival, by_method, measure_once, run_rivals, spent
-from ssdtune.study.cost import PHASES, cost_of
+from ssdtune.study.compare import Budget, Rival, by_method, price_of, run_rivals, spent
+from ssdtune.study.cost import cost_of
 from ssdtune.study.record import read_trial
 from ssdtune.study.run import setting_seed
 from ssdtune.study.storage import load_study, open_storage, quick_commits, quiet_optuna
@@ -108,21 +108,17 @@ class Place:
         for label, alike in track(labels.items(), "methods", len(labels)):
             unlearner, seconds = self.prepare(alike[0].chosen)
             own = alike[0].record(record)
-            outcome = measure_once(alike[0], own, unlearner, self.evaluator)
-            took, once = sum(outcome.seconds.get(phase, 0.0) for phase in PHASES), unlearner.preparation
-            trials = budget.of(alike[0])
-            if budget.cost is not None:
-                trials = min(max(1, -int(-(budget.cost - once) // max(outcome.cost, 1.0))), trials)
+            price = price_of(alike[0], own, unlearner, self.evaluator, budget)
             rows.append(
                 {
                     "method": label,
                     "studies": len(alike),
-                    "trials": trials,
-                    "preparation": once,
-                    "trial_cost": outcome.cost,
-                    "trial_seconds": took,
-                    "cost": len(alike) * (once + trials * outcome.cost),
-                    "seconds": seconds + len(alike) * trials * took,
+                    "trials": price.trials,
+                    "preparation": price.preparation,
+                    "trial_cost": price.cost,
+                    "trial_seconds": price.seconds,
+                    "cost": len(alike) * (price.preparation + price.trials * price.cost),
+                    "seconds": seconds + len(alike) * price.trials * price.seconds,
                 }
             )
         return rows
@@ -188,23 +184,25 @@ def run_comparison(
     StorageError, KeyboardInterrupt : finished trials are kept.
     """
     groups = by_method(studies)
-    for part, description in ((Budget(trials=1), "first trials"), (budget, "slice passes")):
-        order = sorted(groups, key=lambda label: _price(groups[label]), reverse=jobs > 1)
-        if jobs == 1:
-            bar = Bar(groups, part, description)
-            try:
-                with quick_commits(opened):
-                    for label in order:
-                        place.run_method(groups[label], part, bar)
-            finally:
-                bar.close()
-            continue
+    parts = {"first trials": Budget(trials=1), "slice passes": budget}
+    order = sorted(groups, key=lambda label: _price(groups[label]), reverse=jobs > 1)
+    if jobs > 1:
         threads = max(1, torch.get_num_threads() // jobs)  # of those that were settled here
-        work = [
-            Job(place.study_file, device, url, {r: s.study_name for r, s in groups[label].items()}, part, threads)
-            for label in order
+        names = {label: {rival: study.study_name for rival, study in groups[label].items()} for label in order}
+        rounds = [
+            [Job(place.study_file, device, url, names[label], part, threads) for label in order]
+            for part in parts.values()
         ]
-        run_in_processes(run_job, work, jobs, track=track, description="methods")
+        run_rounds(run_job, rounds, jobs, track=track, description="methods")
+        return
+    for description, part in parts.items():
+        bar = Bar(groups, part, description)
+        try:
+            with quick_commits(opened):
+                for label in order:
+                    place.run_method(groups[label], part, bar)
+        finally:
+            bar.close()
 
 
 @dataclass(frozen=True)

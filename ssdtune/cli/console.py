@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,14 +74,42 @@ def print_rows(rows: Sequence[Mapping[str, object]], title: str | None = None) -
         print_table(list(rows[0]), [list(row.values()) for row in rows], title)
 
 
+_said: ContextVar[set[str] | None] = ContextVar("said", default=None)
+
+
+@contextmanager
+def each_said_once() -> Iterator[None]:
+    """Within it no warning is said a second time, whichever commands it comes with."""
+    token = _said.set(set())
+    try:
+        yield
+    finally:
+        _said.reset(token)
+
+
 def say(line: str) -> None:
     """What a user should know and that stops nothing, on standard error (a ``ssdtune.progress.Say``)."""
+    said = _said.get()
+    if said is not None and line in said:
+        return
+    if said is not None:
+        said.add(line)
     click.echo(f"warning: {line}", err=True)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     """Progress bar with an ETA on standard error (a ``ssdtune.progress.Track``); where that is no terminal a line every
     half minute."""
+    return _shown(items, description, total, tells=False)
+
+
+def bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """``track`` for work that says a line of its own with each item: where there is no terminal, a line only after half
+    a minute without one."""
+    return _shown(items, description, total, tells=True)
+
+
+def _shown(items: Iterable[T], description: str, total: int, tells: bool) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import track as drawn
 
@@ -86,25 +117,34 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     if console.is_terminal:
         yield from drawn(items, description, total, console=console, transient=True)
         return
-    start = said = time.monotonic()
-    for done, item in enumerate(items):
-        if (now := time.monotonic()) - said >= QUIET:
-            said = now
-            left = f", about {(now - start) / done * (total - done):.0f} s left" if done else ""
-            print(f"{description}: {done} of {total}{left}", file=sys.stderr, flush=True)
-        yield item
+    start, done, over, told = time.monotonic(), 0, False, threading.Event()
+
+    def speak() -> None:
+        while not over:
+            if told.wait(QUIET):
+                told.clear()
+                continue
+            left = (time.monotonic() - start) / done * (total - done) if done else 0.0
+            words = f", about {left:.0f} s left" if left else ""
+            print(f"{description}: {done} of {total}{words}", file=sys.stderr, flush=True)
+
+    speaker = threading.Thread(target=speak, daemon=True)  # an item may take longer than that
+    speaker.start()
+    try:
+        for item in items:
+            yield item
+            done += 1
+            if tells:
+                told.set()
+    finally:
+        over = True
+        told.set()
+        speaker.join()
 
 
 def words_of(given: str) -> list[str]:
     """What stands between commas."""
     return [word.strip() for word in given.split(",") if word.strip()]
-
-
-def bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """``track`` for work that says a line of its own with each item: only the bar, where there is a terminal."""
-    from rich.console import Console
-
-    return track(items, description, total) if Console(stderr=True).is_terminal else iter(items)
 
 
 def _cell(value: object) -> tuple[str, bool]:

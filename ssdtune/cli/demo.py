@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from ssdtune.cli.console import print_table
+from ssdtune.cli.console import each_said_once, print_table
 from ssdtune.cli.storage import next_line
 from ssdtune.errors import ConfigError
 
@@ -89,11 +89,12 @@ def demo(out: Path, device: str) -> None:
     torch.set_num_threads(1)  # the models are tiny: two threads on two busy cores would wait for each other
     prepare(out)
     storage = f"sqlite:///{out.resolve()}/study.db"
-    for number, (what, commands) in enumerate(STEPS, 1):
-        click.secho(f"\n[{number}/{len(STEPS)}] {what}", bold=True)
-        for command in commands:
-            run_command(command.format(out=out, storage=storage), device)
-    picture_and_sum_up(out, storage, device)
+    with each_said_once():
+        for number, (what, commands) in enumerate(STEPS, 1):
+            click.secho(f"\n[{number}/{len(STEPS)}] {what}", bold=True)
+            for command in commands:
+                run_command(command.format(out=out, storage=storage), device)
+        picture_and_sum_up(out, storage, device)
     tell(out, storage, time.monotonic() - started)
 
 

@@ -7,10 +7,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from ssdtune.cli.computing import open_task
-from ssdtune.cli.console import track
+from ssdtune.cli.console import say, track
 from ssdtune.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -147,4 +145,4 @@ def analysis_of(task: Task, section: FisherSection, track: Track = track, crew: 
 def print_warnings(analysis: FisherAnalysis | None) -> None:
     """What makes a Fisher analysis doubtful, a line each: as it is printed, and once where it begins to be used."""
     for complaint in getattr(analysis, "warnings", ()):
-        click.echo(f"warning: {complaint}", err=True)
+        say(complaint)

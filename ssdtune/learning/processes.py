@@ -20,7 +20,14 @@ T = TypeVar("T")
 def run_in_processes(
     work: Callable[[T], object], items: Sequence[T], workers: int, *, track: Track, description: str
 ) -> None:
-    """Call ``work`` on every item, in ``workers`` processes; an error in one, or Ctrl-C, ends all of them at once.
+    """Call ``work`` on every item, in ``workers`` processes; an error in one, or Ctrl-C, ends all of them at once."""
+    run_rounds(work, [items], workers, track=track, description=description)
+
+
+def run_rounds(
+    work: Callable[[T], object], rounds: Sequence[Sequence[T]], workers: int, *, track: Track, description: str
+) -> None:
+    """The same for items of which those of one round are all done before the next begins, in the same processes.
 
     Every process reads from a pipe that only this one can write to: its end is closed after an error, and by the
     system when this process is gone.
@@ -29,9 +36,10 @@ def run_in_processes(
     theirs, mine = context.Pipe(duplex=False)
     with theirs, mine, ProcessPoolExecutor(workers, context, _end_with, (theirs,)) as pool:
         try:
-            futures = [pool.submit(work, item) for item in items]
-            for future in track(as_completed(futures), description, len(futures)):
-                future.result()
+            for items in rounds:
+                futures = [pool.submit(work, item) for item in items]
+                for future in track(as_completed(futures), description, len(futures)):
+                    future.result()
         except BaseException:
             mine.close()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import qmc
 
 from ssdtune.arrays import Array
 from ssdtune.files import content_hash
@@ -77,6 +76,8 @@ def design(method: Method, count: int, analysis: FisherAnalysis, key: str) -> li
     common = (count - len(settings)) // 2
     seeds = (["responses", method.name], ["responses", method.name, key])
     for seed, wanted in zip(seeds, (common, count - len(settings) - common), strict=True):
+        from scipy.stats import qmc  # half a second
+
         places = qmc.Halton(len(knobs), seed=int(content_hash(seed)[:8], 16)).random(wanted)
         settings += [_at(place, knobs, analysis) for place in places]
     return settings

@@ -184,7 +184,8 @@ def _refuse_overlap(sets: Mapping[str, KspaceSlices]) -> None:
         shared = [content for content in found[one] if content in found[other]]
         if shared:
             pair = f"{found[one][shared[0]]} and {found[other][shared[0]]}"
-            what = f"the {one} and {other} sets share {len(shared)} slices (same k-space: {pair})"
+            number = f"{len(shared)} slices" if len(shared) > 1 else "1 slice"
+            what = f"the {one} and {other} sets share {number} (same k-space: {pair})"
             where = next(report.path for report in sets[other].reports if shared[0] in report.kspace_ids)
             raise DataError(what, where, "take them out of one of the sets")
 

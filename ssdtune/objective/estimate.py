@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 SKEW = 2.25
 """Skewness of residuals that bounds allow for. So much keeps their level over all looks under residuals as skewed as an
@@ -57,6 +57,8 @@ class Estimate:
         if self.seen == self.total:
             return 0.0
         if ones is not None:
+            from scipy import stats  # half a second, which images never need
+
             chance = stats.hypergeom.sf(ones - 1, self.total, np.arange(self.total + 1), self.seen)
             return ones / self.seen - float(np.argmax(chance > 1 - level)) / self.total
         if self.freedom <= 0:

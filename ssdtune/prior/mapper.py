@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import qmc
 
 from ssdtune.arrays import Array
 from ssdtune.errors import DataError
@@ -268,6 +267,8 @@ def clip_far(standardised: Array) -> Array:
 
 def _normal_draws(dimensions: int) -> Array:
     """(_DRAWS, dimensions): evenly spread over the normal distribution, the same for every network."""
+    from scipy.stats import qmc  # half a second
+
     spread = qmc.Sobol(dimensions, scramble=True, seed=0).random(_DRAWS)
     return np.asarray(ndtri(np.clip(spread, 1e-3, 1 - 1e-3)))
 

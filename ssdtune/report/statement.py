@@ -61,6 +61,7 @@ def judgement(view: StudyView) -> list[str]:
     words = [f"Retained: {interval.in_words()}."] if interval else []
     if oracle is not None and view.best.score.feasible and oracle.value > view.untouched.value:
         share = (view.best.score.value - view.untouched.value) / (oracle.value - view.untouched.value)
+        share = math.floor(100 * share + 1e-9) / 100  # all of it is said of nothing less
         words.append(f"That is {share:.0%} of the way from the untouched model's score to the oracle's.")
     better, worse = changes(view)
     words += [f"Better: {'; '.join(better)}."] if better else []

@@ -20,7 +20,7 @@ from ssdtune.objective.measure import Objective
 from ssdtune.objective.outcome import Outcome
 from ssdtune.objective.stopping import Incumbent
 from ssdtune.samplers.table import choose_sampler
-from ssdtune.study.cost import cost_of
+from ssdtune.study.cost import PHASES, cost_of
 from ssdtune.study.create import enqueue_published
 from ssdtune.study.pool import OpenPool
 from ssdtune.study.record import ERROR, PREPARATION_SECONDS, StudyRecord
@@ -29,7 +29,7 @@ from ssdtune.study.series import with_sections
 from ssdtune.study.trials import count_trials
 from ssdtune.studyfile import MethodSection
 from ssdtune.task import Task
-from ssdtune.unlearning.method import UNTOUCHED, Chooser, Knob, Setting, Unlearner
+from ssdtune.unlearning.method import UNTOUCHED, Chooser, Knob, Setting, Tried, Unlearner
 from ssdtune.unlearning.methods import Chosen, choose_method, find_method, method_names
 
 SAMPLER = "tpe"
@@ -184,9 +184,53 @@ def middle(knobs: Sequence[Knob]) -> Setting:
     }
 
 
-def measure_once(rival: Rival, record: StudyRecord, unlearner: Unlearner, evaluator: Evaluator) -> Outcome:
-    """One whole trial of a method at the middle of its ranges, kept nowhere: what a trial costs."""
-    setting = middle(rival.knobs)
+@dataclass(frozen=True)
+class Price:
+    """What a study comes to at most: its trials, slice passes of its preparation, and those and the seconds of a trial,
+    of which the mean where they differ."""
+
+    trials: int
+    preparation: float
+    cost: float
+    seconds: float
+
+
+def price_of(rival: Rival, record: StudyRecord, unlearner: Unlearner, evaluator: Evaluator, budget: Budget) -> Price:
+    """The price of a rival's study, from one trial at the middle of its ranges, which is kept nowhere.
+
+    Of a method that chooses among others a trial of each of them, and the dearest are taken to win.
+    """
+    method, options, once, most = rival.chosen.method, rival.chosen.options, unlearner.preparation, budget.of(rival)
+    if not isinstance(method, Chooser):
+        outcome = _measure_once(record, unlearner, evaluator, middle(rival.knobs))
+        trials = most
+        if budget.cost is not None:
+            trials = min(max(1, -int(-(budget.cost - once) // max(outcome.cost, 1.0))), most)
+        return Price(trials, once, outcome.cost, _took(outcome))
+    measured: dict[tuple[str, ...], Outcome] = {}
+    tried: list[Tried] = []
+    passes = seconds = 0.0
+    while len(tried) < most and (budget.cost is None or once + passes < budget.cost):
+        choice = method.choose(options, tried, most)
+        if choice is None:
+            break
+        setting = {**middle(choice.knobs), **choice.given}
+        key = tuple(setting)
+        if key not in measured:
+            first, measured[key] = (_measure_once(record, unlearner, evaluator, setting) for _ in range(2))
+            once += first.cost - measured[key].cost  # a method's preparation is billed to its first trial
+        cost = measured[key].cost
+        tried.append(Tried(setting, cost, (0.0, cost)))
+        passes, seconds = passes + cost, seconds + _took(measured[key])
+    return Price(len(tried), once, passes / max(len(tried), 1), seconds / max(len(tried), 1))
+
+
+def _took(outcome: Outcome) -> float:
+    return sum(outcome.seconds.get(phase, 0.0) for phase in PHASES)
+
+
+def _measure_once(record: StudyRecord, unlearner: Unlearner, evaluator: Evaluator, setting: Setting) -> Outcome:
+    """One whole trial, kept nowhere."""
     if unlearner.effect(setting) == UNTOUCHED:
         return Outcome(record.baseline)
     rule = record.rule

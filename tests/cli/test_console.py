@@ -7,11 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from ssdtune.cli import main
-from ssdtune.cli.console import bar, print_json, print_table, track
+from ssdtune.cli import console, main
+from ssdtune.cli.console import bar, each_said_once, print_json, print_table, say, track
 from ssdtune.cli.storage import next_line
 from ssdtune.errors import DataError
 
@@ -39,15 +40,37 @@ def test_a_list_in_a_table_is_numbers_of_a_few_digits(capsys):
 
 
 def test_long_work_into_a_pipe_says_where_it_is(capsys, monkeypatch):
-    clock = iter(range(0, 1000, 20))
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    assert list(track(range(4), "slices", 4)) == [0, 1, 2, 3]
-    assert capsys.readouterr().err.splitlines() == [
-        "slices: 1 of 4, about 120 s left",
-        "slices: 3 of 4, about 27 s left",
-    ]
+    said = []
+
+    def slow(number):
+        """Each takes until it is told of."""
+        for item in range(number):
+            while not any(f": {item} of {number}" in line for line in said):
+                said.extend(capsys.readouterr().err.splitlines())
+                time.sleep(0.005)
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "QUIET", 0.05)
+        assert list(track(slow(3), "slices", 3)) == [0, 1, 2]
+        assert said[0] == "slices: 0 of 3" and re.fullmatch(r"slices: 2 of 3, about \d+ s left", said[-1])
+        said.clear()
+        assert list(bar(slow(1), "trials", 1)) == [0]  # a single one too
+    capsys.readouterr()
     assert list(bar(range(4), "trials", 4)) == [0, 1, 2, 3]  # says a line with each itself
     assert capsys.readouterr().err == ""
+
+
+def test_a_warning_comes_once_with_several_commands(capsys):
+    with each_said_once():
+        for line in ("few samples", "few samples", "a vanishing layer"):
+            say(line)
+    say("few samples")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: few samples",
+        "warning: a vanishing layer",
+        "warning: few samples",
+    ]
 
 
 def test_json_has_no_nan(capsys):

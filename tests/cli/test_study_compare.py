@@ -192,7 +192,7 @@ def open_and_age(name):
 
 def test_processes_share_the_threads_that_were_settled(study_file, run, monkeypatch):
     taken, before = [], torch.get_num_threads()
-    monkeypatch.setattr("ssdtune.cli.comparing.run_in_processes", lambda work, jobs, *_, **__: taken.extend(jobs))
+    monkeypatch.setattr("ssdtune.cli.comparing.run_rounds", lambda _, rounds, *__, **___: taken.extend(rounds[0]))
     try:
         run(study_file, "--methods", "ft,ssd", "--jobs", 2, "--threads", 6)
     finally:

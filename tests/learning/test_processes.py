@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 
+import part_work
 import pytest
 
-from ssdtune.learning.processes import run_in_processes
+from ssdtune.learning.processes import run_in_processes, run_rounds
 from ssdtune.progress import silent
 
 SCRIPT = """
@@ -33,6 +34,14 @@ if __name__ == "__main__":
 def test_every_item_is_worked_on(tmp_path):
     run_in_processes(os.mkdir, [tmp_path / name for name in "abc"], 2, track=silent, description="")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_round_begins_when_the_one_before_it_is_done_in_the_same_processes(tmp_path):
+    rounds = [[(tmp_path, number)] * 3 for number in range(2)]
+    run_rounds(part_work.note, rounds, 2, track=silent, description="")
+    notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    assert [number for number, _ in notes] == ["0"] * 3 + ["1"] * 3
+    assert len({process for _, process in notes}) <= 2
 
 
 def test_an_error_in_one_is_raised(tmp_path):

@@ -145,6 +145,16 @@ def test_what_became_worse_is_said_as_plainly_as_what_became_better(view, monkey
     ]
 
 
+def test_all_of_the_way_is_said_of_nothing_less(view, monkeypatch):
+    oracle = replace(view.untouched, value=0.95)
+    far = view.untouched.value + 0.996 * (oracle.value - view.untouched.value)
+    monkeypatch.setattr(type(view), "oracle", oracle)
+    for score, share in ((far, "99%"), (oracle.value, "100%")):
+        best = replace(view.best, score=replace(view.best.score, value=score))
+        monkeypatch.setattr(type(view), "best", best)
+        assert any(f"That is {share} of the way" in words for words in judgement(replace(view)))
+
+
 def test_a_floor_of_zero_filled_images_is_no_model_that_never_saw_them(view):
     low = replace(view, record=replace(view.record, floor_source="zero-filled"))
     words = judgement(low)

@@ -26,7 +26,7 @@ from ssdtune.task import Task
 ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_actors(two_places):
     """A cluster with room for two, which knows this module too."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -77,7 +77,10 @@ def tensors_in_store():
     return sum(found), len(found) - sum(found)
 
 
-def test_prepared_data_are_read_where_the_cluster_has_them_once_a_machine(two_actors):
+@pytest.fixture(scope="module")
+def seen_by_two(two_actors, tmp_path_factory):
+    """What two actors, each on a GPU of a cluster that says it has two, see of prepared data and of their resources."""
+    folder = str(tmp_path_factory.mktemp("seen"))
     x, y = torch.randn(40, 2000), torch.arange(40) % 3
     samples = list(zip(x, y, strict=True))
     model, loss = torch.nn.Linear(2000, 3), torch.nn.functional.cross_entropy
@@ -87,27 +90,13 @@ def test_prepared_data_are_read_where_the_cluster_has_them_once_a_machine(two_ac
 
     def measure(setting, incumbent, seed):
         evaluator.measures(task.params)
-        return tensors_in_store()
-
-    with actor_pool(measure) as pool:
-        for number in range(2):
-            pool.submit(number, {}, None, 0)
-        found = [pool.wait()[1] for _ in range(2)]
-    for stored, elsewhere in found:
-        assert stored >= 2 and elsewhere == 0, found
-
-
-def test_an_actor_a_gpu_has_one_of_its_own_and_needs_no_core(two_actors, tmp_path):
-    """Of a cluster that says it has two: what is asked for, not what computes."""
-
-    def measure(setting, incumbent, seed):
         (own,) = ray.get_runtime_context().get_accelerator_ids()["GPU"]
-        Path(tmp_path, own).touch()
+        Path(folder, own).touch()
         for _ in range(1200):  # until the other is there too
-            if len(list(tmp_path.iterdir())) == 2:
+            if len(list(Path(folder).iterdir())) == 2:
                 break
             time.sleep(0.05)
-        return own, ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
+        return tensors_in_store(), (own, ray.get_runtime_context().get_assigned_resources().get("CPU", 0))
 
     places = Places(gpus=True)
     assert places.number() == 2
@@ -116,7 +105,16 @@ def test_an_actor_a_gpu_has_one_of_its_own_and_needs_no_core(two_actors, tmp_pat
             assert pool.free
             pool.submit(number, {}, None, 0)
         assert not pool.free
-        assert sorted(pool.wait()[1] for _ in range(2)) == [("0", 0), ("1", 0)]
+        return [pool.wait()[1] for _ in range(2)]
+
+
+def test_prepared_data_are_read_where_the_cluster_has_them_once_a_machine(seen_by_two):
+    for (stored, elsewhere), _ in seen_by_two:
+        assert stored >= 2 and elsewhere == 0, seen_by_two
+
+
+def test_an_actor_a_gpu_has_one_of_its_own_and_needs_no_core(seen_by_two):
+    assert sorted(resources for _, resources in seen_by_two) == [("0", 0), ("1", 0)]
 
 
 class Failing(small_task.Diagonals):

@@ -8,6 +8,7 @@ from small_task import make_task
 from sqlalchemy.exc import OperationalError
 
 from ssdtune.errors import ConfigError, StorageError
+from ssdtune.objective.evaluator import Evaluator
 from ssdtune.progress import silent
 from ssdtune.study import lost as lost_module
 from ssdtune.study import run as run_module
@@ -18,6 +19,7 @@ from ssdtune.study.compare import (
     enqueue_published,
     lacking,
     middle,
+    price_of,
     rivals_of,
     run_rivals,
     spent,
@@ -214,3 +216,19 @@ def test_a_method_without_knobs_is_one_trial(task, storage):
 def test_the_middle_of_a_range_is_that_of_its_scale():
     knobs = [Knob("a", 0.01, 1.0), Knob("b", 0.0, 4.0, "linear"), Knob("n", 4, 25, integer=True)]
     assert middle(knobs) == {"a": pytest.approx(0.1), "b": 2.0, "n": 10}
+
+
+def test_of_a_method_that_chooses_each_is_priced_and_the_dearest_taken_to_win(task, opened):
+    def price(given, budget):
+        (rival,) = rivals_of([given["name"]], [0], given)
+        ((_, study),) = opened(given["name"], given=given, on=optuna.storages.InMemoryStorage()).items()
+        record = read_record(study)
+        return price_of(rival, record, prepare(record, task), Evaluator(task), budget)
+
+    both = {"name": "auto", "methods": ["ft", "ng"]}
+    few, more = (price(both, Budget(trials=trials)) for trials in (2, 12))
+    assert few.trials == 2 and more.trials == 12
+    assert few.preparation == more.preparation
+    assert few.cost < more.cost  # of two trials one is of each, of twelve most are of the dearer
+    limited = price(both, Budget(cost=more.preparation + 3 * more.cost))
+    assert 3 <= limited.trials < 12
