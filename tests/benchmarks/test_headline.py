@@ -36,6 +36,8 @@ def test_paper_ratio_is_the_sum_it_says():
     scored = PAPER["heldout"] + PAPER["forget"]
     paid = 3 * 6434 + scored + 5 * 0.3 * scored
     assert paper_ratio([task("a", [1], [1])]) == pytest.approx(paid / (3 * 50 * 5898))
+    part = paid - 3 * (6434 - 590 - 536)
+    assert paper_ratio([task("a", [1], [1])], 590) == pytest.approx(part / (3 * 50 * 5898))
 
 
 def test_what_is_censored_is_shown_and_counted():
