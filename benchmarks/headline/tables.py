@@ -93,9 +93,8 @@ def paper_ratio(tasks: Sequence[Task], samples: int = 10**9) -> float:
     trials = np.median([task.values(SHIPPED, "trials").mean() for task in tasks])
     shares = [task.values(SHIPPED, "slices").sum() / task.values(SHIPPED, "possible").sum() for task in tasks]
     scored = PAPER["heldout"] + PAPER["forget"]
-    paid = 3 * (min(PAPER["retain"], samples) + min(PAPER["forget"], samples)) + scored * (
-        1 + trials * float(np.median(shares))
-    )
+    analysed = min(PAPER["retain"], samples) + min(PAPER["forget"], samples)
+    paid = 3 * analysed + scored * (1 + trials * float(np.median(shares)))
     return float(paid / (3 * PAPER["epochs"] * PAPER["retain"]))
 
 
