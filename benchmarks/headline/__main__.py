@@ -5,8 +5,9 @@ good if it is feasible and within 0.01 of the best of 256 settings of a dense se
 Four cells are measured, each from the trained model to its first good trial: {plain, fast} evaluation x {tpe,
 spectrum}. Inside are the Fisher analysis, the untouched model's slices, the prior, the search and the trials. Plain:
 every slice of every trial by stock fastMRI modules, one by one from its file, nothing shared, Optuna in memory. Fast:
-the study as it ships, on SQLite. A cell that finds nothing good in 50 trials is censored and counts with the seconds of those 50:
-a censored plain cell makes a speed-up too small, a censored fast one too large. Seconds are CPU seconds of one thread.
+the study as it ships, on SQLite. A cell that finds nothing good in 50 trials is censored and counts with the seconds of
+those 50: a censored plain cell makes a speed-up too small, a censored fast one too large. Seconds are CPU seconds of
+one thread.
 
 Beyond 32 pixels only the first plain trials of each search are run (15, 10 and 5 as the images grow); the search goes
 on with every slice measured by the fast form, and each further trial counts the median seconds of those that were run.
