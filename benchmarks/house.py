@@ -167,7 +167,7 @@ class _Plain:
 
     look = trials
 
-    def ask(self, attributes: Mapping[str, Any]) -> tuple[optuna.Trial, list[FrozenTrial]]:
+    def ask(self, attributes: Mapping[str, Any], *, settled: bool = False) -> tuple[optuna.Trial, list[FrozenTrial]]:
         trial = self.study.ask()
         for name, value in attributes.items():
             trial.set_user_attr(name, value)

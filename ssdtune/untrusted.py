@@ -14,6 +14,8 @@ LARGEST_ITEM = 2**32
 
 _EXPANDS = 200, 2**28  # times its stored size, from so many bytes on; k-space does not compress by half
 
+_COPY = "copy the file with all its data in it: h5repack"
+
 Fault = tuple[str, str]
 
 
@@ -28,21 +30,30 @@ def untrusted_fault(file: h5py.File) -> Fault | None:
     for count, (name, item) in enumerate(_objects(file)):
         if count > MOST_OBJECTS:
             return f"more than {MOST_OBJECTS} groups and datasets", "keep one scan a file"
-        if not isinstance(item, str) and item.id.get_type().get_class() == h5py.h5t.TIME:
-            return (
-                f"'{name}' is of HDF5's time type, which NumPy does not know",
-                "write it as a number, or leave it out",
-            )
-        what = item if isinstance(item, str) else _dataset_fault(item)
+        if isinstance(item, str):
+            return f"'{name}' {item}", _COPY
+        types = [(name, item.id.get_type())] if isinstance(item, h5py.Dataset) else []
+        attributes = [item.attrs.get_id(each) for each in item.attrs]
+        if len(attributes) > MOST_OBJECTS:
+            return f"'{name}' has more than {MOST_OBJECTS} attributes", "leave them out"
+        types += [(f"{name} {each.name.decode(errors='replace')}", each.get_type()) for each in attributes]
+        for where, kind in types:
+            if kind.detect_class(h5py.h5t.REFERENCE):
+                return f"'{where}' holds object references", "write what they lead to, or leave it out"
+            if kind.detect_class(h5py.h5t.TIME):
+                return f"'{where}' is of HDF5's time type, which NumPy does not know", "write a number, or leave it out"
+        what = _dataset_fault(item) if isinstance(item, h5py.Dataset) else ""
         if what:
-            return f"'{name}' {what}", "copy the file with all its data in it: h5repack"
+            return f"'{name}' {what}", _COPY
     return None
 
 
 def _objects(file: h5py.File) -> Iterator[tuple[str, Any]]:
-    """Every dataset once, and every link to another file as words; links within the file are not followed."""
+    """The file, every group and dataset once, and every link to another file as words; links within are not
+    followed."""
     import h5py
 
+    yield "/", file
     left: list[tuple[str, Any]] = [("", file)]
     seen = set()
     while left:
@@ -61,20 +72,15 @@ def _objects(file: h5py.File) -> Iterator[tuple[str, Any]]:
             seen.add(address)
             if isinstance(found, h5py.Group):
                 left.append((here, found))
-                yield here, ""
-            elif isinstance(found, h5py.Dataset):
-                yield here, found
+            yield here, found
 
 
 def _dataset_fault(dataset: h5py.Dataset) -> str:
-    import h5py
 
     if dataset.is_virtual and any(source.file_name != "." for source in dataset.virtual_sources()):
         return "is virtual and takes its data from another file"
     if dataset.external:
         return "keeps its data in another file"
-    if h5py.check_ref_dtype(dataset.dtype) is not None:
-        return "holds object references"
     size = dataset.size * dataset.dtype.itemsize if dataset.size else 0
     item = size // max(len(dataset), 1) if dataset.ndim else size
     chunk = dataset.dtype.itemsize

@@ -48,6 +48,28 @@ def references(file, secret):
     file.create_dataset("more", (2,), h5py.ref_dtype)
 
 
+def references_as_attribute(file, secret):
+    file["kspace"].attrs.create("of", file["kspace"].ref, dtype=h5py.ref_dtype)
+
+
+def region_of_the_file(file, secret):
+    file.attrs.create("of", file["kspace"].regionref[0], dtype=h5py.regionref_dtype)
+
+
+def references_in_a_record(file, secret):
+    kind = np.dtype([("number", "f4"), ("of", h5py.ref_dtype)])
+    file.create_group("more").attrs.create("of", np.array([(1, file.ref)], kind), dtype=kind)
+
+
+def time_as_attribute(file, secret):
+    h5py.h5a.create(file["kspace"].id, b"when", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((3,)))
+
+
+def many_attributes(file, secret):
+    for number in range(60):
+        file["kspace"].attrs[f"a{number}"] = number
+
+
 def many_groups(file, secret):
     for number in range(60):
         file.create_group(f"g{number}")
@@ -66,6 +88,11 @@ CASES = {
     bomb: "expands to",
     huge_slice: "GiB a slice",
     references: "holds object references",
+    references_as_attribute: "'/kspace of' holds object references",
+    region_of_the_file: "'/ of' holds object references",
+    references_in_a_record: "'/more of' holds object references",
+    time_as_attribute: "time type",
+    many_attributes: "more than 50 attributes",
     time_type: "time type",
     many_groups: "more than 50 groups",
 }

@@ -81,7 +81,7 @@ def _servers(stack: ExitStack) -> Iterator[str]:
 
 
 def _storage(options: argparse.Namespace) -> Metrics:
-    before, trials = (500, 24) if options.quick else (5000, 96)
+    before, trials = (500, 32) if options.quick else (5000, 128)
     with postgresql.running() as server:
         found = scale.storage_ms(server.url, before, 8, trials, server.process.pid)
     return {f"scale.{name}": value for name, value in found.items()}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy
 from optuna.trial import FrozenTrial
@@ -20,15 +21,20 @@ LIMIT = 900.0
 
 def run_crew(url: str, workers: int, trials: int, folder: Path) -> Crew:
     """Run workers until the study has its trials."""
-    progress, began = Progress(url), time.monotonic()
+    progress = Progress(url)
     with Crew(url, workers, folder) as crew:
-        while (done := progress.finished()) is None or done < trials:
-            crew.keep_full()
-            if time.monotonic() - began > LIMIT:
-                raise TimeoutError(f"{done} of {trials} trials after {LIMIT:.0f} s")
-            time.sleep(0.1)
+        run_until(crew, lambda: (progress.finished() or 0) >= trials)
         crew.stop()
     return crew
+
+
+def run_until(crew: Crew, reached: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not reached():
+        crew.keep_full()
+        if time.monotonic() - began > LIMIT:
+            raise TimeoutError(f"workers are not done after {LIMIT:.0f} s")
+        time.sleep(0.1)
 
 
 def scale(fresh_url: Iterable[str], workers: Iterable[int], each: int, seconds: float = 1.0) -> Metrics:
@@ -63,15 +69,21 @@ def rate(trials: list[FrozenTrial]) -> float:
 def storage_ms(url: str, before: int, workers: int, trials: int, server: int) -> Metrics:
     """Milliseconds in the storage, and beside the sleep, of a trial of a study that has ``before`` trials already.
 
-    Medians of trials; ``server``, the database's process, and all that it has started: CPU time over trials.
+    Medians of ``trials`` at least, from when each worker has run one until they are told to stop: reading all trials
+    at a worker's start is not in it, nor the pages that are made of a study at its end. ``server``, the database's
+    process, and all that it has started: CPU time over trials.
     """
-    fill(url, before, trials)
-    with tempfile.TemporaryDirectory() as folder:
-        used = cpu_seconds(server)
-        crew = run_crew(url, workers, before + trials, Path(folder))
-        used = cpu_seconds(server) - used
-        events = [event for event in crew.events() if event["event"] == "trial"]
-    firsts = {event["worker"]: event["trial"] for event in reversed(events)}  # they have a worker's start in them
+    fill(url, before, 100_000)
+    progress = Progress(url)
+    with tempfile.TemporaryDirectory() as folder, Crew(url, workers, Path(folder)) as crew:
+        run_until(crew, lambda: len({event["worker"] for event in events_of_trials(crew)}) == workers)
+        used, begun = cpu_seconds(server), progress.finished() or 0
+        began = datetime.now(UTC).isoformat(timespec="milliseconds")
+        run_until(crew, lambda: (progress.finished() or 0) >= begun + trials)
+        used, trials = cpu_seconds(server) - used, (progress.finished() or 0) - begun
+        crew.stop()
+        events = [event for event in events_of_trials(crew) if event["time"] > began]
+    firsts = {event["worker"]: event["trial"] for event in reversed(events)}  # begun before that
     counted = [event["seconds"] for event in events if firsts[event["worker"]] != event["trial"]]
 
     def median(name: str) -> float:
@@ -84,6 +96,10 @@ def storage_ms(url: str, before: int, workers: int, trials: int, server: int) ->
         "statements": median("statements"),
         "search_ms": 1e3 * median("search"),
     }
+
+
+def events_of_trials(crew: Crew) -> list[dict[str, Any]]:
+    return [event for event in crew.events() if event["event"] == "trial"]
 
 
 def cpu_seconds(process: int) -> float:

@@ -178,7 +178,9 @@ def carry_out(
         except BaseException:
             attach(study)
             raise
-        _show(study, report, task, unlearner)
+        if not count_trials(study).running:  # whoever ends the last one does it, of many workers one
+            with interrupts.welcome():
+                _show(study, report, task, unlearner)
 
 
 def _show(study: optuna.Study, report: Report, task: Task, unlearner: Unlearner) -> None:
@@ -236,12 +238,10 @@ class Report:
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         from ssdtune.study.record import read_trial
-        from ssdtune.study.trials import best_of
+        from ssdtune.study.trials import score_trials
 
-        scored = self.scores(study.get_trials(deepcopy=False))
-        done, values = len(scored), read_trial(trial)
-        this = next(item for item in scored if item.number == trial.number)
-        best = best_of(scored)
+        done, best = self.scores(study.get_trials(deepcopy=False))
+        (this,), values = score_trials([trial], self.record), read_trial(trial)
         seconds = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
         left = timedelta(seconds=round(seconds))
         words = [

@@ -93,6 +93,21 @@ def welcome() -> Iterator[None]:
         _raise_every(0)
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Within ``welcome``, what is not to be cut: a signal is kept until its end."""
+    global _welcome
+    if not _welcome or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _welcome = False
+    try:
+        yield
+    finally:
+        _welcome = True
+    check()
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     global _kept, _raised, _stopping
     _raised = Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -43,12 +43,13 @@ class OwnView:
         """All trials, read now."""
         return self.study.get_trials(deepcopy=False)
 
-    def ask(self, attributes: Mapping[str, Any]) -> tuple[optuna.Trial, list[FrozenTrial]]:
+    def ask(self, attributes: Mapping[str, Any], *, settled: bool = False) -> tuple[optuna.Trial, list[FrozenTrial]]:
         """A new trial, or one that waits, and all trials as they were then.
 
-        A new one has these user attributes from its first moment on; one that waits has not.
+        A new one has these user attributes from its first moment on; one that waits has not. ``settled`` : all is well
+        as long as no other trial has been made since ``trials``, so that they need not be read again then.
         """
-        self._storage.first = attributes
+        self._storage.first, self._storage.settled = attributes, settled
         trial = self.study.ask()
         return trial, self.trials()
 
@@ -75,6 +76,7 @@ class _OwnTrials:
         self._own: dict[int, FrozenTrial] = {}
         self._queue: list[Write] | None = None
         self.first: Mapping[str, Any] = {}
+        self.settled = False
         self.seen: list[FrozenTrial] | None = None  # nothing has been written since
 
     def __getattr__(self, name: str) -> Any:
@@ -118,11 +120,23 @@ class _OwnTrials:
         if not hasattr(self._storage, "write_together"):  # which has made it with its first sign of life
             sign_of_life(self._storage, trial_id)
         self._own = {number: trial for number, trial in self._own.items() if not trial.state.is_finished()}
-        self.seen = None
+        seen, self.seen = self.seen, None
+        if self.settled and seen is not None and self._id_of(study_id, len(seen)) == trial_id:  # the first one since
+            made = copy.deepcopy(template_trial)
+            made.number, made._trial_id = len(seen), trial_id
+            self._own[trial_id], self.seen = copy.deepcopy(made), [*seen, made]
+            return trial_id
         for trial in self.get_all_trials(study_id, deepcopy=False):
             if trial._trial_id == trial_id:
                 self._own[trial_id] = copy.deepcopy(trial)
         return trial_id
+
+    def _id_of(self, study_id: int, number: int) -> int | None:
+        """Where Optuna has just made it, not read from the database."""
+        try:
+            return int(self._storage.get_trial_id_from_study_id_trial_number(study_id, number))
+        except KeyError:  # a storage that has lost trials
+            return None
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         known = self._own.get(trial_id)

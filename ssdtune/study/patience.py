@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from ssdtune.errors import StorageError
-from ssdtune.study.interrupts import stop_asked
+from ssdtune.study.interrupts import held, stop_asked
 from ssdtune.study.lost import heartbeat_interval
 from ssdtune.study.together import in_one_transaction
 
@@ -142,6 +142,10 @@ class _Call:
         self.method, self.patience, self.find = method, patience, find
 
     def __call__(self, *given: Any, **named: Any) -> Any:
+        with held():
+            return self._patiently(*given, **named)
+
+    def _patiently(self, *given: Any, **named: Any) -> Any:
         first, pause, failed = time.monotonic(), _FIRST_PAUSE, False
         while True:
             began = time.monotonic()

@@ -21,7 +21,7 @@ from ssdtune.objective.stopping import Incumbent
 from ssdtune.progress import Track, silent
 from ssdtune.samplers.table import SamplerFactory, seed_of
 from ssdtune.study import interrupts
-from ssdtune.study.ask import Asked, ask
+from ssdtune.study.ask import Asked, Seeds, ask
 from ssdtune.study.experience import keep_view
 from ssdtune.study.lost import release_lost_trials, signs_of_life
 from ssdtune.study.own import OwnView
@@ -146,7 +146,7 @@ class _Runner:
 
     def __post_init__(self) -> None:
         self.own = OwnView(self.study)
-        self.scores = Scores(self.record)
+        self.scores, self.seeds = Scores(self.record), Seeds()
         self.stopped: Known = {}
         self.idle_since = 0.0
 
@@ -156,7 +156,7 @@ class _Runner:
         self.idle_since = time.perf_counter()
         try:
             while True:
-                asked = ask(self.own, self.record, self.sampler, self.budget) if self.pool.free else None
+                asked = ask(self.own, self.record, self.sampler, self.budget, self.seeds) if self.pool.free else None
                 if asked is not None:
                     number = asked.trial.number
                     begun[number] = self._begin(asked)

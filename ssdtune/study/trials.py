@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,24 +108,51 @@ def score_trials(
     ]
 
 
+class Ended:
+    """The trials at the front of a study that have ended, each taken up once, as they change no more.
+
+    So what is asked of a study before every trial does not grow with its trials: only those from the first one under
+    way on are looked at each time. ``count`` : how many were taken up. The trials given are always all of one study in
+    order, or all but one under way.
+    """
+
+    def __init__(self, take: Callable[[FrozenTrial], None]) -> None:
+        self.count, self._take = 0, take
+
+    def rest(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """Take up those that have ended since; returns those that are not taken up."""
+        at = self.count
+        while at < len(trials) and trials[at].number == at and trials[at].state.is_finished():
+            self._take(trials[at])
+            at += 1
+        self.count = at
+        return trials[at:]
+
+
 class Scores:
-    """``score_trials`` of one study, again and again: a finished trial changes no more, and is scored once."""
+    """Scores of one study, again and again: a trial that has ended is scored once."""
 
     def __init__(self, record: StudyRecord) -> None:
         self._record = record
-        self._known: dict[int, ScoredTrial] = {}
+        self._finished, self._leading = 0, list[ScoredTrial]()  # of the front, and the leading one of it
+        self._ended = Ended(self._take)
 
-    def __call__(self, trials: Iterable[FrozenTrial]) -> list[ScoredTrial]:
-        finished = [trial for trial in trials if trial.state in FINISHED]
-        for item in score_trials([trial for trial in finished if trial.number not in self._known], self._record):
-            self._known[item.number] = item
-        return [self._known[trial.number] for trial in finished]
+    def _take(self, trial: FrozenTrial) -> None:
+        found = score_trials([trial], self._record)
+        self._finished += len(found)
+        first = leading([*self._leading, *found])
+        self._leading = [] if first is None else [first]
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> tuple[int, ScoredTrial | None]:
+        """How many of a study's trials are finished, and ``best_of`` them."""
+        rest = score_trials(self._ended.rest(trials), self._record)
+        return self._finished + len(rest), best_of([*self._leading, *rest])
 
 
-def incumbent_of(trials: Iterable[FrozenTrial], record: StudyRecord, scores: Scores | None = None) -> Incumbent:
+def incumbent_of(trials: Sequence[FrozenTrial], record: StudyRecord, scores: Scores | None = None) -> Incumbent:
     """The one to beat: the best feasible full evaluation so far, else the untouched model. ``scores`` : known ones."""
     untouched = Incumbent(record.rule(*record.qualities(record.baseline)), label=UNTOUCHED)
-    best = best_of((scores or Scores(record))(trials))
+    _, best = (scores or Scores(record))(trials)
     if best is None or not untouched.beaten_by(best.score):
         return untouched
     return Incumbent(best.score, read_columns(best.trial), best.number)

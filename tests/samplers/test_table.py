@@ -11,7 +11,7 @@ from ssdtune.errors import ConfigError
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.samplers.table import SAMPLERS, SamplerFactory, choose_sampler, seed_of
-from ssdtune.study.ask import ask, seed_number
+from ssdtune.study.ask import Seeds, ask
 from ssdtune.study.own import OwnView
 from ssdtune.study.record import interrupted, read_trial
 from ssdtune.studyfile import SAMPLER_NAMES
@@ -79,6 +79,10 @@ def trial(number, state, **attributes):
     return made
 
 
+def free_number(number, others):
+    return Seeds().of(others, before=number).lowest_free()
+
+
 def test_the_place_of_an_interrupted_trial_is_taken_again():
     done = [trial(number, TrialState.COMPLETE, seed_number=number) for number in range(3)]
     stopped, failed = trial(3, TrialState.FAIL), trial(4, TrialState.FAIL, seed_number=4, error="out of memory")
@@ -86,8 +90,8 @@ def test_the_place_of_an_interrupted_trial_is_taken_again():
     assert not interrupted(failed)
     later = [trial(number, TrialState.RUNNING) for number in (5, 6)]
     others = [*done, stopped, failed, *later]
-    assert seed_number(2, done) == 2
-    assert [seed_number(new.number, others) for new in later] == [3, 5]
+    assert free_number(2, done[:2]) == 2
+    assert [free_number(new.number, others) for new in later] == [3, 5]
 
 
 def test_places_are_read_however_a_study_has_recorded_them():
@@ -95,15 +99,34 @@ def test_places_are_read_however_a_study_has_recorded_them():
     new = trial(1, TrialState.RUNNING, origin={"worker": "lab-2", "seed_number": 0})
     unseeded = trial(2, TrialState.RUNNING, origin={"worker": "lab-2"})
     asking = trial(3, TrialState.RUNNING)
-    assert seed_number(3, [old, new, asking]) == 2
-    assert seed_number(3, [old, new, unseeded, asking]) == 3
+    assert free_number(3, [old, new, asking]) == 2
+    assert free_number(3, [old, new, unseeded, asking]) == 3
     assert read_trial(old) == {"worker": "lab-1", "seed_number": 1}
     assert read_trial(new) == {"worker": "lab-2", "seed_number": 0}
 
 
 def test_processes_that_ask_at_once_get_different_places():
     running = [trial(number, TrialState.RUNNING) for number in range(4)]
-    assert [seed_number(one.number, running) for one in running] == [0, 1, 2, 3]
+    assert [free_number(one.number, running) for one in running] == [0, 1, 2, 3]
+
+
+def test_a_study_looked_at_again_and_again_is_what_it_is_at_once():
+    rng = np.random.default_rng(0)
+    trials = [trial(number, TrialState.RUNNING, origin={"seed_number": number}) for number in range(40)]
+    seeds = Seeds()
+    for _ in range(60):
+        place = int(rng.integers(40))
+        if trials[place].state == TrialState.RUNNING:  # ended: finished, failed, or interrupted and done again
+            state, error = [(TrialState.COMPLETE, {}), (TrialState.FAIL, {"error": "e"}), (TrialState.FAIL, {})][
+                place % 3
+            ]
+            trials[place] = trial(place, state, origin={"seed_number": place}, **error)
+        before = int(rng.integers(30, 40))
+        for given, below in ((trials, None), ([*trials[:before], *trials[before + 1 :]], before)):
+            known, anew = seeds.of(given, below), Seeds().of(given, below)
+            assert [known.free(k) for k in range(9)] == [anew.free(k) for k in range(9)]
+            assert [known.users(k) for k in range(40)] == [anew.users(k) for k in range(40)]
+            assert (known.taken, known.pending) == (anew.taken, anew.pending)
 
 
 def test_two_that_chose_one_place_do_not_both_keep_it(monkeypatch):
@@ -112,9 +135,7 @@ def test_two_that_chose_one_place_do_not_both_keep_it(monkeypatch):
     others = [study.ask() for _ in range(2)]
     for number, other in enumerate(others):
         other.set_user_attr("origin", {"worker": "elsewhere-1", "seed_number": number})
-    monkeypatch.setattr(
-        "ssdtune.study.ask.seed_number", lambda number, others: 1
-    )  # as it was when others were unsigned
+    monkeypatch.setattr("ssdtune.study.ask.Used.lowest_free", lambda used: 1)  # as it was when others were unsigned
     asked = ask(OwnView(study), record, factory("random"), 99)
     places = [read_trial(trial)["seed_number"] for trial in study.trials]
     assert places[:2] == [0, 1]

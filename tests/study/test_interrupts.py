@@ -53,3 +53,16 @@ def test_one_that_python_dropped_is_raised_again(monkeypatch):
             time.sleep(10)
         time.sleep(0.15)  # none comes once it has been heard
     assert signal.getsignal(signal.SIGTERM) is interrupts.raise_terminated
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_not_to_be_cut_within_an_evaluation_is_finished_first(number):
+    done = []
+    with interrupts.taken(), pytest.raises(KeyboardInterrupt), interrupts.welcome():
+        with interrupts.held():
+            os.kill(os.getpid(), number)
+            done.append("transaction")
+        done.append("what follows")
+    assert done == ["transaction"]
+    with interrupts.taken(), interrupts.held():  # nothing is welcome: it changes nothing
+        pass

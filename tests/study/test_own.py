@@ -22,11 +22,12 @@ def pair(request, storage):
 
 
 @pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
-def test_a_trial_is_what_the_database_has_at_every_step(pair, state, together):
+def test_a_trial_is_what_the_database_has_at_every_step(pair, state, settled, together):
     own, study = pair
     own.ask({})  # of another moment
-    trial, seen = own.ask({"origin": "here"})
+    trial, seen = own.ask({"origin": "here"}, settled=settled)
     assert [(each.number, each.user_attrs) for each in seen] == [(0, {}), (1, {"origin": "here"})]
 
     def agreed():
@@ -59,6 +60,17 @@ def test_a_trial_is_what_the_database_has_at_every_step(pair, state, together):
     assert agreed() == state
     assert study.trials[trial.number].constraints == {"bound": -0.1}
     assert own.look() == own.trials() == study.get_trials()
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_trials_that_others_made_meanwhile_are_seen_also_where_all_was_settled(pair, others):
+    own, study = pair
+    own.trials()
+    for _ in range(others):
+        study.ask()
+    trial, seen = own.ask({"origin": "here"}, settled=True)
+    assert trial.number == others
+    assert seen == own.look() == study.get_trials()
 
 
 def test_a_trial_that_waits_is_taken_as_ever(pair):
