@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import re
@@ -66,6 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     end_on_sigterm()
+    # Python looks for garbage once more as it ends, in all that torch and Plotly have made: a second of CPU time, ten
+    # on a busy machine, in which an orchestrator may lose its patience; what is frozen is not looked at
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     output = sys.stdout
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal's encoding does not
         if isinstance(stream, io.TextIOWrapper):

@@ -104,7 +104,7 @@ def _on(storage: str | None, todo: str) -> str:
 def _has_password(url: str) -> bool:
     """Whether a URL names a password, as far as can be told without SQLAlchemy."""
     user, at, _ = url.partition("//")[2].rpartition("@")
-    return bool(at) and ":" in user
+    return (bool(at) and ":" in user) or re.search(r"[?&][^=&]*(pass|pwd|secret|token)[^=&]*=", url, re.I) is not None
 
 
 def open_study(name: str, storage: str | None) -> optuna.Study:

@@ -148,7 +148,8 @@ def _foresee(study: StudyFile, chosen: Chosen, device: str, as_json: bool) -> No
 @storage_option
 @json_option
 def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
-    """Delete a study with all its trials. Asks first."""
+    """Delete a study with all its trials, and its pictures in the dashboard. Asks first."""
+    from ssdtune.report.artifacts import artifact_place, open_artifacts, remove_artifacts
     from ssdtune.study.create import delete_study
     from ssdtune.study.storage import open_storage
     from ssdtune.study.trials import count_trials
@@ -158,6 +159,9 @@ def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
     # the question goes to standard error, out of the way of JSON
     wanted = yes or click.confirm(f"delete study {name} with its {finished} finished trials?", err=as_json)
     if wanted:
+        left = remove_artifacts(study, open_artifacts(artifact_place(storage=storage)))
+        if left:
+            click.echo(f"warning: {left} pictures of it stay, as SSDTUNE_ARTIFACTS names no place of theirs", err=True)
         delete_study(name, open_storage(storage))
     if as_json:
         print_json({"study": name, "deleted": wanted, "trials": finished})

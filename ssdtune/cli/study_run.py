@@ -134,6 +134,7 @@ def carry_out(
     """
     # imported once the study is known to be there: these take seconds
     from ssdtune.device import keep_freed_memory
+    from ssdtune.report.artifacts import artifact_place, open_artifacts
     from ssdtune.report.dashboard import attach, attach_figures
     from ssdtune.report.spectrum import spectrum_figures, view_spectrum
     from ssdtune.study import interrupts
@@ -146,6 +147,7 @@ def carry_out(
 
     with storage_errors():
         check_sampler(study, report.record)
+        open_artifacts(artifact_place(), create=True)  # a place that is none is refused before the trials
         release_lost_trials(study)
     keep_freed_memory()
     with interrupts.welcome():
@@ -240,8 +242,11 @@ class Report:
         from ssdtune.study.record import read_trial
         from ssdtune.study.trials import score_trials
 
-        done, best = self.scores(study.get_trials(deepcopy=False))
-        (this,), values = score_trials([trial], self.record), read_trial(trial)
+        trials = study.get_trials(deepcopy=False)
+        done, best = self.scores(trials)
+        # as the storage has it: one that waited was told to end before its end was written
+        (this,) = score_trials([each for each in trials if each.number == trial.number], self.record)
+        values = read_trial(trial)
         seconds = (time.monotonic() - self.start) / max(done - self.started, 1) * max(self.total - done, 0)
         left = timedelta(seconds=round(seconds))
         words = [

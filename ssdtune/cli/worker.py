@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssdtune.cli.console import FiniteRange, json_option, print_json, print_table
 from ssdtune.cli.storage import THREADS, device_option, next_line, storage_option
-from ssdtune.errors import ConfigError, StorageError
+from ssdtune.errors import ConfigError, SsdtuneError, StorageError
 
 if TYPE_CHECKING:
     from ssdtune.cli.work import Work
+
+
+def _logged(command: Callable[..., None]) -> Callable[..., None]:
+    """With ``--log-json`` what ends the command is an event too, wherever it does."""
+
+    @wraps(command)
+    def logged(*arguments: Any, log_json: bool, **options: Any) -> None:
+        from ssdtune.cli.events import Events, plain_words
+        from ssdtune.study.interrupts import exit_code
+
+        try:
+            command(*arguments, log_json=log_json, **options)
+        except SsdtuneError as reason:
+            if not log_json:
+                raise
+            Events(True)("error", "", error=type(reason).__name__, why=plain_words(str(reason)))
+            sys.exit(reason.exit_code)
+        except KeyboardInterrupt as reason:  # before there was anything to finish
+            if not log_json:
+                raise
+            Events(True)("stopped", "")
+            sys.exit(exit_code(reason))
+
+    return logged
 
 
 @click.command(
@@ -36,6 +62,7 @@ if TYPE_CHECKING:
 @click.option("--log-json", is_flag=True, help="One JSON line an event on standard error, without names of files.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of --port.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Serve /healthz and /metrics here; 0 takes a free one.")
+@_logged
 @storage_option
 @device_option
 @json_option

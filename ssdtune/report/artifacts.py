@@ -9,9 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
+import optuna
+from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, get_all_artifact_meta
+from optuna.artifacts.exceptions import ArtifactNotFound
 
 from ssdtune.errors import ConfigError, StorageError, check_installed
+from ssdtune.study.storage import storage_errors
 from ssdtune.study.storage_url import JOURNAL, database_file, parse
 
 VARIABLE = "SSDTUNE_ARTIFACTS"
@@ -52,11 +55,35 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
         raise ConfigError("a key in the URL of artifacts", where, "give it as AWS_ACCESS_KEY_ID and so on")
     if split.scheme != "s3" or not split.netloc or split.path.strip("/"):
         raise ConfigError("not a place of artifacts", place, "give a folder, or s3://BUCKET[?endpoint=URL]")
+    endpoint = parse_qs(split.query).get("endpoint", [None])[0]
+    if endpoint is not None and "@" in urlsplit(endpoint).netloc:
+        raise ConfigError(
+            "a key in the URL of artifacts", "s3://…?endpoint=…", "give it as AWS_ACCESS_KEY_ID and so on"
+        )
     check_installed("boto3", "s3", place)
     import boto3
 
-    endpoint = parse_qs(split.query).get("endpoint", [None])[0]
     return Boto3ArtifactStore(split.netloc, boto3.client("s3", endpoint_url=endpoint))
+
+
+def remove_artifacts(study: optuna.Study, store: ArtifactStore | None) -> int:
+    """Remove what a study has in a store, before it is deleted; returns how many it has elsewhere.
+
+    Raises StorageError : the storage, or that of the artifacts, failed.
+    """
+    left = 0
+    with storage_errors():
+        known = [meta.artifact_id for meta in get_all_artifact_meta(study)]
+    for name in known:
+        try:
+            with artifact_errors():
+                if store is None:
+                    raise ArtifactNotFound
+                store.open_reader(name).close()  # S3 removes what is not there without a word
+                store.remove(name)
+        except ArtifactNotFound:
+            left += 1
+    return left
 
 
 @contextmanager

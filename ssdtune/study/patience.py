@@ -39,6 +39,7 @@ _FOR_GOOD = re.compile(
 )
 _MARK = "ssdtune:asked"
 _ONCE = ("create_new_study", "delete_study")  # of these, the second time would fail where the first was carried out
+_KNOWN = ("get_heartbeat_interval", "get_heartbeat_stale_trial_callback")  # these say nothing of whether it answers
 
 
 @dataclass
@@ -121,7 +122,11 @@ def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
         _Call(at_once, patience, (lambda: ended(*ends[-1])) if ends else None)(write)
 
     for name, method in plain.items():
-        if callable(method) and (not name.startswith("_") or name == "_get_stale_trial_ids") and name not in _ONCE:
+        if (
+            callable(method)
+            and (not name.startswith("_") or name == "_get_stale_trial_ids")
+            and name not in _ONCE + _KNOWN
+        ):
             setattr(waiting, name, _Call(method, patience))
     waiting.create_new_trial = create_marked  # type: ignore[method-assign]
     waiting.set_trial_state_values = end  # type: ignore[method-assign]

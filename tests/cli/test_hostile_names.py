@@ -33,8 +33,11 @@ def test_the_workers_of_several_devices_get_the_url_by_the_environment(run, monk
     assert all("--log-json" in words and words[words.index("--watch") + 1] == "5.0" for words in commands)
 
 
-def test_a_password_on_the_command_line_is_warned_of(run):
-    told = run("list", "--storage", f"postgresql://lab:{SECRET}@127.0.0.1:1/db").err
+@pytest.mark.parametrize(
+    "url", ["postgresql://lab:{}@127.0.0.1:1/db", "postgresql://127.0.0.1:1/db?user=lab&password={}"]
+)
+def test_a_password_on_the_command_line_is_warned_of(run, url):
+    told = run("list", "--storage", url.format(SECRET)).err
     assert "SSDTUNE_STORAGE_PASSWORD_FILE" in told and SECRET not in told
     assert "warning" not in run("list").err
 

@@ -122,6 +122,25 @@ def test_a_trial_that_fails_is_tried_again_and_its_study_set_aside(study, run, w
     assert trials(run) == {"failing": 2, "sound": 1}
 
 
+@pytest.mark.parametrize("names", [(), ("DOE_JOHN",)])
+def test_what_ends_a_worker_is_an_event_too(work, study, run, tmp_path, monkeypatch, names):
+    if names:
+        run("create", study, "--name", "one", "--trials", 1)
+    done = work(*names, "--log-json")
+    assert done.code == 4
+    (event,) = [json.loads(line) for line in done.err.splitlines()]
+    assert (event["event"], event["error"]) == ("error", "StorageError")
+    assert "DOE" not in done.err and "no s" in event["why"]
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssdtune.cli.work.patiently", stopped)
+    done = work("--log-json")
+    assert done.code == 130
+    assert json.loads(done.err)["event"] == "stopped"
+
+
 def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path, start_process):
     run("create", study, "--name", "first", "--trials", 20)
     url = f"sqlite:///{tmp_path}/studies.db"

@@ -153,3 +153,13 @@ def test_a_database_that_restarts_is_waited_for(postgresql):
     second = study.ask()
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
     assert second.number == 1
+
+
+def test_what_is_known_without_the_database_is_no_answer_of_it(tmp_path):
+    patience = Patience()
+    storage = waited_for(open_storage(f"sqlite:///{tmp_path}/studies.db", create=True), patience)
+    patience.has_failed(ConnectionError())
+    assert storage.get_heartbeat_interval() == 30
+    assert patience.lost_since is not None
+    storage.get_all_studies()
+    assert patience.lost_since is None
