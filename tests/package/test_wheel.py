@@ -80,17 +80,21 @@ def test_its_content(wheel):
     assert "](docs/" not in about  # the README that an index shows
 
 
-def test_the_collection_that_is_left_out_is_named_by_its_hash(installed, tmp_path):
+@pytest.fixture(scope="module")
+def said(installed, tmp_path_factory):
+    """What an installation says; the last command wants what is left out of it."""
+    return installed(tmp_path_factory.mktemp("elsewhere"), "prior show --json", "study methods", "prior evaluate")
+
+
+def test_the_collection_that_is_left_out_is_named_by_its_hash(said):
     assert hashlib.sha256(BUNDLED.read_bytes()).hexdigest() == BUNDLED_SHA256
     assert BUNDLED_SHA256 in BUNDLED.with_name("README.md").read_text()
-    done = installed(tmp_path, "prior evaluate")
-    assert done.returncode == 3
-    assert BUNDLED_SHA256 in done.stderr and "--collection" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert said.returncode == 3
+    assert BUNDLED_SHA256 in said.stderr and "--collection" in said.stderr and len(said.stderr.splitlines()) == 1
 
 
-def test_an_installation_predicts_and_lists_its_methods(installed, tmp_path):
-    out = installed(tmp_path, "prior show --json", "study methods").stdout
-    assert '"tasks": 158' in out and "spectral" in out
+def test_an_installation_predicts_and_lists_its_methods(said):
+    assert '"tasks": 158' in said.stdout and "spectral" in said.stdout
 
 
 def test_an_environment_with_the_wheel_has_the_demo(wheel, tmp_path):
