@@ -192,7 +192,8 @@ def draw(found: list[Metrics], sizes: Sequence[float]) -> None:
             axes.set(title=title, xlim=(-0.5, len(sizes) - 0.5), xlabel="eps, the most that a pixel was moved")
             axes.set_xticks(range(len(sizes)), [f"{eps:g}" for eps in sizes])
         figure.axes[1].axhline(0, color="black", lw=0.8)
-        figure.axes[1].legend(*figure.axes[0].get_legend_handles_labels(), title="a dot a trained model", fontsize=8)
+        names = figure.axes[0].get_legend_handles_labels()
+        figure.axes[1].legend(*names, title="a dot a trained model", fontsize=8, loc="lower left")
         figure.savefig(PICTURE, dpi=110, facecolor="white")
 
 
