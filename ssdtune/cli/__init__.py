@@ -133,7 +133,8 @@ def _in_one_line(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split()).removesuffix(".")
     if isinstance(error, click.NoSuchOption) and error.possibilities:  # versions of click word it differently
         near = ", ".join(f"'{option}'" for option in sorted(error.possibilities))
-        message = f"{error.message.split(' (')[0].removesuffix('.')}, did you mean {'one of: ' * (len(error.possibilities) > 1)}{near}?"
+        some = "one of: " if len(error.possibilities) > 1 else ""
+        message = f"{error.message.split(' (')[0].removesuffix('.')}, did you mean {some}{near}?"
     context = getattr(error, "ctx", None)
     wrong = re.search(r"(?:command|:) '([^']*)'", message)
     if wrong and context and "id you mean" not in message:
