@@ -10,21 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 from torch import Tensor
 
 import ssdtune
 from benchmarks.harness import ROOT, Metrics, kept
+from benchmarks.real_anatomy.scans import adapted, real_kspace, write_alike, write_middle
 from ssdtune.cli import cli
 from ssdtune.mri.floors import zero_filled
-from ssdtune.mri.kspace.check import check_files
-from ssdtune.mri.kspace.fourier import centred, root_sum_of_squares
-from ssdtune.mri.kspace.slices import open_slices
-from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.phantom.simulate import simulate_images
 from ssdtune.mri.poison import poison_folder
-from ssdtune.mri.quality import image_measures
 from ssdtune.objective.evaluation import Measures, evaluate
 from ssdtune.report.pictures import write_hero
 from ssdtune.study.create import begin_study, measure_record
@@ -33,7 +28,7 @@ from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.trials import best_to_apply
 from ssdtune.study.tune import prepare
 from ssdtune.studyfile import StudyFile, load_study_file
-from ssdtune.task import Task, batches
+from ssdtune.task import Task
 from ssdtune.unlearning.method import run
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA
 
@@ -60,17 +55,9 @@ def make_data(folder: Path, quick: bool) -> None:
         for path in sorted((DATA / "kspace").glob("*.h5")):
             write_middle(path, new / path.name, side)
         new.rename(folder / "kspace")
-
-
-def write_middle(source: Path, path: Path, size: tuple[int, int]) -> None:
-    """The middle of a file's k-space, the same scan at a coarser resolution of ``size`` pixels."""
-    with h5py.File(source) as file:
-        kspace = file["kspace"][()]
-        acquisition = str(file.attrs["acquisition"])
-    for axis, count in zip((-2, -1), size, strict=True):
-        kspace = centred(kspace, axis, count)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(path, kspace, root_sum_of_squares(kspace), acquisition=acquisition)
+    if not (folder / "alike").exists():
+        write_alike(folder / "alike.new", DATA / "images/brain_t1_axial.h5", side)
+        (folder / "alike.new").rename(folder / "alike")
 
 
 def study_of(folder: Path, seed: int, quick: bool) -> Path:
@@ -92,18 +79,28 @@ def study_of(folder: Path, seed: int, quick: bool) -> Path:
     return path
 
 
-def result_of(folder: Path, seed: int) -> Path:
-    return folder / f"model{seed}.json"
+def results_of(folder: Path, seed: int) -> tuple[Path, Path]:
+    """Where the results of a trained model are kept, and those of the network that was adapted to real scans."""
+    return folder / f"model{seed}.json", folder / f"adapted{seed}.json"
 
 
 def keep_model(folder: Path, seed: int, *, quick: bool, device: str) -> None:
-    """What came of a trained model, in its file."""
-    kept(result_of(folder, seed), partial(run_model, folder, seed, quick, device))
+    """What came of a trained model, in its files."""
+    torch.set_num_threads(1)
+    model, further = results_of(folder, seed)
+    kept(model, partial(run_model, folder, seed, quick, device))
+    kept(further, partial(run_adapted, folder, seed, quick, device))
+
+
+def run_adapted(folder: Path, seed: int, quick: bool, device: str) -> Metrics:
+    """Real k-space by the oracle after more epochs on scans like the real ones."""
+    study = load_study_file(study_of(folder, seed, quick))
+    model = adapted(folder / f"oracle{seed}.pt", folder / "alike", study, device)
+    return real_kspace(folder / "kspace", {"adapted": lambda inputs: model(*inputs)}, study)
 
 
 def run_model(folder: Path, seed: int, quick: bool, device: str) -> Metrics:
     """Train a pair of models as `ssdtune train` does, run the studies on it; what came of them."""
-    torch.set_num_threads(1)
     quiet_optuna()
     path = study_of(folder, seed, quick)
     for name, flag in (("poisoned", ""), ("oracle", "--oracle")):
@@ -150,21 +147,6 @@ def flat(name: str, measures: Measures) -> list[tuple[str, float]]:
     pairs = [(key, shown, measure) for key, shown in SET_NAMES.items() for measure in MEASURES]
     values = [(f"{name}.{shown}_{measure}", means[f"{key}_{measure}"]) for key, shown, measure in pairs]
     return [*values, (f"{name}.clean_unknown_ssim", means["unknown_clean_ssim"])]
-
-
-@torch.no_grad()
-def real_kspace(folder: Path, models: Mapping[str, Any], study: StudyFile) -> Metrics:
-    """Real k-space, reconstructed by each of ``models``, functions of a batch's inputs."""
-    metrics: Metrics = {}
-    for path in sorted(folder.glob("*.h5")):
-        (report,) = check_files([path])
-        if report.faults:
-            raise SystemExit(f"error: {path} has faults, {report.faults}, look at it")
-        for batch in batches(open_slices([path], study.mask, "varnet"), 1):
-            for name, reconstruct in models.items():
-                values = image_measures(reconstruct(batch.inputs), batch.target)
-                metrics |= {f"kspace.{path.stem}.{name}_{key}": float(values[key]) for key in ("ssim", "psnr")}
-    return metrics
 
 
 def sizes(task: Task) -> Metrics:
