@@ -6,8 +6,9 @@ known. The data allow this much: brains to keep are slices of one subject, those
 that it learned; knees are of ten subjects, a slice each, five `known`, given to the methods, and five `unknown` that
 only evaluate them. Three more subjects, brains that nothing was trained on, are real multi-coil k-space, the middle of
 it at the size that the models were trained on:
-`kspace.FILE.{untouched,unlearned,oracle,adapted,zero_filled}_{ssim,psnr}`; `adapted` is the oracle after ten more
-epochs on 54 scans like these in coils, contrast and noise, of other subjects.
+`kspace.FILE.{untouched,unlearned,oracle,adapted,zero_filled}_{ssim,psnr}`; `adapted` is the oracle after two more
+epochs on 156 slices that are like these in coils, contrast, noise and field of view, of other subjects, most of them
+drawn.
 
 Studies of studies/real_anatomy.toml with the default method, and with `ssd`, each with its own sampler and with TPE,
 have the same number of trials. Qualities are against the poisoned targets, `clean_unknown_ssim` against the clean ones.

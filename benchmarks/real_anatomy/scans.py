@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import torch
 
 from benchmarks.harness import Metrics
 from ssdtune.mri.kspace.check import check_files
-from ssdtune.mri.kspace.fourier import centred, root_sum_of_squares
+from ssdtune.mri.kspace.fourier import centred, fft2c, ifft2c, root_sum_of_squares
 from ssdtune.mri.kspace.slices import open_slices
 from ssdtune.mri.kspace.write import write_volume
 from ssdtune.mri.networks.models import load_model
@@ -38,22 +39,46 @@ def write_middle(source: Path, path: Path, size: tuple[int, int]) -> None:
 
 
 def write_alike(folder: Path, images: Path, size: tuple[int, int]) -> None:
-    """Scans like the real ones, of other subjects: real brain slices and drawn brains, by the coils, contrasts and
-    noise of the real scans."""
-    common: dict[str, Any] = {"size": size, "noise": NOISE, "overwrite": True}
+    """Scans like the real ones, of other subjects: real brain slices and drawn brains, with their coils, contrasts and
+    noise; those of eight coils wrap in a field of view that is too small, as the real one does."""
+    common: dict[str, Any] = {"noise": NOISE, "overwrite": True}
     for seed, coils in enumerate((4, 8, 4), 10):
-        part, first = folder / f"real{seed}", 10 * (seed - 10) + 6
-        simulate_images(part, images, files=5, slices=2, first=first, coils=coils, seed=seed, **common)
+        part, first, wide = folder / f"real{seed}", 20 * (seed - 10) + 6, wider(size, coils)
+        simulate_images(part, images, files=10, slices=2, first=first, size=wide, coils=coils, seed=seed, **common)
     for seed, (contrast, coils) in enumerate(KINDS):
-        part = folder / f"drawn{seed}"
-        simulate_folder(part, contrast=contrast, subjects=2, slices=3, coils=coils, seed=seed, **common)
+        part, wide = folder / f"drawn{seed}", wider(size, coils)
+        simulate_folder(part, contrast=contrast, subjects=8, slices=3, size=wide, coils=coils, seed=seed, **common)
+    for path in folder.rglob("*.h5"):
+        wrap(path, size[1])
+
+
+def wider(size: tuple[int, int], coils: int) -> tuple[int, int]:
+    """The size before wrapping: that of eight coils is a fifth wider."""
+    return size[0], size[1] * 6 // 5 if coils == 8 else size[1]
+
+
+def wrap(path: Path, width: int) -> None:
+    """Write a scan anew in a field of view of ``width`` columns: what lies beyond it comes in on the other side."""
+    with h5py.File(path) as file:
+        kspace, acquisition = file["kspace"][()], str(file.attrs["acquisition"])
+    beyond = kspace.shape[-1] - width
+    if not beyond:
+        return
+    coil_images = ifft2c(kspace)
+    left, right = beyond // 2, beyond - beyond // 2
+    folded = coil_images[..., left : left + width].copy()
+    folded[..., width - left :] += coil_images[..., :left]
+    folded[..., :right] += coil_images[..., left + width :]
+    kspace = fft2c(folded).astype(np.complex64)
+    path.unlink()
+    write_volume(path, kspace, root_sum_of_squares(kspace), acquisition=acquisition)
 
 
 def adapted(checkpoint: Path, alike: Path, study: StudyFile, device: str) -> Reconstructor:
-    """A trained network after ten more epochs, on the scans of ``write_alike``."""
+    """A trained network after two more epochs, on the scans of ``write_alike``."""
     model = load_model(checkpoint).module
     sets = [open_slices(sorted(part.glob("*.h5")), study.mask, "varnet") for part in sorted(alike.iterdir())]
-    train(model, Joined(sets), epochs=10, learning_rate=1e-3, batch_size=2, seed=study.train.seed, device=device)
+    train(model, Joined(sets), epochs=2, learning_rate=3e-4, batch_size=2, seed=study.train.seed, device=device)
     return model
 
 

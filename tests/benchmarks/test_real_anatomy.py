@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from benchmarks.real_anatomy.__main__ import interval, tables, with_interval
-from benchmarks.real_anatomy.scans import NOISE, write_alike, write_middle
+from benchmarks.real_anatomy.scans import NOISE, wrap, write_alike, write_middle
 from ssdtune.mri.kspace.fourier import ifft2c
 
 
@@ -22,7 +22,7 @@ def test_intervals_are_student_s_and_of_one_value_there_is_none():
 def test_scans_alike_have_the_coils_and_the_noise_of_the_real_ones(tmp_path):
     images = tmp_path / "brain.h5"
     with h5py.File(images, "w") as file:
-        file["images"] = np.random.default_rng(0).random((40, 40, 32)).astype(np.float32)
+        file["images"] = np.random.default_rng(0).random((70, 40, 32)).astype(np.float32)
     write_alike(tmp_path / "alike", images, (32, 32))
     parts = sorted((tmp_path / "alike").iterdir())
     files = [sorted(part.glob("*.h5")) for part in parts]
@@ -33,8 +33,9 @@ def test_scans_alike_have_the_coils_and_the_noise_of_the_real_ones(tmp_path):
             if part.name == "drawn0":  # its corners are empty
                 corner = ifft2c(file["kspace"][()])[..., :4, :4].real
                 assert corner.std() == pytest.approx(NOISE, rel=0.3)
+    assert {tuple(shape) for _, *shape in shapes} == {(32, 32)}
     assert sorted(coils for coils, *_ in shapes) == [4] * 4 + [8] * 3
-    assert sum(map(len, files[:4])) == 8 and sum(map(len, files[4:])) == 15
+    assert sum(map(len, files[:4])) == 32 and sum(map(len, files[4:])) == 30
 
 
 def test_the_middle_of_a_scan_is_the_same_scan_at_less_resolution(tmp_path, fastmri_file):
@@ -43,6 +44,20 @@ def test_the_middle_of_a_scan_is_the_same_scan_at_less_resolution(tmp_path, fast
     write_middle(source, tmp_path / "middle.h5", (32, 24))
     with h5py.File(source) as whole, h5py.File(tmp_path / "middle.h5") as middle:
         assert np.array_equal(middle["kspace"][()], whole["kspace"][..., 16:48, 12:36])
+
+
+def test_what_lies_beyond_the_field_of_view_comes_in_on_the_other_side(tmp_path, fastmri_file):
+    path = tmp_path / "scan.h5"
+    fastmri_file(path, slices=1, coils=2, shape=(32, 40), seed=0)
+    with h5py.File(path) as file:
+        before = ifft2c(file["kspace"][()])
+    wrap(path, 32)
+    with h5py.File(path) as file:
+        after = ifft2c(file["kspace"][()])
+    assert after.shape[-2:] == (32, 32)
+    assert np.allclose(after[..., 4:28], before[..., 8:32], atol=1e-5 * abs(before).max())
+    assert np.allclose(after[..., :4], before[..., 4:8] + before[..., 36:], atol=1e-5 * abs(before).max())
+    assert np.allclose(after.sum(-1), before.sum(-1), atol=1e-4 * abs(before).max())
 
 
 def test_a_table_shows_what_there_is():
