@@ -6,7 +6,7 @@ known. The data allow this much: brains to keep are slices of one subject, those
 that it learned; knees are of ten subjects, a slice each, five `known`, given to the methods, and five `unknown` that
 only evaluate them. Three more subjects, brains that nothing was trained on, are real multi-coil k-space, the middle of
 it at the size that the models were trained on:
-`kspace.FILE.{untouched,unlearned,oracle,adapted,zero_filled}_{ssim,psnr}`; `adapted` is the oracle after two more
+`kspace.FILE.{untouched,unlearned,oracle,adapted,zero_filled}_{ssim,psnr}`; `adapted` is the oracle after five more
 epochs on 156 slices that are like these in coils, contrast, noise and field of view, of other subjects, most of them
 drawn.
 
