@@ -16,7 +16,7 @@ from ssdtune.cli.console import bar, json_option, print_json, print_table
 from ssdtune.cli.storage import device_option, next_line, storage_option
 from ssdtune.cli.study_inputs import check_stored, load_inputs, print_warnings
 from ssdtune.cli.study_read import best_document, print_best
-from ssdtune.errors import ConfigError
+from ssdtune.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     import optuna
@@ -175,7 +175,7 @@ def carry_out(
                 say=_say,
                 track=bar,
             )
-        except KeyboardInterrupt:  # an orchestrator gives it seconds
+        except (KeyboardInterrupt, StorageError):  # an orchestrator gives it seconds; a storage was waited for already
             raise
         except BaseException:
             attach(study)
