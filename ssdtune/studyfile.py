@@ -23,7 +23,7 @@ from ssdtune.errors import ConfigError, nearest
 from ssdtune.faults import explain_faults
 from ssdtune.places import Located, Source, data_folder
 
-SAMPLER_NAMES = ("spectrum", "tpe", "gp", "cmaes", "qmc", "random")
+SAMPLER_NAMES = ("spectrum", "ei", "tpe", "gp", "cmaes", "qmc", "random")
 """The samplers that a study can be made with."""
 
 DEFAULT_METHOD = "spectral"

@@ -21,8 +21,9 @@ from ssdtune.learning.training import Recipe
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate, log_likelihood
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.inputs import GROUPS
-from ssdtune.prior.mapper import Familiarity, SpectrumMapper
+from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.points import folds, points
+from ssdtune.prior.standard import Familiarity
 from ssdtune.prior.view import TaskView
 from ssdtune.surrogate.belief import squash
 

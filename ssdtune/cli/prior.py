@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,11 +104,15 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
     """
     from ssdtune.device import set_threads
     from ssdtune.learning.fit import fit as run
+    from ssdtune.learning.fit_methods import fit_methods
+    from ssdtune.prior.experience import BUNDLED, collection_hash
 
     check_writable(out)
     set_threads(1)  # its networks are too small to be shared out
     experiences = _experiences(collection, storages)
     mapper = run(experiences, seed=seed, track=track)
+    learned = {"collection": collection_hash(collection or BUNDLED), **mapper.experience}
+    mapper = replace(mapper, experience=learned, methods=fit_methods(experiences, seed=seed, track=track))
     mapper.save(out)
     if as_json:
         print_json({"file": str(out)} | mapper.summary())

@@ -25,7 +25,7 @@ from ssdtune.learning.design import Place, checks, refine
 from ssdtune.learning.making import SiteData, make_mri_task, make_site, make_vision_task
 from ssdtune.learning.processes import run_in_processes
 from ssdtune.learning.recipes import MriRecipe, Recipe, VisionRecipe
-from ssdtune.learning.responses import SETTINGS, respond, scales
+from ssdtune.learning.responses import SETTINGS, respond
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.score import ScoreRule
@@ -34,6 +34,7 @@ from ssdtune.prior.experience import Experience, Rejected, load_collection, save
 from ssdtune.prior.view import TaskView, on_lines
 from ssdtune.progress import Track, silent
 from ssdtune.task import Task
+from ssdtune.unlearning.foreseen import analysis_scales
 from ssdtune.vision.forgetting import load_images
 
 MIN_GAP = 0.05
@@ -145,7 +146,7 @@ def observe(
             "responses": responded - done,
         },
         responses=responses,
-        scales=scales(analysis),
+        scales=analysis_scales(analysis, task.name),
     )
 
 

@@ -19,8 +19,9 @@ from ssdtune.prior.assess import Assessment, assess
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.inputs import names
-from ssdtune.prior.mapper import Familiarity, SpectrumMapper, Standard, clip_far
+from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.points import Points, folds, points
+from ssdtune.prior.standard import Familiarity, Standard, clip_far
 from ssdtune.progress import Track, silent
 from ssdtune.surrogate.belief import squash
 

@@ -4,7 +4,7 @@ The knobs of a method that trains are the same numbers on every task. What makes
 them, so that a prior may learn in either: with J_r the mean retain loss, lambda1 the largest eigenvalue of the retain
 Fisher information, P parameters and ḡ_S the mean gradients,
 
-    rate / unit, unit = sqrt(2 J_r / (P lambda1))  (``unlearning.ssd_repair.rate_unit``),    mu |ḡ_f| / |ḡ_r|.
+    rate / unit, unit = sqrt(2 J_r / (P lambda1))  (``unlearning.foreseen.rate_unit``),    mu |ḡ_f| / |ḡ_r|.
 
 Half of a design is the same for all tasks, so that settings can be compared over tasks; the other half is a task's own.
 """
@@ -29,7 +29,6 @@ from ssdtune.unlearning.method import Knob, Method, Setting, run
 from ssdtune.unlearning.methods import find_method
 from ssdtune.unlearning.spectral_update import SpectralUnlearner
 from ssdtune.unlearning.ssd import ALPHA, LAMBDA
-from ssdtune.unlearning.ssd_repair import rate_unit
 
 SETTINGS = {"spectral": 40, "ssd-repair": 24, "ng": 20, "ft": 20}
 """Settings a task, published ones included, with each method's default options."""
@@ -81,18 +80,6 @@ def design(method: Method, count: int, analysis: FisherAnalysis, key: str) -> li
         places = qmc.Halton(len(knobs), seed=int(content_hash(seed)[:8], 16)).random(wanted)
         settings += [_at(place, knobs, analysis) for place in places]
     return settings
-
-
-def scales(analysis: FisherAnalysis) -> dict[str, float]:
-    """What makes knobs dimensionless on a task: see the module."""
-    return {
-        "rate_unit": rate_unit(analysis, "task"),
-        "gradient_ratio": float(np.linalg.norm(analysis.forget.mean) / np.linalg.norm(analysis.retain.mean)),
-        "largest_eigenvalue": float(analysis.retain.spectrum.eigenvalues[0]),
-        "retain_loss": float(analysis.retain.losses.mean()),
-        "parameters": float(analysis.layout.parameters),
-        "norm": float(np.linalg.norm(analysis.theta)),
-    }
 
 
 def spectral_plane(unlearner: SpectralUnlearner) -> dict[str, Array]:

@@ -53,7 +53,16 @@ class Calibration:
 
 
 def calibrate(tasks: Sequence[HeldOut], rounds: int = 3) -> Calibration:
-    """Residual sd by level, and its length scales, from held-out tasks.
+    """Residual sd by level, and its length scales, from held-out tasks."""
+    sd = residual_by_level(tasks, rounds)
+    calibration = Calibration(sd, np.ones((2, 2)), 0.0)
+    likelihood = float(np.mean([log_likelihood(task, calibration) for task in tasks]))
+    weights = [_member_weights(task, calibration) for task in tasks]
+    return Calibration(sd, _length_scales(tasks, weights, calibration), likelihood)
+
+
+def residual_by_level(tasks: Sequence[HeldOut], rounds: int = 3) -> Array:
+    """(2, levels) sd of the residual around the members that fit.
 
     The members are weighed by their likelihood under the present residual, then the residual is measured under those
     weights; a few rounds settle it.
@@ -61,12 +70,8 @@ def calibrate(tasks: Sequence[HeldOut], rounds: int = 3) -> Calibration:
     sd = np.repeat(np.array([[0.05], [0.12]]), LEVELS.size, axis=1)
     for _ in range(rounds):
         calibration = Calibration(sd, np.ones((2, 2)), 0.0)
-        weights = [_member_weights(task, calibration) for task in tasks]
-        sd = _residual_sd(tasks, weights)
-    calibration = Calibration(sd, np.ones((2, 2)), 0.0)
-    likelihood = float(np.mean([log_likelihood(task, calibration) for task in tasks]))
-    weights = [_member_weights(task, calibration) for task in tasks]
-    return Calibration(sd, _length_scales(tasks, weights, calibration), likelihood)
+        sd = _residual_sd(tasks, [_member_weights(task, calibration) for task in tasks])
+    return sd
 
 
 def log_likelihood(task: HeldOut, calibration: Calibration) -> float:

@@ -82,6 +82,11 @@ class HyperparameterPrior:
         return f"HyperparameterPrior(mode={self.mode}, {goal})"
 
     @property
+    def trust(self) -> float:
+        """How likely the task is one of the kind that the mapper has learned from, in (0, 1]."""
+        return self.response.trust
+
+    @property
     def goal(self) -> Goal:
         """The goal as a value."""
         return Goal(self.retain_weight, self.min_retained)

@@ -8,6 +8,7 @@ task is a group with the attribute ``rejected`` (why) and its recipe alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +116,15 @@ def load_collection(path: Path | str) -> Iterator[Experience | Rejected]:
                 raise DataError(f"not a collection of format {FORMAT}", path, "collect again")
             for key in file:
                 yield _read(key, file[key])
+    except OSError as reason:
+        raise DataError("cannot read the collection", path, "collect again, or name another file") from reason
+
+
+def collection_hash(path: Path | str) -> str:
+    """SHA-256 of a collection's file, by which a mapper names what it was fitted to. Raises DataError: as reading."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as reason:
         raise DataError("cannot read the collection", path, "collect again, or name another file") from reason
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from ssdtune.arrays import Array
 from ssdtune.errors import DataError
@@ -32,7 +31,9 @@ from ssdtune.prior.assess import Assessment
 from ssdtune.prior.calibration import Calibration
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_inputs, log_damage
+from ssdtune.prior.method_mapper import MethodMapper
 from ssdtune.prior.network import ARRAYS, Networks
+from ssdtune.prior.standard import DRAWS, Familiarity, Standard, clip_far, latent_draws
 from ssdtune.prior.view import TaskView
 from ssdtune.surrogate.belief import squash
 
@@ -42,37 +43,8 @@ BUNDLED = Path(__file__).with_name("data") / "mapper.npz"
 # what a damaged file raises; zipfile's RuntimeError is of a flag that says it is encrypted, or newer than itself
 _DAMAGE = (OSError, KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
-_DRAWS = 16
-_FAR = 3.0  # standardised global inputs are clipped here
-_NEIGHBOURS = 3
 _LEAST_TRUST = 0.1
 _WIDEST = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class Standard:
-    """Names of inputs with the mean and sd that they had in the experience."""
-
-    names: list[str]
-    mean: Array
-    sd: Array
-
-    def __call__(self, values: Array) -> Array:
-        return np.asarray((values - self.mean) / self.sd)
-
-
-@dataclass(frozen=True, eq=False)
-class Familiarity:
-    """Where the experience lies among the global inputs: ``known`` (tasks, U) standardised; ``usual``, the distance to
-    the nearest tasks of other families that nine in ten tasks keep."""
-
-    known: Array
-    usual: float
-
-    def strangeness(self, task: Array) -> float:
-        """Distance of a task (U,) to its nearest neighbours in the experience over the usual one."""
-        apart = np.sqrt(((self.known - task) ** 2).mean(axis=1))
-        return float(np.sort(apart)[:_NEIGHBOURS].mean() / self.usual)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +53,7 @@ class SpectrumMapper:
 
     latent_mean (B, D), latent_root (B, D, D) : the networks' latent vectors over tasks. guess (U,), with the mean first
     in place of the floor ratio itself : linear estimate of a floor ratio that is not known. experience : what it was
-    fitted to, for people.
+    fitted to, for people. methods : what it knows of other methods, by name.
     """
 
     networks: Networks
@@ -93,6 +65,7 @@ class SpectrumMapper:
     familiarity: Familiarity
     guess: Array
     experience: Mapping[str, Any] = field(default_factory=dict)
+    methods: Mapping[str, MethodMapper] = field(default_factory=dict)
 
     @cached_property
     def version(self) -> str:
@@ -155,8 +128,7 @@ class SpectrumMapper:
     def outputs(self, local: Array, task: Array, gate: Array) -> Array:
         """(M, n, 2): unclipped (retained, forget ratio) of every member; ``local`` (n, L) as they come, ``task`` (U,)
         standardised, ``gate`` (n,)."""
-        draws = np.einsum("sd,bed->bse", _normal_draws(self.latent_mean.shape[1]), self.latent_root)
-        found = self.networks(self.local(local), task, self.latent_mean[:, None] + draws, gate)
+        found = self.networks(self.local(local), task, latent_draws(self.latent_mean, self.latent_root), gate)
         return found.reshape(-1, len(local), 2)
 
     @property
@@ -173,9 +145,10 @@ class SpectrumMapper:
             **{name: value for name, value in self.experience.items() if name != "held_out"},
             "inputs": [*self.local.names, *self.global_.names],
             "networks": len(self.networks),
-            "members": len(self.networks) * _DRAWS,
+            "members": len(self.networks) * DRAWS,
             "held_out_log_likelihood": self.calibration.log_likelihood,
             "length_scales_decades": scales.astype(str).astype(float).tolist(),
+            "methods": {name: method.tasks for name, method in self.methods.items()},
         }
 
     def _floor_ratio(self, view: TaskView) -> float:
@@ -201,6 +174,7 @@ class SpectrumMapper:
             "length_scales": self.calibration.length_scales,
             "known": self.familiarity.known,
             "guess": self.guess,
+            **{f"{name}/{key}": array for name, each in self.methods.items() for key, array in each.arrays().items()},
         }
 
     def save(self, path: Path | str) -> None:
@@ -214,6 +188,7 @@ class SpectrumMapper:
             "usual": self.familiarity.usual,
             "log_likelihood": self.calibration.log_likelihood,
             "experience": dict(self.experience),
+            "methods": {name: method.header() for name, method in self.methods.items()},
         }
         arrays = {name: value.astype("<f4") for name, value in self._arrays().items()}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -257,20 +232,11 @@ class SpectrumMapper:
             familiarity=Familiarity(arrays["known"], float(header["usual"])),
             guess=arrays["guess"],
             experience=header["experience"],
+            methods={
+                name: MethodMapper.read(own, {key: arrays[f"{name}/{key}"] for key in MethodMapper.KEYS})
+                for name, own in header.get("methods", {}).items()  # none in mappers made before there were any
+            },
         )
-
-
-def clip_far(standardised: Array) -> Array:
-    """Standardised inputs, none farther out than a network has seen."""
-    return np.asarray(np.clip(standardised, -_FAR, _FAR))
-
-
-def _normal_draws(dimensions: int) -> Array:
-    """(_DRAWS, dimensions): evenly spread over the normal distribution, the same for every network."""
-    from scipy.stats import qmc  # half a second
-
-    spread = qmc.Sobol(dimensions, scramble=True, seed=0).random(_DRAWS)
-    return np.asarray(ndtri(np.clip(spread, 1e-3, 1 - 1e-3)))
 
 
 def _surface(view: TaskView, outputs: Array, residual_sd: Array, length_scales: Array, trust: float) -> ResponseSurface:

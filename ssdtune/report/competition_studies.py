@@ -57,12 +57,13 @@ def write_competition(
     everything = [view for studies in views.values() for view in studies]
     fixed = next((view.prior for view in everything if view.prior is not None), None)
     measured = Points.join(points_of(view) for view in everything)
+    more = prior_section(fixed, measured) if fixed is not None else None
     page = competition_page(
         competition,
         title,
         places={sampler: points_of(studies[0]) for sampler, studies in views.items()},
         settings={sampler: studies[0].record.sampler for sampler, studies in views.items()},
-        more=[prior_section(fixed, measured)] if fixed is not None else [],
+        more=[more] if more is not None else [],
         commands=commands,
     )
     return write_page(page, path)

@@ -30,9 +30,10 @@ _SEEN = (
 
 def ssd_figures(view: StudyView) -> dict[str, go.Figure]:
     """Figures beside those that every study has, by id."""
-    if view.prior is None or not view.trials:
+    prior = view.prior.prior if view.prior is not None else None
+    if not isinstance(prior, HyperparameterPrior) or not view.trials:
         return {}
-    return {"ssdtune-prior": prior_figure(view.prior.prior, points_of(view))}
+    return {"ssdtune-prior": prior_figure(prior, points_of(view))}
 
 
 def ssd_captions(view: StudyView) -> dict[str, str]:
@@ -70,8 +71,10 @@ def ssd_tiles(item: ScoredTrial) -> list[Tile]:
     return [Tile("selected", f"{notes['rho']:.2%}", "of all parameters")] if notes else []
 
 
-def prior_section(fixed: StudyPrior, measured: Points) -> Section:
-    """The prior that samplers shared, beside what all of their trials measured."""
+def prior_section(fixed: StudyPrior, measured: Points) -> Section | None:
+    """The prior that samplers shared, beside what all of their trials measured; None where it is not over a plane."""
+    if not isinstance(fixed.prior, HyperparameterPrior):
+        return None
     plot = Plot("ssdtune-surface", prior_figure(fixed.prior, measured), _SEEN)
     return Section("The prior against what was measured", [Text(f"The prior: {fixed.in_words()}."), plot])
 

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import secrets
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.plane.settings import Box, Settings
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.samplers.acquisition import Acquisition, Pending
-from ssdtune.samplers.outputs import REMEMBERED, RETAINED, STANDARD_ERROR, UNCLIPPED, flat
+from ssdtune.samplers.reading import Trials, identity_seed, into, one_thread, others_of, scored_of
 from ssdtune.surrogate.belief import Observations
 from ssdtune.surrogate.improvement import Goal
 
 ALPHA, LAMBDA = "alpha", "lambda"
 
-Trials = Sequence[FrozenTrial]
-
 _PAIR = (ALPHA, LAMBDA)
 _MOST_WAITING = 8
-_UNKNOWN = 10.0  # sd of an output that says nothing
 
 
 class SpectrumSampler(BaseSampler):
@@ -81,7 +74,9 @@ class SpectrumSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """alpha and lambda, as soon as a trial shows their distributions and as long as all agree."""
-        known = [other.distributions for other in _others(study, trial) if all(p in other.distributions for p in _PAIR)]
+        known = [
+            other.distributions for other in others_of(study, trial) if all(p in other.distributions for p in _PAIR)
+        ]
         if not known or any(each[name] != known[0][name] for each in known for name in _PAIR):
             return {}
         return {name: known[0][name] for name in _PAIR} if all(_ours(n, known[0][n]) for n in _PAIR) else {}
@@ -94,13 +89,13 @@ class SpectrumSampler(BaseSampler):
         chosen: dict[str, Any] = {}
         if all(_ours(name, search_space.get(name)) for name in _PAIR):
             pair = {name: search_space[name] for name in _PAIR}
-            others = _others(study, trial)
+            others = others_of(study, trial)
             acquisition = self._acquisition(study, others)
             if acquisition is None:
                 chosen = self._fallback(study, others, trial, "setting").sample_relative(study, trial, pair)
             else:
                 setting = self._propose(acquisition, study, others, trial, Box(*map(_range, pair.values())))
-                chosen = {name: _into(pair[name], setting[name]) for name in _PAIR}
+                chosen = {name: into(pair[name], setting[name]) for name in _PAIR}
         for name, distribution in search_space.items():
             if name not in chosen:
                 chosen[name] = self.sample_independent(study, trial, name, distribution)
@@ -112,7 +107,7 @@ class SpectrumSampler(BaseSampler):
         """alpha or lambda given what the trial already has of the other; other parameters by the fallback."""
         _check_single(study)
         ours = _ours(param_name, param_distribution)
-        others = _others(study, trial)
+        others = others_of(study, trial)
         acquisition = self._acquisition(study, others) if ours else None
         if acquisition is None:
             sampler = self._fallback(study, others, trial, param_name)
@@ -127,7 +122,7 @@ class SpectrumSampler(BaseSampler):
         if fixed is not None and fixed > 0 and not math.isclose(fixed, setting[other], rel_tol=1e-9):
             ranges[other] = (fixed, fixed)
             setting = self._propose(acquisition, study, others, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
-        return _into(param_distribution, setting[param_name])
+        return into(param_distribution, setting[param_name])
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
@@ -142,59 +137,21 @@ class SpectrumSampler(BaseSampler):
         self, acquisition: Acquisition, study: optuna.Study, others: Trials, trial: FrozenTrial, box: Box
     ) -> dict[str, float]:
         rng = np.random.default_rng(self._seed_of(study, others, trial, "setting"))
-        with _one_thread():  # to small matrices, threads that wait for one another cost most
+        with one_thread():
             found = acquisition.propose(_pending(others, trial), box, rng)
         return {ALPHA: float(found.alpha[0]), LAMBDA: float(found.lam[0])}
 
     def _acquisition(self, study: optuna.Study, trials: Trials) -> Acquisition | None:
         """None where the trials' values are not this sampler's score."""
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and _placed(trial)]
-        pruned = [trial for trial in trials if trial.state == TrialState.PRUNED and _placed(trial)]
-        maximise = study.direction == StudyDirection.MAXIMIZE
-        scored = [trial for trial in complete if maximise and self._is_score(trial)]
-        judged = complete or [trial for trial in pruned if trial.value is not None]
-        if judged and not (maximise and any(map(self._is_score, judged))):
+        found = scored_of(study, [trial for trial in trials if _placed(trial)], self._goal)
+        if found is None:
             return None
-        seen = [*scored, *(trial for trial in pruned if _outputs(trial) is not None)]
-        outputs = np.array([_outputs(trial) for trial in seen]).reshape(-1, 2, 2)
+        seen, outputs, incumbent = found
         data = Observations(_settings(seen), outputs[:, 0].T, outputs[:, 1].T)
-        y = data.y[:, : len(scored)]
-        best = self._goal.score(y[0], y[1])[self._goal.feasible(y[0])]
-        return Acquisition(self._prior, self._goal, data, float(max([self._goal.untouched, *best])))
-
-    def _is_score(self, trial: FrozenTrial) -> bool:
-        """Whether the trial's value is this sampler's score of its recorded outputs."""
-        outputs = _outputs(trial)
-        if outputs is None or trial.value is None:
-            return False
-        return abs(float(self._goal.score(*outputs[0])) - trial.value) < 1e-6
+        return Acquisition(self._prior, self._goal, data, incumbent)
 
     def _seed_of(self, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> int:
-        """A seed by identity. A failed trial gives its place back, and names that Optuna invents do not count."""
-        place = sum(t.number < trial.number and t.state != TrialState.FAIL for t in others)
-        name = "" if study.study_name.startswith("no-name-") else study.study_name
-        digest = hashlib.blake2b(f"{self._seed}\n{name}\n{place}\n{what}".encode(), digest_size=4).digest()
-        return int.from_bytes(digest, "little")
-
-
-@lru_cache(maxsize=1)
-def _blas() -> Any:
-    """What sets the threads of NumPy's and SciPy's libraries; None where it is missing, as it may beside Optuna."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController()
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    controller = _blas()
-    found: AbstractContextManager[Any] = controller.limit(limits=1, user_api="blas") if controller else nullcontext()
-    return found
-
-
-def _others(study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    return [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        return identity_seed(self._seed, study, others, trial, what)
 
 
 def _pending(trials: Trials, trial: FrozenTrial) -> Pending:
@@ -220,25 +177,6 @@ def _settings(trials: Trials) -> Settings:
     return Settings(*(np.array([trial.params[name] for trial in trials], float) for name in _PAIR))
 
 
-def _outputs(trial: FrozenTrial) -> list[list[float]] | None:
-    """[[retained, remembered], [their standard errors]], None where they are not recorded.
-
-    An output that is not finite is recorded as the worst score; its remembered says nothing of the forget set.
-    """
-    values, errors = [], []
-    recorded = flat(trial.user_attrs)
-    for name in (RETAINED, REMEMBERED):
-        value = recorded.get(name + UNCLIPPED, recorded.get(name))
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            return None
-        values.append(float(value))
-        error = recorded.get(name + STANDARD_ERROR)
-        errors.append(float(error) if isinstance(error, int | float) and math.isfinite(error) else 0.0)
-    if recorded.get("non_finite"):
-        errors[1] = _UNKNOWN
-    return [values, errors]
-
-
 def _ours(name: str, distribution: BaseDistribution | None) -> bool:
     return name in _PAIR and isinstance(distribution, FloatDistribution) and distribution.low > 0
 
@@ -246,15 +184,6 @@ def _ours(name: str, distribution: BaseDistribution | None) -> bool:
 def _range(distribution: BaseDistribution) -> tuple[float, float]:
     assert isinstance(distribution, FloatDistribution)
     return distribution.low, distribution.high
-
-
-def _into(distribution: BaseDistribution, value: float) -> float:
-    """``value`` as one the distribution holds: an ulp outside would silently be sampled anew."""
-    low, high = _range(distribution)
-    step = getattr(distribution, "step", None)
-    if step is not None:
-        value = low + round((value - low) / step) * step
-    return float(min(max(value, low), high))
 
 
 def _check_single(study: optuna.Study) -> None:

@@ -15,19 +15,25 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, Ra
 
 from ssdtune.errors import ConfigError, nearest
 from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.knobs import KnobPrior
+from ssdtune.samplers.knobs import KnobSampler
 from ssdtune.samplers.spectrum import SpectrumSampler
 from ssdtune.samplers.view import Trials, ViewSampler, estimates_as_values
 from ssdtune.surrogate.improvement import Goal
 
+Prior = HyperparameterPrior | KnobPrior
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a sampler may be made from; the prior is there as far as the study has one."""
+    """What a sampler may be made from; the prior is there as far as the study has one, and ``blank``, the study's knobs
+    without one, where the study has knobs."""
 
     trial_seed: int
     study_seed: int
     goal: Goal
-    prior: HyperparameterPrior | None = None
+    prior: Prior | None = None
+    blank: KnobPrior | None = None
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,20 @@ class SamplerChoice:
 
 def _spectrum(given: Inputs) -> BaseSampler:
     # its seeds count trials themselves, so one seed a study serves
-    goal = given.goal
+    goal, prior = given.goal, given.prior
+    assert not isinstance(prior, KnobPrior)
     return SpectrumSampler(
-        given.prior, seed=given.study_seed, retain_weight=goal.retain_weight, min_retained=goal.min_retained
+        prior, seed=given.study_seed, retain_weight=goal.retain_weight, min_retained=goal.min_retained
     )
+
+
+def _tpe(given: Inputs) -> BaseSampler:
+    return ViewSampler(TPESampler(seed=given.trial_seed), estimates_as_values)
+
+
+def _knobs(given: Inputs) -> BaseSampler:
+    prior = given.prior if isinstance(given.prior, KnobPrior) else given.blank
+    return KnobSampler(prior, seed=given.study_seed, goal=given.goal) if prior is not None else _tpe(given)
 
 
 SAMPLERS: dict[str, SamplerChoice] = {
@@ -60,8 +76,16 @@ SAMPLERS: dict[str, SamplerChoice] = {
         sees_constraint=True,
         uses_prior=True,
     ),
+    "ei": SamplerChoice(
+        _knobs,
+        "KnobSampler: constrained expected improvement of the score by Gaussian processes on retained and remembered "
+        "over the knobs, around what other tasks foretell where a mapper knows the method; the mode or the first "
+        "published setting first",
+        sees_constraint=True,
+        uses_prior=True,
+    ),
     "tpe": SamplerChoice(
-        lambda given: ViewSampler(TPESampler(seed=given.trial_seed), estimates_as_values),
+        _tpe,
         "TPESampler, Optuna 5 defaults: multivariate, constant_liar, 10 start-up trials, 24 candidates",
         sees_constraint=True,
     ),
@@ -125,7 +149,8 @@ class SamplerFactory:
     seed: int
     study_name: str
     goal: Goal
-    prior: Callable[[], HyperparameterPrior | None] = lambda: None
+    prior: Callable[[], Prior | None] = lambda: None
+    blank: KnobPrior | None = None
 
     def make(self, seed_number: int, others: Trials | None = None) -> BaseSampler:
         """The sampler of the trial with this seed number. ``others`` : the study's other trials, where they have been
@@ -133,7 +158,7 @@ class SamplerFactory:
         trial_seed = seed_of(self.seed, self.study_name, f"trial {seed_number}")
         study_seed = seed_of(self.seed, self.study_name, "study")
         prior = self.prior() if self.choice.uses_prior else None
-        made = self.choice.make(Inputs(trial_seed, study_seed, self.goal, prior))
+        made = self.choice.make(Inputs(trial_seed, study_seed, self.goal, prior, self.blank))
         return made if others is None or self.choice.keeps_state else ViewSampler(made, lambda study: others)
 
 

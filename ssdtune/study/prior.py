@@ -13,11 +13,14 @@ from typing import Any
 import optuna
 
 from ssdtune.errors import ConfigError
+from ssdtune.prior import knobs
 from ssdtune.prior.density import HyperparameterPrior
-from ssdtune.samplers.table import SAMPLERS, SamplerChoice, SamplerFactory
+from ssdtune.prior.knobs import KnobPrior
+from ssdtune.samplers.table import SAMPLERS, Prior, SamplerChoice, SamplerFactory
 from ssdtune.study.large import read_large, same_content, write_large
 from ssdtune.study.record import PRIOR, StudyRecord
 from ssdtune.surrogate.improvement import Goal
+from ssdtune.unlearning.foreseen import axes_of, first_of
 from ssdtune.unlearning.method import PriorRequest, Unlearner
 
 
@@ -25,13 +28,13 @@ from ssdtune.unlearning.method import PriorRequest, Unlearner
 class StudyPrior:
     """A study's prior, and the version of the mapper that predicted it."""
 
-    prior: HyperparameterPrior
+    prior: Prior
     mapper: str
 
     @property
     def trust(self) -> float:
         """How likely the task is one of the kind that the mapper has learned from, in (0, 1]."""
-        return self.prior.response.trust
+        return self.prior.trust
 
     @property
     def leans_on_data(self) -> bool:
@@ -91,7 +94,12 @@ def keep_prior(study: optuna.Study, fixed: StudyPrior) -> None:
 def read_prior(study: optuna.Study) -> StudyPrior | None:
     """The prior that the study keeps, None if it keeps none. Raises ConfigError: it was written in another format."""
     kept = read_large(study, PRIOR)
-    return None if kept is None else StudyPrior(HyperparameterPrior.from_json(kept[1]), str(kept[0]["mapper"]))
+    return None if kept is None else StudyPrior(_read(kept[1]), str(kept[0]["mapper"]))
+
+
+def _read(raw: Mapping[str, Any]) -> Prior:
+    kind: type[Prior] = KnobPrior if raw.get("format") == knobs.FORMAT else HyperparameterPrior
+    return kind.from_json(raw)
 
 
 class _Followed:
@@ -101,7 +109,7 @@ class _Followed:
         self._study, self._fixed = study, fixed
         self._header: Mapping[str, Any] | None = study.user_attrs.get(PRIOR)
 
-    def __call__(self) -> HyperparameterPrior | None:
+    def __call__(self) -> Prior | None:
         header = self._study.user_attrs.get(PRIOR)
         if not same_content(header, self._header):
             self._fixed, self._header = read_prior(self._study), header
@@ -125,4 +133,7 @@ def study_sampler(study: optuna.Study, record: StudyRecord, unlearner: Unlearner
     choice, rule = check_sampler(study, record), record.rule
     fixed = fix_prior(study, record, unlearner) if choice.uses_prior else None
     goal = Goal(rule.retain_weight, rule.min_retained)
-    return SamplerFactory(choice, record.search.seed, study.study_name, goal, _Followed(study, fixed))
+    chosen = record.chosen
+    first = first_of(chosen.method, chosen.options)
+    blank = KnobPrior.blank(axes_of(record.knobs), first, goal) if record.knobs else None
+    return SamplerFactory(choice, record.search.seed, study.study_name, goal, _Followed(study, fixed), blank)

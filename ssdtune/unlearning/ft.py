@@ -10,7 +10,7 @@ This is also the base of the other methods whose settings are one training each:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -20,6 +20,7 @@ from ssdtune.files import content_hash
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range, rising
 from ssdtune.task import Task
+from ssdtune.unlearning.foreseen import knob_prior
 from ssdtune.unlearning.method import (
     UNTOUCHED,
     Analyse,
@@ -27,15 +28,18 @@ from ssdtune.unlearning.method import (
     Knob,
     Options,
     Params,
+    PriorRequest,
     Setting,
     Stage,
     Unlearner,
+    analysis_passes,
 )
 from ssdtune.unlearning.plan import Plan, TrainingOptions
 from ssdtune.unlearning.training import Trainer, allowed, untrainable
 
 if TYPE_CHECKING:
-    pass
+    from ssdtune.fisher.result import FisherAnalysis
+    from ssdtune.prior.knobs import KnobPrior
 
 LR, STEPS = "lr", "steps"
 
@@ -82,7 +86,7 @@ class FT:
         return [{LR: 5.5, STEPS: options.steps[1]}]
 
     def prepare(self, task: Task, options: Any, *, analyse: Analyse, track: Track) -> Unlearner:
-        return FTUnlearner(Trainer(task, options, sets=self.sets))
+        return FTUnlearner(Trainer(task, options, sets=self.sets)).foreseen_by(self, analyse)
 
 
 class FullFTOptions(FTOptions):
@@ -101,8 +105,24 @@ class FullFT(FT):
 class FTUnlearner(BaseUnlearner):
     """Fine-tuning on one task."""
 
+    _foresee: Callable[[PriorRequest], KnobPrior | None] | None = None
+
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+
+    def foreseen_by(self, method: FT, analyse: Analyse) -> Self:
+        """Itself, offering a prior over the method's knobs; an analysis is computed, and billed, if it is asked for."""
+
+        def analysis() -> FisherAnalysis:
+            found = analyse()
+            self.preparation += analysis_passes(self.trainer.task, found)
+            return found
+
+        self._foresee = lambda request: knob_prior(request, method, self.trainer.options, analysis=analysis)
+        return self
+
+    def prior(self, request: PriorRequest) -> KnobPrior | None:
+        return self._foresee(request) if self._foresee is not None else None
 
     def plan(self, setting: Setting, seed: int) -> Plan:
         return Plan(int(setting[STEPS]), setting[LR] * self.trainer.unit)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ssdtune.fisher.result import FisherAnalysis
     from ssdtune.prior.density import HyperparameterPrior
+    from ssdtune.prior.knobs import KnobPrior
     from ssdtune.task import Task
 
 Params = Mapping[str, "Tensor"]
@@ -124,7 +125,7 @@ class Unlearner(Protocol):
     def notes(self, setting: Setting) -> Mapping[str, float]:
         """What is recorded beside the measures."""
 
-    def prior(self, request: PriorRequest) -> HyperparameterPrior | None:
+    def prior(self, request: PriorRequest) -> HyperparameterPrior | KnobPrior | None:
         """Where to search; None: plain samplers only."""
 
     def view(self) -> Mapping[str, Any] | None:
@@ -143,7 +144,7 @@ class BaseUnlearner:
     def notes(self, setting: Setting) -> Mapping[str, float]:
         return {}
 
-    def prior(self, request: PriorRequest) -> HyperparameterPrior | None:
+    def prior(self, request: PriorRequest) -> HyperparameterPrior | KnobPrior | None:
         return None
 
     def view(self) -> Mapping[str, Any] | None:

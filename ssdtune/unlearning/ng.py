@@ -56,7 +56,7 @@ class NG(FT):
             raise ConfigError("no oracle, whose loss bounds the ascent", "method.bounded", "name one, or leave it out")
         trainer = Trainer(task, options, sets=self.sets)
         bound = trainer.mean_loss("forget", task.oracle) if options.bounded and task.oracle else (math.inf, 0)
-        return NGUnlearner(trainer, *bound)
+        return NGUnlearner(trainer, *bound).foreseen_by(self, analyse)
 
 
 class NGUnlearner(FTUnlearner):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from ssdtune.progress import Track
 from ssdtune.task import Task
 from ssdtune.unlearning.ft import LR
-from ssdtune.unlearning.method import Analyse, BaseMethod, Knob
+from ssdtune.unlearning.method import Analyse, BaseMethod, Knob, Options
 from ssdtune.unlearning.spectral_update import DAMAGE, ETA, MU, WEIGHT, SpectralOptions, SpectralUnlearner
 
 
@@ -27,7 +27,7 @@ class Spectral(BaseMethod):
     name = "spectral"
     uses_analysis = True  # its own
     summary = "Ascent of the forget loss that spares what the retain set's Fisher information feels"
-    Options = SpectralOptions
+    Options: type[Options] = SpectralOptions
 
     def knobs(self, options: SpectralOptions) -> tuple[Knob, ...]:
         """What these options leave to be searched; raises ValueError for options that exclude each other."""
@@ -53,4 +53,4 @@ class Spectral(BaseMethod):
         return [{knob.name: knob.clip(start[knob.name]) for knob in self.knobs(options)} for start in starts]
 
     def prepare(self, task: Task, options: SpectralOptions, *, analyse: Analyse, track: Track) -> SpectralUnlearner:
-        return SpectralUnlearner(task, options, self.knobs(options), track)
+        return SpectralUnlearner(task, options, self, track)

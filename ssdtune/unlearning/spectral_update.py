@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -17,18 +17,23 @@ from ssdtune.progress import Track
 from ssdtune.studyfile import Positive, Range
 from ssdtune.subset import part_of
 from ssdtune.task import Task
+from ssdtune.unlearning.foreseen import knob_prior
 from ssdtune.unlearning.ft import LR, FTOptions
 from ssdtune.unlearning.method import (
     BACKWARD,
     BaseUnlearner,
-    Knob,
+    Method,
     Params,
+    PriorRequest,
     Setting,
     Stage,
     analysis_passes,
 )
 from ssdtune.unlearning.plan import Count, Natural, Plan, Term, TrainingOptions
 from ssdtune.unlearning.training import Trainer
+
+if TYPE_CHECKING:
+    from ssdtune.prior.knobs import KnobPrior
 
 MU, WEIGHT, ETA, DAMAGE = "mu", "w_r", "eta", "damage"
 
@@ -62,8 +67,14 @@ class SpectralUnlearner(BaseUnlearner):
     predicted loss changes of both sets over a whole plane, from matrices of sample size.
     """
 
-    def __init__(self, task: Task, options: SpectralOptions, knobs: Sequence[Knob], track: Track) -> None:
-        self._task, self._options, self._knobs = task, options, knobs
+    def __init__(
+        self,
+        task: Task,
+        options: SpectralOptions,
+        method: Method,
+        track: Track,
+    ) -> None:
+        self._task, self._options, self._method, self._knobs = task, options, method, method.knobs(options)
         kept_retain, kept_forget = (part_of(getattr(task, n), options.samples, n) for n in ("retain", "forget"))
         analysed = replace(task, retain=kept_retain, forget=kept_forget) if options.samples else task
         self.metric, self.space = spectral_metric(
@@ -111,11 +122,17 @@ class SpectralUnlearner(BaseUnlearner):
 
         rank_error : |d_k - d| / |d| of the first direction, 0 where all rows are kept.
         """
-        eta = self._eta(setting)
-        foreseen = self.space.plane([setting[MU]], [eta], setting[WEIGHT])
-        changes = {f"predicted_{name}": float(value[0, 0]) for name, value in vars(foreseen).items()}
         _, error = self.space.rank_error(self.space.rank, [setting[MU]], setting[WEIGHT])
-        return {**changes, "step_length": eta * self.space.theta_norm, "rank_error": float(error[0])}
+        length = self._eta(setting) * self.space.theta_norm
+        return {**self._foreseen(setting), "step_length": length, "rank_error": float(error[0])}
+
+    def prior(self, request: PriorRequest) -> KnobPrior | None:
+        return knob_prior(request, self._method, self._options, notes=self._foreseen)
+
+    def _foreseen(self, setting: Setting) -> dict[str, float]:
+        """Predicted loss changes of one step of the whole length."""
+        foreseen = self.space.plane([setting[MU]], [self._eta(setting)], setting[WEIGHT])
+        return {f"predicted_{name}": float(value[0, 0]) for name, value in vars(foreseen).items()}
 
     def _eta(self, setting: Setting) -> float:
         if self._options.limit == "length":

@@ -14,20 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 
-from ssdtune.errors import ModelError
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.progress import Track
 from ssdtune.studyfile import Range
 from ssdtune.task import Task
-from ssdtune.unlearning.method import Analyse, BaseUnlearner, Knob, Setting, Stage
+from ssdtune.unlearning.foreseen import knob_prior, rate_unit
+from ssdtune.unlearning.method import Analyse, BaseUnlearner, Knob, Options, PriorRequest, Setting, Stage
 from ssdtune.unlearning.plan import Natural, Penalty, Plan, TrainingOptions
 from ssdtune.unlearning.ssd import SSD, SSDOptions, SSDUnlearner
 from ssdtune.unlearning.training import Trainer, allowed, untrainable
+
+if TYPE_CHECKING:
+    from ssdtune.prior.knobs import KnobPrior
 
 LR, BETA = "lr", "beta"
 CAP = 0.999  # quantile of the penalty's weights
@@ -55,7 +58,7 @@ class SSDRepair:
 
     name, summary, sampler = "ssd-repair", "SSD, then a few training steps that repair the retain set", "tpe"
     uses_analysis = True
-    Options = SSDRepairOptions
+    Options: type[Options] = SSDRepairOptions
 
     def needs(self, task: Task, options: SSDRepairOptions) -> str | None:
         if options.steps and (lacking := untrainable(task)) is not None:
@@ -77,6 +80,8 @@ class SSDRepair:
 
 class SSDRepairUnlearner(BaseUnlearner):
     """SSD with repair on one task. ``unit`` : Adam's rate at lr = 1."""
+
+    analysis: FisherAnalysis | None
 
     def __init__(self, task: Task, options: SSDRepairOptions, analysis: FisherAnalysis) -> None:
         self.analysis = analysis
@@ -112,14 +117,9 @@ class SSDRepairUnlearner(BaseUnlearner):
     def notes(self, setting: Setting) -> dict[str, float]:
         return {**self._ssd.notes(setting), "rate": setting[LR] * self.unit}
 
+    def prior(self, request: PriorRequest) -> KnobPrior | None:
+        return knob_prior(request, SSDRepair(), self._options, analysis=self._analysed, notes=self._ssd.notes)
 
-def rate_unit(analysis: FisherAnalysis, where: str) -> float:
-    """The rate at which one Adam step is predicted to cost as much as the whole retain loss, at worst.
-
-    A step of size h in each of P coordinates is at most h sqrt(P) long, so the retain Fisher's largest eigenvalue
-    lambda1 bounds its predicted damage by h² P lambda1 / 2. Raises ModelError if they vanish.
-    """
-    largest, loss = float(analysis.retain.spectrum.eigenvalues[0]), float(analysis.retain.losses.mean())
-    if not (largest > 0 and loss > 0 and math.isfinite(largest)):
-        raise ModelError("the gradients of the retain loss are zero", where, "give a model that can be trained")
-    return math.sqrt(2 * loss / (analysis.layout.parameters * largest))
+    def _analysed(self) -> FisherAnalysis:
+        assert self.analysis is not None
+        return self.analysis

@@ -1,0 +1,164 @@
+"""KnobPrior: what is foreseen of a method on one task before any trial, at places spread over its knobs.
+
+Notation: D knobs, a place (D,) in [0, 1] for each on its own scale; N places; M members; outputs in the order
+(retained, remembered), squashed (``belief.squash``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssdtune.arrays import Array
+from ssdtune.errors import ConfigError
+from ssdtune.plane.packing import pack, unpack
+from ssdtune.surrogate.improvement import Goal
+from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief
+
+FORMAT = "knobs 1"
+
+PLACES = 512
+"""Settings at which a method is foreseen, beside the published ones."""
+
+
+class Axis(NamedTuple):
+    """A knob as it is searched: its range, whether on a log scale, whether whole numbers only."""
+
+    name: str
+    low: float
+    high: float
+    log: bool
+    integer: bool
+
+    def share(self, value: float) -> float:
+        """Where a value lies, 0 at low and 1 at high; ``value`` above 0 on a log scale."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def value(self, share: float) -> float:
+        """The value at a share, inside the range."""
+        found = self.low * (self.high / self.low) ** share if self.log else self.low + (self.high - self.low) * share
+        found = min(max(found, self.low), self.high)
+        return round(found) if self.integer else found
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KnobPrior:
+    """What a mapper foresees of one method on one task, and the goal.
+
+    axes : the knobs. places : (N, D), of settings that can be asked for. members : (M, 2, N) outputs. residual_sd :
+    (2, N), of the truth around the member that fits the task. trust : in [0, 1], how likely the task is one of the kind
+    that the mapper has learned from.
+
+    Raises
+    ------
+    ConfigError : shapes do not agree, or a weight lies outside [0, 1].
+    """
+
+    axes: tuple[Axis, ...]
+    places: Array
+    members: Array
+    residual_sd: Array
+    trust: float = 1.0
+    retain_weight: float = 0.2
+    min_retained: float = 0.95
+
+    def __post_init__(self) -> None:
+        n, d = self.places.shape
+        if d != len(self.axes) or self.members.shape[1:] != (2, n) or self.residual_sd.shape != (2, n):
+            raise ConfigError("the arrays of a prior do not agree in shape", "prior", "predict it again")
+        for name in ("retain_weight", "min_retained"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}", "prior", "choose 0 to 1")
+
+    def __repr__(self) -> str:
+        return f"KnobPrior(mode={self.mode}, retain_weight={self.retain_weight:g}, min_retained={self.min_retained:g})"
+
+    @property
+    def goal(self) -> Goal:
+        """The goal as a value."""
+        return Goal(self.retain_weight, self.min_retained)
+
+    def with_goal(self, retain_weight: float, min_retained: float) -> KnobPrior:
+        """The prior of the same task under another goal."""
+        return replace(self, retain_weight=retain_weight, min_retained=min_retained)
+
+    @classmethod
+    def blank(cls, axes: Sequence[Axis], first: Sequence[Mapping[str, float]], goal: Goal) -> KnobPrior:
+        """Nothing foreseen: places spread over the knobs, ``first`` those to begin with, and no member."""
+        settings = [*first, *settings_at(axes, spread(len(axes)))]
+        places = np.array([[axis.share(setting[axis.name]) for axis in axes] for setting in settings])
+        none = np.empty((0, 2, len(places)))
+        sd = np.zeros((2, len(places)))
+        return cls(tuple(axes), places, none, sd, 0.0, goal.retain_weight, goal.min_retained)
+
+    @property
+    def foreseen(self) -> Foreseen | None:
+        """What a belief starts from; None without members."""
+        return Foreseen(self.places, self.members, self.residual_sd, self.trust) if len(self.members) else None
+
+    @property
+    def leads(self) -> bool:
+        """Whether it outweighs what holds for any task."""
+        return self.trust > 0.5
+
+    @cached_property
+    def mode(self) -> dict[str, float]:
+        """The setting to try first: of largest expected improvement on the untouched model."""
+        gain = KnobBelief(self.foreseen, self.goal).improvement(self.places)
+        return self.setting(self.places[int(gain.argmax())])
+
+    def setting(self, place: Array) -> dict[str, float]:
+        """A place (D,) as values of the knobs."""
+        return {axis.name: axis.value(float(share)) for axis, share in zip(self.axes, place, strict=True)}
+
+    def place(self, setting: Mapping[str, float]) -> Array:
+        """(D,) where a setting lies. Raises KeyError where it lacks a knob."""
+        return np.array([axis.share(setting[axis.name]) for axis in self.axes])
+
+    def taken_by(self, places: Array) -> Array:
+        """(c, D): where the settings at places (c, D) lie, which take whole numbers only where a knob does."""
+        return np.array([self.place(setting) for setting in settings_at(self.axes, places)]).reshape(places.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, arrays at float32 precision."""
+        return {
+            "format": FORMAT,
+            "retain_weight": self.retain_weight,
+            "min_retained": self.min_retained,
+            "trust": self.trust,
+            "axes": [axis._asdict() for axis in self.axes],
+            **{name: pack(getattr(self, name)) for name in ("places", "members", "residual_sd")},
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> KnobPrior:
+        """Inverse of ``to_json``. Raises ConfigError if ``raw`` is no prior, or one of another format."""
+        if raw.get("format") != FORMAT:
+            raise ConfigError(f"prior of format {raw.get('format')}, not {FORMAT}", "prior", "predict it again")
+        try:
+            axes = tuple(Axis(**axis) for axis in raw["axes"])
+            places, members, residual_sd = (unpack(raw[name]) for name in ("places", "members", "residual_sd"))
+            numbers = (float(raw[name]) for name in ("trust", "retain_weight", "min_retained"))
+            return cls(axes, places, members, residual_sd, *numbers)
+        except (KeyError, TypeError, ValueError) as reason:
+            raise ConfigError(f"not a prior ({reason!r})", "prior", "predict it again") from reason
+
+
+def spread(dimensions: int) -> Array:
+    """(PLACES, D): evenly spread over the unit cube, the same for every task."""
+    from scipy.stats import qmc  # half a second
+
+    found: Array = qmc.Halton(dimensions, seed=0).random(PLACES)
+    return found
+
+
+def settings_at(axes: Sequence[Axis], places: Array) -> list[dict[str, float]]:
+    """Places (N, D) as settings."""
+    return [{axis.name: axis.value(float(at)) for axis, at in zip(axes, place, strict=True)} for place in places]
