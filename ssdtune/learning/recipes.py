@@ -19,6 +19,8 @@ MASKS: tuple[Literal["random"], Literal["equispaced_fraction"]] = ("random", "eq
 TRAININGS = 3
 """Training seeds of a site in a collection; each of its tasks is trained from one of them."""
 
+_CROWDED = 0.9  # share of the lines to measure that lie in the centre: equispaced ones have no room beside it
+
 WIDE_SITES, LARGE_SITES = 11, 8
 """The first sites are drawn from a wide range, with up to 96 slices and, the first of them, up to 64 pixels; all later
 ones are small, so that many corruptions are seen at a tenth of the cost."""
@@ -181,4 +183,7 @@ def collection(sites: int, tasks_per_site: int, vision: int, seed: int = 0) -> l
 def as_users_train(site: Site, seed: int = 0) -> Site:
     """The site trained under masks that are drawn anew, of one of the kinds in use."""
     rng = np.random.default_rng([seed, 5, site.number])
-    return replace(site, mask=MASKS[int(rng.integers(len(MASKS)))], new_masks=True)
+    mask = MASKS[int(rng.integers(len(MASKS)))]
+    if site.center_fraction * site.acceleration > _CROWDED:
+        mask = "random"
+    return replace(site, mask=mask, new_masks=True)

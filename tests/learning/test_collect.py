@@ -15,7 +15,9 @@ from ssdtune.learning.design import CHECKS, NODES
 from ssdtune.learning.making import make_site
 from ssdtune.learning.recipes import as_users_train, collection, draw_mri, draw_site, draw_vision
 from ssdtune.learning.responses import SETTINGS, design
+from ssdtune.mri.kspace.masking import sampled_lines
 from ssdtune.prior.experience import Experience, Rejected, load_collection, save_collection
+from ssdtune.studyfile import MaskSection
 from ssdtune.task import Task
 from ssdtune.unlearning.methods import find_method
 from ssdtune.vision.forgetting import accuracy
@@ -173,3 +175,10 @@ def test_missing_images_and_broken_collections_are_refused(tmp_path):
     (tmp_path / "c.h5").write_text("no")
     with pytest.raises(DataError, match="cannot read the collection"):
         list(load_collection(tmp_path / "c.h5"))
+
+
+def test_every_site_of_a_collection_has_a_mask_that_can_be_drawn():
+    for number in range(40):
+        site = as_users_train(draw_site(number))
+        spec = MaskSection(kind=site.mask, acceleration=site.acceleration, center_fraction=site.center_fraction)
+        assert 0 < sampled_lines(spec, site.size, "brain_t1_0.h5").sum() < site.size
