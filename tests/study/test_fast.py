@@ -255,10 +255,10 @@ def test_a_trial_makes_few_commits(sampler, wide, new_study, storage):
 
 
 def test_the_estimate_is_what_the_spectrum_sampler_reads(pair):
-    from ssdtune.samplers.spectrum import _outputs
+    from ssdtune.samplers.reading import outputs_of
 
     for trial in pair[0].trials:
-        values, errors = _outputs(trial)
+        values, errors = outputs_of(trial)
         assert np.isfinite(values).all()
         assert (max(errors) > 0) == (trial.state == TrialState.PRUNED)
 
