@@ -114,11 +114,13 @@ class Used:
 
     A seed's number is used by any trial but an interrupted one (failed without an error of its own), which gives it
     back, so the trial that takes its place repeats its proposal. ``pending`` : trials that have not stored theirs yet.
+    ``choosing`` : trials under way without a setting, which may still be about to take another number.
     ``low`` : all numbers below it are in use.
     """
 
     taken: int
     pending: int
+    choosing: int
     front: Mapping[int, int]
     rest: Mapping[int, int]
     low: int
@@ -129,8 +131,8 @@ class Used:
 
     @property
     def settled(self) -> bool:
-        """Whether no trial is about to take another number than it has: all have one, and no other's."""
-        return not self.pending and all(self.users(seed) == 1 for seed in self.rest)
+        """Whether no trial is about to take another number than it has: all have one, and no other's, and a setting."""
+        return not self.pending and not self.choosing and all(self.users(seed) == 1 for seed in self.rest)
 
     def free(self, place: int) -> int:
         """The lowest number that no trial has, or the next after ``place`` of them."""
@@ -158,10 +160,12 @@ class Seeds:
 
     def of(self, trials: Sequence[FrozenTrial], before: int | None = None) -> Used:
         """What all of a study's trials use, or all but one under way; of those alone whose number is ``before`` one."""
-        used = [_use(trial) for trial in self._ended.rest(trials) if before is None or trial.number < before]
+        rest = [trial for trial in self._ended.rest(trials) if before is None or trial.number < before]
+        used = [_use(trial) for trial in rest]
+        choosing = sum(trial.state == TrialState.RUNNING and not trial.params for trial in rest)
         seeds = Counter(seed for _, found, _ in used for seed in found)
         taken, pending = sum(each[0] for each in used), sum(each[2] for each in used)
-        return Used(self._taken + taken, self._pending + pending, self._front, seeds, self._low)
+        return Used(self._taken + taken, self._pending + pending, choosing, self._front, seeds, self._low)
 
 
 def _use(trial: FrozenTrial) -> tuple[bool, list[int], bool]:

@@ -7,9 +7,11 @@ import pytest
 from optuna.trial import TrialState
 from small_task import ssd
 
+from ssdtune.study.ask import Seeds
 from ssdtune.study.large import storage_of, trial_id_of
 from ssdtune.study.own import OwnView
 from ssdtune.study.patience import Patience, waited_for
+from ssdtune.study.record import ORIGIN, SEED_NUMBER, WORKER
 from ssdtune.study.run import run_study
 
 
@@ -142,3 +144,16 @@ def test_a_trial_that_was_taken_for_lost_is_left_and_ctrl_c_then_is_only_that(ta
     assert ended == [0, 2]
     assert [trial.number for trial in seen] == [1]  # in the place of 0, whose outcome is known by now
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL]
+
+
+def test_a_trial_that_may_still_take_another_number_settles_nothing():
+    """Two trials began with one number and the first was interrupted: the second has looked before, and gives way."""
+    study = optuna.create_study()
+    first, second = study.ask(), study.ask()
+    for trial in (first, second):
+        trial.set_user_attr(ORIGIN, {WORKER: "w", SEED_NUMBER: 0})
+    study.tell(first, state=TrialState.FAIL)
+    assert not Seeds().of(study.trials).settled
+    second.set_user_attr(ORIGIN, {WORKER: "w", SEED_NUMBER: 1})
+    second.suggest_float("alpha", 1, 2)
+    assert Seeds().of(study.trials).settled
