@@ -171,3 +171,12 @@ def _interrupted(process):
         with suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=15)
     raise AssertionError("it does not stop")
+
+
+@pytest.mark.parametrize("patience", [0, 7])
+def test_a_storage_that_is_not_waited_for_is_one_line(patience, capsys):
+    from ssdtune.cli.work import Work
+
+    work = Work(lambda: None, (), "cpu", Events(False), patience=patience, failures=3)
+    work._storage_changed(True, "StorageError", 0.0)
+    assert capsys.readouterr().err.count("waiting up to 7 s") == (patience > 0)
