@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,12 +92,15 @@ def spectrum(
     if part is not None:
         if parts or address or groups or spectral or html or png or out is None:
             raise ConfigError("a part is written to one file", "--part", "give it with --out alone")
+        _check_apart([study_file, *_files_of(study)], {"--out": out})
         _write_part(study, part, out, device, as_json)
         return
     if parts and (address or spectral):
         raise ConfigError("parts have no data to compute with", "--merge", "leave --ray and --spectral out")
     html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
     check_writable(out, html, png)
+    inputs = parts or _files_of(study)
+    _check_apart([study_file, *inputs], {"--out": out, "--html": html, "--png": png})
     space = None
     with warnings.catch_warnings(), open_ray(address, device) as on_ray:
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
@@ -125,6 +129,25 @@ def spectrum(
     _print(study.name, analysis)
     for what, path in files.items():
         click.echo(f"{what}: {path}")
+
+
+def _files_of(study: StudyFile) -> list[Path]:
+    """What a study reads: its checkpoints and scans."""
+    from ssdtune.mri.kspace.select import set_files
+
+    scans = [file for files in set_files(study.data).values() for file in files]
+    return [path for path in (study.model.checkpoint, study.model.oracle, *scans) if path is not None]
+
+
+def _check_apart(inputs: Iterable[Path], outputs: Mapping[str, Path | None]) -> None:
+    """Refuse to write over what is read, or one file twice; raises ConfigError."""
+    taken = {path.resolve(): "is read here" for path in inputs}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise ConfigError(f"{path} {taken[path.resolve()]}", option, "name another file")
+        taken[path.resolve()] = f"is already that of {option}"
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

@@ -146,3 +146,19 @@ def test_parts_of_a_study_are_merged_without_its_data(study, tmp_path, capsys):
         assert code == 2 and words in err
     code, out, err = run(capsys, study, *merge[:2])
     assert code == 3 and "give each of the 2 parts" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--out", "retain/retain.h5"), ("--html", "study.toml"), ("--png", "model.pt")]
+)
+def test_nothing_that_is_read_is_written_over(study, capsys, option, name):
+    before = (study.parent / name).read_bytes()
+    parts = ["--part", "1/1"] if option == "--out" else []
+    code, _, err = run(capsys, study, *parts, option, study.parent / name)
+    assert code == 2 and f"is read here, {option}, name another file" in err
+    assert (study.parent / name).read_bytes() == before
+
+
+def test_two_results_are_two_files(study, tmp_path, capsys):
+    code, _, err = run(capsys, study, "--html", tmp_path / "a", "--png", tmp_path / "a")
+    assert code == 2 and "is already that of --html" in err
