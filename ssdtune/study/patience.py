@@ -101,7 +101,9 @@ def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
         return trial_id
 
     def find_marked(study_id: int, mark: str) -> int | None:
-        marked = [trial for trial in find_all(study_id, deepcopy=False) if trial.system_attrs.get(_MARK) == mark]
+        # asked of the database itself: Optuna's cache over it keeps a trial whose transaction was taken back
+        all_trials = storage.get_all_trials if isinstance(storage, RDBStorage) else find_all
+        marked = [trial for trial in all_trials(study_id, deepcopy=False) if trial.system_attrs.get(_MARK) == mark]
         return marked[0]._trial_id if marked else None
 
     def ended(trial_id: int, state: TrialState, *_: Any) -> bool | None:

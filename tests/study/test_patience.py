@@ -74,7 +74,7 @@ def test_what_is_written_together_is_written_once_whenever_the_connection_broke(
 def test_an_end_whose_commit_was_carried_out_unseen_is_one(url, monkeypatch):
     own = OwnView(optuna.create_study(storage=waited_for(open_storage(url, create=True), Patience())))
     trial, _ = own.ask({})
-    commit, failures = together._Joined.really_commit, []
+    commit, failures = together.together._Joined.really_commit, []
 
     def unseen(self):
         commit(self)
@@ -163,3 +163,28 @@ def test_what_is_known_without_the_database_is_no_answer_of_it(tmp_path):
     assert patience.lost_since is not None
     storage.get_all_studies()
     assert patience.lost_since is None
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_trial_is_the_databases_where_its_commit_was_lost(tmp_path, monkeypatch, written):
+    """``written`` : the server had made it before the connection was lost."""
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db", create=True)
+    study = optuna.create_study(study_name="lost", storage=storage)
+    own = OwnView(optuna.load_study(study_name="lost", storage=waited_for(storage, Patience(5))))
+    commit, lost = together._Joined.really_commit, []
+
+    def once_lost(self):
+        if not lost:
+            lost.append(1)
+            if written:
+                commit(self)
+            raise ConnectionError("server closed the connection")
+        commit(self)
+
+    monkeypatch.setattr(together._Joined, "really_commit", once_lost)
+    trial, seen = own.ask({"origin": "here"})
+    assert len(lost) == 1
+    assert [each.user_attrs for each in study.get_trials()] == [{"origin": "here"}]
+    assert [each.number for each in seen] == [trial.number] == [0]
+    trial.set_user_attr("more", 1)
+    assert study.get_trials()[0].user_attrs == {"origin": "here", "more": 1}
