@@ -74,7 +74,7 @@ def test_what_is_written_together_is_written_once_whenever_the_connection_broke(
 def test_an_end_whose_commit_was_carried_out_unseen_is_one(url, monkeypatch):
     own = OwnView(optuna.create_study(storage=waited_for(open_storage(url, create=True), Patience())))
     trial, _ = own.ask({})
-    commit, failures = together.together._Joined.really_commit, []
+    commit, failures = together._Joined.really_commit, []
 
     def unseen(self):
         commit(self)
