@@ -37,7 +37,7 @@ PACKAGE = ROOT / "ssdtune"
 # lowest floor first; a module may import from its own floor and from those below
 FLOORS = [
     ["errors", "faults", "places", "untrusted"],
-    ["arrays", "device", "files", "modules", "nests", "progress"],
+    ["arrays", "device", "files", "knob", "modules", "nests", "progress"],
     ["studyfile"],
     ["task"],
     ["subset"],

@@ -17,19 +17,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.competition.held_out import read_replays
 from benchmarks.harness import Metrics, main, table
+from benchmarks.outcome.tables import interval
 from ssdtune.arrays import Array
 from ssdtune.learning.fit_methods import RECIPE, Rows, predict_rows, rows_of
-from ssdtune.prior.calibration import LEVELS, HeldOut, residual_by_level
+from ssdtune.prior.calibration import HeldOut, residual_by_level, sd_at
 from ssdtune.prior.experience import BUNDLED
 from ssdtune.prior.method_inputs import METHOD_INPUTS
 from ssdtune.surrogate.improvement import Goal
 from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief, Seen
-from ssdtune.unlearning.foreseen import axes_of
 from ssdtune.unlearning.methods import find_method
 
 GOAL = Goal(0.2, 0.95)
@@ -90,8 +91,7 @@ def measure_method(
 def places_of(method: str, knobs: Mapping[str, Array]) -> Array:
     """(n, D) recorded settings in the unit cube of the method's default ranges."""
     own = find_method(method)
-    axes = axes_of(own.knobs(own.Options()))
-    return np.stack([[axis.share(value) for value in knobs[axis.name]] for axis in axes], axis=1)
+    return np.stack([[knob.share(v) for v in knobs[knob.name]] for knob in own.knobs(own.Options())], axis=1)
 
 
 def without(method: str, rows: Rows, featureless: bool, unitless: bool) -> Rows:
@@ -105,10 +105,8 @@ def without(method: str, rows: Rows, featureless: bool, unitless: bool) -> Rows:
 def belief_of(foreseen: Sequence[HeldOut], rows: Sequence[Rows], number: int, places: Array) -> Foreseen:
     """What is foreseen of one task, its residual measured on tasks of other families."""
     others = [f for f, each in zip(foreseen, rows, strict=True) if each.family != rows[number].family]
-    sd = residual_by_level(others)
     members = np.moveaxis(foreseen[number].members, 1, 2)
-    mean = members.mean(axis=0)
-    return Foreseen(places, members, np.stack([np.interp(mean[j], LEVELS, sd[j]) for j in range(2)]), 1.0)
+    return Foreseen(places, members, sd_at(residual_by_level(others), members.mean(axis=0)), 1.0)
 
 
 def search(foreseen: Foreseen | None, places: Array, y: Array, s: Array) -> Array:
@@ -143,26 +141,24 @@ def report(method: str, regrets: dict[str, Array], lines: list[str]) -> Metrics:
         for n in SHOWN:
             metrics |= with_interval(f"{method}.regret.{name}.{n}", regret[:, n - 1], np.mean)
         row = [f"{method}.median_trials.{name}", *(f"{method}.regret.{name}.{n}" for n in SHOWN)]
-        body.append((name, *(interval(metrics, key) for key in row)))
+        body.append((name, *(in_words(metrics, key) for key in row)))
     metrics |= with_interval(f"{method}.gain_3", regrets["published"][:, 2] - regrets["transfer"][:, 2], np.mean)
     lines += ["", f"`{method}`, {metrics[f'{method}.tasks']} tasks:", ""]
     lines += table(("first trials by", "trials to within 0.01", *(f"regret after {n}" for n in SHOWN)), body)
-    saved = interval(metrics, f"{method}.gain_3")
+    saved = in_words(metrics, f"{method}.gain_3")
     lines.append(f"\nThree trials by the prior rather than by the published settings save {saved}.")
     return metrics
 
 
-def interval(metrics: Metrics, key: str) -> str:
+def in_words(metrics: Metrics, key: str) -> str:
     """A metric with its interval, in words."""
     return f"{metrics[key]:.3g} ({metrics[key + '.lo']:.3g} … {metrics[key + '.hi']:.3g})"
 
 
-def with_interval(name: str, values: Array, statistic: Callable[[Array], object]) -> Metrics:
+def with_interval(name: str, values: Array, statistic: Callable[..., Any]) -> Metrics:
     """A statistic over tasks and its 95 % bootstrap interval."""
-    drawn = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
-    spread = [float(np.asarray(statistic(values[rows]))) for rows in drawn]
-    low, high = np.quantile(spread, [0.025, 0.975])
-    return {name: float(np.asarray(statistic(values))), f"{name}.lo": float(low), f"{name}.hi": float(high)}
+    low, high = interval(values, statistic)
+    return {name: float(statistic(values)), f"{name}.lo": low, f"{name}.hi": high}
 
 
 if __name__ == "__main__":

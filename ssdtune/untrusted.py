@@ -76,7 +76,6 @@ def _objects(file: h5py.File) -> Iterator[tuple[str, Any]]:
 
 
 def _dataset_fault(dataset: h5py.Dataset) -> str:
-
     if dataset.is_virtual and any(source.file_name != "." for source in dataset.virtual_sources()):
         return "is virtual and takes its data from another file"
     if dataset.external:

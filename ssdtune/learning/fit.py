@@ -21,7 +21,7 @@ from ssdtune.prior.experience import Experience
 from ssdtune.prior.inputs import names
 from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.points import Points, folds, points
-from ssdtune.prior.standard import Familiarity, Standard, clip_far
+from ssdtune.prior.standard import Familiarity, Standard, clip_far, latent_distribution
 from ssdtune.progress import Track, silent
 from ssdtune.surrogate.belief import squash
 
@@ -119,31 +119,27 @@ def squash_outputs(mapper: SpectrumMapper, task: Points) -> Array:
 def _networks(data: Sequence[Points], without: Collection[str], recipe: Recipe, seed: int) -> SpectrumMapper:
     """A mapper whose calibration is still to be measured."""
     local_names, global_names = names(without)
-    local = _standard(local_names, np.concatenate([each.local for each in data]))
-    global_ = _standard(global_names, np.stack([each.global_ for each in data]))
+    local = Standard.of(local_names, np.concatenate([each.local for each in data]))
+    global_ = Standard.of(global_names, np.stack([each.global_ for each in data]))
     known = clip_far(global_(np.stack([each.global_ for each in data])))
     examples = [
         Example(local(each.local), task, each.gate, each.y, each.floor_ratio)
         for each, task in zip(data, known, strict=True)
     ]
     networks, latent = train(examples, recipe, seed)
-    covariance = np.stack([np.cov(each.T) for each in latent]).astype(float) + 1e-6 * np.eye(latent.shape[-1])
+    latent_mean, latent_root = latent_distribution(latent)
     families = [each.family for each in data]
     return SpectrumMapper(
         networks=networks,
         local=local,
         global_=global_,
-        latent_mean=latent.mean(axis=1),
-        latent_root=np.asarray(np.linalg.cholesky(covariance), float),
+        latent_mean=latent_mean,
+        latent_root=latent_root,
         calibration=Calibration(np.empty((2, 0)), np.ones((2, 2)), 0.0),
         familiarity=Familiarity(known, _usual_distance(known, families)),
         guess=_guess(known, [each.floor_ratio for each in data], global_names),
         experience={"tasks": len(data), "families": sorted(set(families)), "seed": seed, "without": sorted(without)},
     )
-
-
-def _standard(chosen: list[str], values: Array) -> Standard:
-    return Standard(chosen, values.mean(axis=0), values.std(axis=0) + 1e-6)
 
 
 def _usual_distance(known: Array, families: Sequence[str]) -> float:

@@ -15,7 +15,7 @@ from ssdtune.prior.inputs import GLOBAL, global_inputs
 from ssdtune.prior.method_inputs import METHOD_INPUTS, method_inputs
 from ssdtune.prior.method_mapper import MethodMapper
 from ssdtune.prior.points import folds
-from ssdtune.prior.standard import Standard, clip_far
+from ssdtune.prior.standard import Standard, clip_far, latent_distribution
 from ssdtune.progress import Track, silent
 from ssdtune.surrogate.belief import squash
 
@@ -40,8 +40,7 @@ class Rows:
 
 def rows_of(record: Experience, method: str) -> Rows:
     """The response as training rows; an output that was not finite is the worst."""
-    response = record.responses[method]
-    floor_ratio = record.floor / record.baseline[record.q_forget]
+    response, floor_ratio = record.responses[method], record.floor_ratio
     retained = response.measures[record.q_retain] / record.baseline[record.q_retain]
     ratio = response.measures[record.q_forget] / record.baseline[record.q_forget]
     y = np.stack([retained, (ratio - floor_ratio) / (1 - floor_ratio)], axis=1)
@@ -91,18 +90,12 @@ def predict_rows(
 def learn_rows(method: str, rows: Sequence[Rows], recipe: Recipe, seed: int) -> MethodMapper:
     """A part whose residual is still to be measured."""
     names = list(GLOBAL) if METHOD_INPUTS[method].features else ["floor_ratio"]
-    local = _standard(list(METHOD_INPUTS[method].local), np.concatenate([each.local for each in rows]))
+    local = Standard.of(list(METHOD_INPUTS[method].local), np.concatenate([each.local for each in rows]))
     tasks = np.stack([global_inputs(names, each.features, each.floor_ratio) for each in rows])
-    global_ = _standard(names, tasks)
+    global_ = Standard.of(names, tasks)
     examples = [
         Example(local(each.local), task, np.ones(len(each.y)), each.y, each.floor_ratio)
         for each, task in zip(rows, clip_far(global_(tasks)), strict=True)
     ]
     networks, latent = train(examples, recipe, seed)
-    covariance = np.stack([np.cov(each.T) for each in latent]).astype(float) + 1e-6 * np.eye(latent.shape[-1])
-    root = np.asarray(np.linalg.cholesky(covariance), float)
-    return MethodMapper(networks, local, global_, latent.mean(axis=1), root, np.empty((2, 0)), len(rows))
-
-
-def _standard(names: list[str], values: Array) -> Standard:
-    return Standard(names, values.mean(axis=0), values.std(axis=0) + 1e-6)
+    return MethodMapper(networks, local, global_, *latent_distribution(latent), np.empty((2, 0)), len(rows))

@@ -49,7 +49,12 @@ class Calibration:
 
     def sd_at(self, predicted: Array) -> Array:
         """(2, ...) for predicted outputs (2, ...)."""
-        return np.stack([np.interp(p, LEVELS, sd) for p, sd in zip(predicted, self.residual_sd, strict=True)])
+        return sd_at(self.residual_sd, predicted)
+
+
+def sd_at(residual_sd: Array, predicted: Array) -> Array:
+    """(2, ...) for predicted outputs (2, ...), between what is kept at ``LEVELS``, (2, levels)."""
+    return np.stack([np.interp(p, LEVELS, sd) for p, sd in zip(predicted, residual_sd, strict=True)])
 
 
 def calibrate(tasks: Sequence[HeldOut], rounds: int = 3) -> Calibration:

@@ -77,6 +77,11 @@ class Experience:
         return self.oracle[self.q_forget]
 
     @property
+    def floor_ratio(self) -> float:
+        """Floor over the untouched model's forget quality."""
+        return self.floor / self.baseline[self.q_forget]
+
+    @property
     def retain_ratio(self) -> np.ndarray:
         """q_r(theta') / q_r(theta) at every design point, unclipped; 0 where the output was not finite."""
         return np.nan_to_num(self.measures[self.q_retain] / self.baseline[self.q_retain])

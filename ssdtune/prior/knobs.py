@@ -6,16 +6,16 @@ Notation: D knobs, a place (D,) in [0, 1] for each on its own scale; N places; M
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
+from ssdtune.knob import Knob
 from ssdtune.plane.packing import pack, unpack
 from ssdtune.surrogate.improvement import Goal
 from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief
@@ -26,42 +26,20 @@ PLACES = 512
 """Settings at which a method is foreseen, beside the published ones."""
 
 
-class Axis(NamedTuple):
-    """A knob as it is searched: its range, whether on a log scale, whether whole numbers only."""
-
-    name: str
-    low: float
-    high: float
-    log: bool
-    integer: bool
-
-    def share(self, value: float) -> float:
-        """Where a value lies, 0 at low and 1 at high; ``value`` above 0 on a log scale."""
-        if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-    def value(self, share: float) -> float:
-        """The value at a share, inside the range."""
-        found = self.low * (self.high / self.low) ** share if self.log else self.low + (self.high - self.low) * share
-        found = min(max(found, self.low), self.high)
-        return round(found) if self.integer else found
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class KnobPrior:
     """What a mapper foresees of one method on one task, and the goal.
 
-    axes : the knobs. places : (N, D), of settings that can be asked for. members : (M, 2, N) outputs. residual_sd :
-    (2, N), of the truth around the member that fits the task. trust : in [0, 1], how likely the task is one of the kind
-    that the mapper has learned from.
+    knobs : those searched. places : (N, D), of settings that can be asked for. members : (M, 2, N) outputs.
+    residual_sd : (2, N), of the truth around the member that fits the task. trust : in [0, 1], how likely the task is
+    one of the kind that the mapper has learned from.
 
     Raises
     ------
     ConfigError : shapes do not agree, or a weight lies outside [0, 1].
     """
 
-    axes: tuple[Axis, ...]
+    knobs: tuple[Knob, ...]
     places: Array
     members: Array
     residual_sd: Array
@@ -71,7 +49,7 @@ class KnobPrior:
 
     def __post_init__(self) -> None:
         n, d = self.places.shape
-        if d != len(self.axes) or self.members.shape[1:] != (2, n) or self.residual_sd.shape != (2, n):
+        if d != len(self.knobs) or self.members.shape[1:] != (2, n) or self.residual_sd.shape != (2, n):
             raise ConfigError("the arrays of a prior do not agree in shape", "prior", "predict it again")
         for name in ("retain_weight", "min_retained"):
             if not 0 <= getattr(self, name) <= 1:
@@ -90,13 +68,13 @@ class KnobPrior:
         return replace(self, retain_weight=retain_weight, min_retained=min_retained)
 
     @classmethod
-    def blank(cls, axes: Sequence[Axis], first: Sequence[Mapping[str, float]], goal: Goal) -> KnobPrior:
+    def blank(cls, knobs: Sequence[Knob], first: Sequence[Mapping[str, float]], goal: Goal) -> KnobPrior:
         """Nothing foreseen: places spread over the knobs, ``first`` those to begin with, and no member."""
-        settings = [*first, *settings_at(axes, spread(len(axes)))]
-        places = np.array([[axis.share(setting[axis.name]) for axis in axes] for setting in settings])
+        settings = [*first, *settings_at(knobs, spread(len(knobs)))]
+        places = np.array([[knob.share(setting[knob.name]) for knob in knobs] for setting in settings])
         none = np.empty((0, 2, len(places)))
         sd = np.zeros((2, len(places)))
-        return cls(tuple(axes), places, none, sd, 0.0, goal.retain_weight, goal.min_retained)
+        return cls(tuple(knobs), places, none, sd, 0.0, goal.retain_weight, goal.min_retained)
 
     @property
     def foreseen(self) -> Foreseen | None:
@@ -116,15 +94,15 @@ class KnobPrior:
 
     def setting(self, place: Array) -> dict[str, float]:
         """A place (D,) as values of the knobs."""
-        return {axis.name: axis.value(float(share)) for axis, share in zip(self.axes, place, strict=True)}
+        return {knob.name: knob.at(float(share)) for knob, share in zip(self.knobs, place, strict=True)}
 
     def place(self, setting: Mapping[str, float]) -> Array:
         """(D,) where a setting lies. Raises KeyError where it lacks a knob."""
-        return np.array([axis.share(setting[axis.name]) for axis in self.axes])
+        return np.array([knob.share(setting[knob.name]) for knob in self.knobs])
 
     def taken_by(self, places: Array) -> Array:
         """(c, D): where the settings at places (c, D) lie, which take whole numbers only where a knob does."""
-        return np.array([self.place(setting) for setting in settings_at(self.axes, places)]).reshape(places.shape)
+        return np.array([self.place(setting) for setting in settings_at(self.knobs, places)]).reshape(places.shape)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, arrays at float32 precision."""
@@ -133,7 +111,7 @@ class KnobPrior:
             "retain_weight": self.retain_weight,
             "min_retained": self.min_retained,
             "trust": self.trust,
-            "axes": [axis._asdict() for axis in self.axes],
+            "knobs": [asdict(knob) for knob in self.knobs],
             **{name: pack(getattr(self, name)) for name in ("places", "members", "residual_sd")},
         }
 
@@ -143,10 +121,10 @@ class KnobPrior:
         if raw.get("format") != FORMAT:
             raise ConfigError(f"prior of format {raw.get('format')}, not {FORMAT}", "prior", "predict it again")
         try:
-            axes = tuple(Axis(**axis) for axis in raw["axes"])
+            knobs = tuple(Knob(**knob) for knob in raw["knobs"])
             places, members, residual_sd = (unpack(raw[name]) for name in ("places", "members", "residual_sd"))
             numbers = (float(raw[name]) for name in ("trust", "retain_weight", "min_retained"))
-            return cls(axes, places, members, residual_sd, *numbers)
+            return cls(knobs, places, members, residual_sd, *numbers)
         except (KeyError, TypeError, ValueError) as reason:
             raise ConfigError(f"not a prior ({reason!r})", "prior", "predict it again") from reason
 
@@ -159,6 +137,6 @@ def spread(dimensions: int) -> Array:
     return found
 
 
-def settings_at(axes: Sequence[Axis], places: Array) -> list[dict[str, float]]:
+def settings_at(knobs: Sequence[Knob], places: Array) -> list[dict[str, float]]:
     """Places (N, D) as settings."""
-    return [{axis.name: axis.value(float(at)) for axis, at in zip(axes, place, strict=True)} for place in places]
+    return [{knob.name: knob.at(float(at)) for knob, at in zip(knobs, place, strict=True)} for place in places]

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ssdtune.arrays import Array
-from ssdtune.prior.calibration import LEVELS
 from ssdtune.prior.inputs import global_inputs
 from ssdtune.prior.network import ARRAYS, Networks
 from ssdtune.prior.standard import Standard, clip_far, latent_draws
@@ -52,10 +51,6 @@ class MethodMapper:
         found = self.networks(self.local(local), task, draws, np.ones(len(local))).reshape(-1, len(local), 2)
         found[..., 1] = 1 - (1 - found[..., 1]) / (1 - floor_ratio)
         return squash(np.moveaxis(found, 2, 1))
-
-    def sd_at(self, outputs: Array) -> Array:
-        """(2, n) around outputs (2, n)."""
-        return np.stack([np.interp(y, LEVELS, sd) for y, sd in zip(outputs, self.residual_sd, strict=True)])
 
     def arrays(self) -> dict[str, Array]:
         """What is kept, by ``KEYS``."""

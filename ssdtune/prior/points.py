@@ -34,17 +34,16 @@ def points(record: Experience, without: Collection[str] = ()) -> Points:
     local, global_ = names(without)
     terms = {name.removeprefix("design_"): v for name, v in record.tables.items() if name.startswith("design_")}
     log_kappa = np.minimum(np.log10(record.lam / record.alpha), 0)
-    floor_ratio = record.floor / record.baseline[record.q_forget]
-    remembered = (record.forget_ratio - floor_ratio) / (1 - floor_ratio)
+    remembered = (record.forget_ratio - record.floor_ratio) / (1 - record.floor_ratio)
     return Points(
         key=record.key,
         family=record.family,
         local=local_inputs(local, terms, log_kappa, record.features),
-        global_=global_inputs(global_, record.features, floor_ratio),
+        global_=global_inputs(global_, record.features, record.floor_ratio),
         gate=gate(terms),
         y=np.stack([record.retain_ratio, remembered], axis=1),
         z=np.stack([log_damage(terms, record.features), log_kappa], axis=1),
-        floor_ratio=floor_ratio,
+        floor_ratio=record.floor_ratio,
     )
 
 

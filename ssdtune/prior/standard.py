@@ -24,6 +24,11 @@ class Standard:
     mean: Array
     sd: Array
 
+    @classmethod
+    def of(cls, names: list[str], values: Array) -> Standard:
+        """Of inputs (n, inputs)."""
+        return cls(names, values.mean(axis=0), values.std(axis=0) + 1e-6)
+
     def __call__(self, values: Array) -> Array:
         return np.asarray((values - self.mean) / self.sd)
 
@@ -55,8 +60,13 @@ def normal_draws(dimensions: int) -> Array:
     return np.asarray(ndtri(np.clip(spread, 1e-3, 1 - 1e-3)))
 
 
+def latent_distribution(latent: Array) -> tuple[Array, Array]:
+    """(mean (B, D), root (B, D, D) of the covariance) of latent vectors (B, tasks, D)."""
+    covariance = np.stack([np.cov(each.T) for each in latent]).astype(float) + 1e-6 * np.eye(latent.shape[-1])
+    return latent.mean(axis=1), np.asarray(np.linalg.cholesky(covariance), float)
+
+
 def latent_draws(mean: Array, root: Array) -> Array:
-    """(B, DRAWS, D) from the distribution that each network's latent vectors have over tasks: ``mean`` (B, D), ``root``
-    (B, D, D) of the covariance."""
+    """(B, DRAWS, D) from ``latent_distribution``."""
     found: Array = mean[:, None] + np.einsum("sd,bed->bse", normal_draws(mean.shape[1]), root)
     return found

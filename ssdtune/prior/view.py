@@ -70,7 +70,7 @@ class TaskView:
         grid = {name.removeprefix("grid_"): v for name, v in record.tables.items() if name.startswith("grid_")}
         alpha, lines = grid.pop("alpha"), record.tables
         course = _course(lines["line_alpha"], lines["line_retain_diagonal"]) if "line_alpha" in lines else None
-        return cls(record.features, alpha, grid, record.floor / record.baseline[record.q_forget], course)
+        return cls(record.features, alpha, grid, record.floor_ratio, course)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values without the course; arrays as base64 of little-endian float32."""

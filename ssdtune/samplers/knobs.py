@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.arrays import Array
 from ssdtune.prior.knobs import KnobPrior
-from ssdtune.samplers.reading import Trials, identity_seed, into, one_thread, others_of, scored_of
+from ssdtune.samplers.reading import SeededSampler, Trials, into, one_thread, others_of, scored_of, waiting_before
 from ssdtune.surrogate.improvement import Goal
 from ssdtune.surrogate.knob_belief import KnobBelief, Seen
 
@@ -23,7 +21,7 @@ _APART = 0.01  # closer places are the same trial twice
 _LOCAL, _NEAR = 128, 0.06  # places drawn around the incumbent, and their sd
 
 
-class KnobSampler(BaseSampler):
+class KnobSampler(SeededSampler):
     """Samples a method's knobs by expected improvement of the score, around what other tasks foretell if anything does.
 
     The first trial is the prior's mode; then Gaussian processes around its members, and one that assumes nothing, are
@@ -48,29 +46,23 @@ class KnobSampler(BaseSampler):
     ) -> None:
         goal = goal or prior.goal
         self._prior = prior if goal == prior.goal else prior.with_goal(goal.retain_weight, goal.min_retained)
-        self._seed = secrets.randbits(32) if seed is None else seed
-        self._independent = independent_sampler
-
-    def reseed_rng(self) -> None:
-        """Threads need no reseeding: every proposal has a generator of its own."""
-        if self._independent is not None:
-            self._independent.reseed_rng()
+        super().__init__(seed, independent_sampler)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The prior's knobs, over its ranges."""
         return {
-            axis.name: IntDistribution(int(axis.low), int(axis.high), log=axis.log)
-            if axis.integer
-            else FloatDistribution(axis.low, axis.high, log=axis.log)
-            for axis in self._prior.axes
+            knob.name: IntDistribution(int(knob.low), int(knob.high), log=knob.scale == "log")
+            if knob.integer
+            else FloatDistribution(knob.low, knob.high, log=knob.scale == "log")
+            for knob in self._prior.knobs
         }
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """All knobs together; by the independent sampler where the values are not this sampler's score."""
-        _check_single(study)
-        names = {axis.name for axis in self._prior.axes}
+        self._check_single(study)
+        names = {knob.name for knob in self._prior.knobs}
         others = others_of(study, trial)
         placed = [other for other in others if names <= other.params.keys()]
         found = scored_of(study, placed, self._prior.goal)
@@ -78,24 +70,30 @@ class KnobSampler(BaseSampler):
             return {n: self.sample_independent(study, trial, n, each) for n, each in search_space.items()}
         running = self._places([other for other in placed if other.state == TrialState.RUNNING])
         failed = self._places([other for other in placed if other.state == TrialState.FAIL])
+        repeated = [i for i, place in enumerate(failed) if (failed == place).all(axis=1).sum() > 1]
         rng = np.random.default_rng(self._seed_of(study, others, trial, "setting"))
         with one_thread():
-            setting = self._prior.setting(self._next(found, running, failed, rng))
+            for _ in range(waiting_before(others, trial, names)):  # each as its own process would choose it
+                running = np.vstack([running, self._next(found, running, failed[repeated], rng)])
+            setting = self._prior.setting(self._next(found, running, failed[repeated], rng))
         return {name: into(search_space[name], value) for name, value in setting.items()}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """What the prior does not know, or not over this range."""
-        _check_single(study)
+        self._check_single(study)
         others = others_of(study, trial)
-        sampler = self._independent or TPESampler(seed=self._seed_of(study, others, trial, param_name))
+        sampler = self._fallback(study, others, trial, param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _next(
         self, found: tuple[list[FrozenTrial], Array, float], running: Array, failed: Array, rng: np.random.Generator
     ) -> Array:
-        """The place to try next, (D,): of the prior's places and some around the best trial, none taken twice."""
+        """The place to try next, (D,): of the prior's places and some around the best trial, none taken twice.
+
+        failed : where trials have failed more than once; an interrupted one is repeated.
+        """
         trials, outputs, incumbent = found
         seen = Seen(self._places(trials), outputs[:, 0].T, outputs[:, 1].T)
         belief = KnobBelief(self._prior.foreseen, self._prior.goal, seen, incumbent, running)
@@ -103,7 +101,7 @@ class KnobSampler(BaseSampler):
         y, goal = seen.y, self._prior.goal
         if len(trials):
             s = np.where(goal.feasible(y[0]), goal.score(*y), goal.untouched - (1 - np.clip(y[0], 0, 1)))
-            near = seen.places[int(s.argmax())] + _NEAR * rng.standard_normal((_LOCAL, len(self._prior.axes)))
+            near = seen.places[int(s.argmax())] + _NEAR * rng.standard_normal((_LOCAL, len(self._prior.knobs)))
             candidates = np.concatenate([candidates, self._prior.taken_by(np.clip(near, 0, 1))])
         taken = np.concatenate([seen.places, running, failed])
         distance = np.abs(candidates[:, None] - taken).max(axis=2).min(axis=1, initial=np.inf)
@@ -112,12 +110,4 @@ class KnobSampler(BaseSampler):
         return place
 
     def _places(self, trials: Trials) -> Array:
-        return np.array([self._prior.place(trial.params) for trial in trials]).reshape(-1, len(self._prior.axes))
-
-    def _seed_of(self, study: optuna.Study, others: Sequence[FrozenTrial], trial: FrozenTrial, what: str) -> int:
-        return identity_seed(self._seed, study, others, trial, what)
-
-
-def _check_single(study: optuna.Study) -> None:
-    if len(study.directions) > 1:
-        raise ValueError("KnobSampler is for one objective; the study has several")
+        return np.array([self._prior.place(trial.params) for trial in trials]).reshape(-1, len(self._prior.knobs))

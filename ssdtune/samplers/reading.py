@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -21,6 +23,7 @@ from ssdtune.surrogate.improvement import Goal
 
 Trials = Sequence[FrozenTrial]
 
+_MOST_WAITING = 8
 _UNKNOWN = 10.0  # sd of an output that says nothing
 
 
@@ -76,12 +79,48 @@ def _is_score(trial: FrozenTrial, goal: Goal) -> bool:
     return abs(float(goal.score(*outputs[0])) - trial.value) < 1e-6
 
 
-def identity_seed(seed: int, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> int:
-    """A seed by identity. A failed trial gives its place back, and names that Optuna invents do not count."""
-    place = sum(t.number < trial.number and t.state != TrialState.FAIL for t in others)
-    name = "" if study.study_name.startswith("no-name-") else study.study_name
-    digest = hashlib.blake2b(f"{seed}\n{name}\n{place}\n{what}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little")
+def waiting_before(trials: Trials, trial: FrozenTrial, names: Iterable[str]) -> int:
+    """How many trials that started before this one have none of its knobs yet, and will."""
+    # choosing takes no longer than a trial: one without parameters before a finished one has lost its process
+    latest = max((other.number for other in trials if other.state.is_finished()), default=-1)
+    running = [other for other in trials if other.state == TrialState.RUNNING and latest < other.number < trial.number]
+    return min(sum(not all(name in other.params for name in names) for other in running), _MOST_WAITING)
+
+
+class SeededSampler(BaseSampler):
+    """What our samplers share: they draw by identity, and leave to ``independent`` what they do not know.
+
+    seed : None draws one. independent : default a TPESampler, seeded per trial and parameter.
+    """
+
+    def __init__(self, seed: int | None, independent: BaseSampler | None) -> None:
+        self._seed = secrets.randbits(32) if seed is None else seed
+        self._independent = independent
+
+    def reseed_rng(self) -> None:
+        """Threads need no reseeding: every proposal has a generator of its own."""
+        if self._independent is not None:
+            self._independent.reseed_rng()
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        if self._independent is not None:
+            self._independent.after_trial(study, trial, state, values)
+
+    def _fallback(self, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> BaseSampler:
+        return self._independent or TPESampler(seed=self._seed_of(study, others, trial, what))
+
+    def _seed_of(self, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> int:
+        """A seed by identity. A failed trial gives its place back, and names that Optuna invents do not count."""
+        place = sum(t.number < trial.number and t.state != TrialState.FAIL for t in others)
+        name = "" if study.study_name.startswith("no-name-") else study.study_name
+        digest = hashlib.blake2b(f"{self._seed}\n{name}\n{place}\n{what}".encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "little")
+
+    def _check_single(self, study: optuna.Study) -> None:
+        if len(study.directions) > 1:
+            raise ValueError(f"{type(self).__name__} is for one objective; the study has several")
 
 
 def into(distribution: BaseDistribution, value: float) -> float:

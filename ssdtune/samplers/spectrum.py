@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import math
-import secrets
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.plane.settings import Box, Settings
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.samplers.acquisition import Acquisition, Pending
-from ssdtune.samplers.reading import Trials, identity_seed, into, one_thread, others_of, scored_of
+from ssdtune.samplers.reading import SeededSampler, Trials, into, one_thread, others_of, scored_of, waiting_before
 from ssdtune.surrogate.belief import Observations
 from ssdtune.surrogate.improvement import Goal
 
 ALPHA, LAMBDA = "alpha", "lambda"
 
 _PAIR = (ALPHA, LAMBDA)
-_MOST_WAITING = 8
 
 
-class SpectrumSampler(BaseSampler):
+class SpectrumSampler(SeededSampler):
     """Samples ``alpha`` and ``lambda`` by expected improvement of the score around a learned prior.
 
     The first trial is the prior's mode. Then Gaussian processes take over, one for retained and one for remembered.
@@ -64,13 +61,7 @@ class SpectrumSampler(BaseSampler):
         if prior is not None and prior.goal != self._goal:
             prior = prior.with_goal(self._goal.retain_weight, self._goal.min_retained)
         self._prior = prior
-        self._seed = secrets.randbits(32) if seed is None else seed
-        self._independent = independent_sampler
-
-    def reseed_rng(self) -> None:
-        """Threads need no reseeding: every proposal has a generator of its own."""
-        if self._independent is not None:
-            self._independent.reseed_rng()
+        super().__init__(seed, independent_sampler)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """alpha and lambda, as soon as a trial shows their distributions and as long as all agree."""
@@ -85,7 +76,7 @@ class SpectrumSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """alpha and lambda together; any other parameter on its own."""
-        _check_single(study)
+        self._check_single(study)
         chosen: dict[str, Any] = {}
         if all(_ours(name, search_space.get(name)) for name in _PAIR):
             pair = {name: search_space[name] for name in _PAIR}
@@ -105,7 +96,7 @@ class SpectrumSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """alpha or lambda given what the trial already has of the other; other parameters by the fallback."""
-        _check_single(study)
+        self._check_single(study)
         ours = _ours(param_name, param_distribution)
         others = others_of(study, trial)
         acquisition = self._acquisition(study, others) if ours else None
@@ -124,15 +115,6 @@ class SpectrumSampler(BaseSampler):
             setting = self._propose(acquisition, study, others, trial, Box(ranges[ALPHA], ranges[LAMBDA]))
         return into(param_distribution, setting[param_name])
 
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        if self._independent is not None:
-            self._independent.after_trial(study, trial, state, values)
-
-    def _fallback(self, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> BaseSampler:
-        return self._independent or TPESampler(seed=self._seed_of(study, others, trial, what))
-
     def _propose(
         self, acquisition: Acquisition, study: optuna.Study, others: Trials, trial: FrozenTrial, box: Box
     ) -> dict[str, float]:
@@ -150,22 +132,13 @@ class SpectrumSampler(BaseSampler):
         data = Observations(_settings(seen), outputs[:, 0].T, outputs[:, 1].T)
         return Acquisition(self._prior, self._goal, data, incumbent)
 
-    def _seed_of(self, study: optuna.Study, others: Trials, trial: FrozenTrial, what: str) -> int:
-        return identity_seed(self._seed, study, others, trial, what)
-
 
 def _pending(trials: Trials, trial: FrozenTrial) -> Pending:
     running = [other for other in trials if other.state == TrialState.RUNNING]
     failed = _settings([other for other in trials if other.state == TrialState.FAIL and _placed(other)])
     repeated = [i for i in range(len(failed)) if (failed.distance_to(failed.take([i])) < 1e-6).sum() > 1]
-    # choosing takes no longer than a trial: one without parameters before a finished one has lost its process
-    latest = max((other.number for other in trials if other.state.is_finished()), default=-1)
-    waiting = sum(
-        other.number < trial.number and not all(name in other.params for name in _PAIR) and other.number > latest
-        for other in running
-    )
     placed = _settings([other for other in running if _placed(other)])
-    return Pending(placed, failed.take(np.array(repeated, int)), min(waiting, _MOST_WAITING))
+    return Pending(placed, failed.take(np.array(repeated, int)), waiting_before(trials, trial, _PAIR))
 
 
 def _placed(trial: FrozenTrial) -> bool:
@@ -184,8 +157,3 @@ def _ours(name: str, distribution: BaseDistribution | None) -> bool:
 def _range(distribution: BaseDistribution) -> tuple[float, float]:
     assert isinstance(distribution, FloatDistribution)
     return distribution.low, distribution.high
-
-
-def _check_single(study: optuna.Study) -> None:
-    if len(study.directions) > 1:
-        raise ValueError("SpectrumSampler is for one objective; the study has several")

@@ -26,26 +26,27 @@ Prior = HyperparameterPrior | KnobPrior
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a sampler may be made from; the prior is there as far as the study has one, and ``blank``, the study's knobs
-    without one, where the study has knobs."""
+    """What a sampler may be made from; the prior is there as far as the study has one. ``blank`` : gives the study's
+    knobs without one; None where there are none."""
 
     trial_seed: int
     study_seed: int
     goal: Goal
     prior: Prior | None = None
-    blank: KnobPrior | None = None
+    blank: Callable[[], KnobPrior | None] = lambda: None
 
 
 @dataclass(frozen=True)
 class SamplerChoice:
     """One sampler: how to make it, its settings in words, whether it sees min_retained, whether it uses the prior,
-    whether it learns from trials that were stopped early (for others no trial is), and whether it keeps something of
-    its own in the storage."""
+    whether it searches the plane of SSD's knobs alone, whether it learns from trials that were stopped early (for
+    others no trial is), and whether it keeps something of its own in the storage."""
 
     make: Callable[[Inputs], BaseSampler]
     settings: str
     sees_constraint: bool
     uses_prior: bool = False
+    of_the_plane: bool = False
     sees_stopped: bool = True
     keeps_state: bool = False
 
@@ -64,7 +65,7 @@ def _tpe(given: Inputs) -> BaseSampler:
 
 
 def _knobs(given: Inputs) -> BaseSampler:
-    prior = given.prior if isinstance(given.prior, KnobPrior) else given.blank
+    prior = given.prior if isinstance(given.prior, KnobPrior) else given.blank()
     return KnobSampler(prior, seed=given.study_seed, goal=given.goal) if prior is not None else _tpe(given)
 
 
@@ -75,6 +76,7 @@ SAMPLERS: dict[str, SamplerChoice] = {
         "Gaussian processes on retained and remembered around the prior's surfaces, beside a generic ensemble",
         sees_constraint=True,
         uses_prior=True,
+        of_the_plane=True,
     ),
     "ei": SamplerChoice(
         _knobs,
@@ -150,7 +152,7 @@ class SamplerFactory:
     study_name: str
     goal: Goal
     prior: Callable[[], Prior | None] = lambda: None
-    blank: KnobPrior | None = None
+    blank: Callable[[], KnobPrior | None] = lambda: None
 
     def make(self, seed_number: int, others: Trials | None = None) -> BaseSampler:
         """The sampler of the trial with this seed number. ``others`` : the study's other trials, where they have been

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import optuna
@@ -20,7 +21,7 @@ from ssdtune.samplers.table import SAMPLERS, Prior, SamplerChoice, SamplerFactor
 from ssdtune.study.large import read_large, same_content, write_large
 from ssdtune.study.record import PRIOR, StudyRecord
 from ssdtune.surrogate.improvement import Goal
-from ssdtune.unlearning.foreseen import axes_of, first_of
+from ssdtune.unlearning.foreseen import first_of
 from ssdtune.unlearning.method import PriorRequest, Unlearner
 
 
@@ -133,7 +134,10 @@ def study_sampler(study: optuna.Study, record: StudyRecord, unlearner: Unlearner
     choice, rule = check_sampler(study, record), record.rule
     fixed = fix_prior(study, record, unlearner) if choice.uses_prior else None
     goal = Goal(rule.retain_weight, rule.min_retained)
-    chosen = record.chosen
-    first = first_of(chosen.method, chosen.options)
-    blank = KnobPrior.blank(axes_of(record.knobs), first, goal) if record.knobs else None
+
+    @cache
+    def blank() -> KnobPrior | None:
+        first = first_of(record.chosen.method, record.chosen.options)
+        return KnobPrior.blank(record.knobs, first, goal) if record.knobs else None
+
     return SamplerFactory(choice, record.search.seed, study.study_name, goal, _Followed(study, fixed), blank)

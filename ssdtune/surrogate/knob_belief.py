@@ -54,16 +54,34 @@ class Seen(NamedTuple):
     noise: Array
 
 
+class _Outlook(NamedTuple):
+    """What is known beforehand at places (c, D), the same for all amplitudes: mean (M, 2, c) and sd (2, c)."""
+
+    places: Array
+    mean: Array
+    sd: Array
+
+    @classmethod
+    def of(cls, foreseen: Foreseen | None, places: Array) -> _Outlook:
+        """That of a prior; None: of what holds for any task."""
+        if foreseen is not None:
+            return cls(places, *foreseen.at(places))
+        mean, sd = (np.repeat(np.array(pair)[:, None], len(places), axis=1) for pair in (_ANYWHERE_MEAN, _ANYWHERE_SD))
+        return cls(places, mean[None], sd)
+
+    def field(self, scale: float, members: NDArray[np.intp] | slice = slice(None)) -> Field:
+        """With the residual's amplitude times ``scale``, as the kernel's own scale is 1."""
+        return Field(self.places, self.mean[members], np.empty((0, 2, len(self.places))), scale * self.sd)
+
+
 class _Component(NamedTuple):
+    scale: float  # of the stated residual
     process: GaussianProcess
     weight: Array  # (M,), logs, before they are normalised
-    source: Foreseen | None
-    scale: float
 
-    def predict(self, places: Array, members: NDArray[np.intp]) -> Prediction:
-        """Of some members, at places (c, D)."""
-        field = _field(self.source, self.scale, places)
-        return self.process.take(members).predict(field._replace(mean=field.mean[members]))
+    def predict(self, outlook: _Outlook, members: NDArray[np.intp]) -> Prediction:
+        """Of some members."""
+        return self.process.take(members).predict(outlook.field(self.scale, members))
 
 
 class KnobBelief:
@@ -82,49 +100,50 @@ class KnobBelief:
         incumbent: float | None = None,
         pending: Array | None = None,
     ) -> None:
-        self._goal, self._pending = goal, pending
+        self._goal = goal
         self._incumbent = goal.untouched if incumbent is None else incumbent
-        share = _TRUSTED * foreseen.trust if foreseen is not None else 0.0
-        tried: list[tuple[Foreseen | None, float, float]] = [(None, 1.0, 1 - share)]
-        tried += [(foreseen, scale, share * own) for scale, own in _AMPLITUDES if foreseen is not None]
+        self._pending = pending if pending is not None and len(pending) else None
         if seen is None:
             dimensions = foreseen.places.shape[1] if foreseen is not None else 1
             seen = Seen(np.empty((0, dimensions)), np.empty((2, 0)), np.empty((2, 0)))
-        self._components = [_condition(*each, seen, pending) for each in tried]
-        self._total = float(logsumexp(np.concatenate([each.weight for each in self._components])))
+        share = _TRUSTED * foreseen.trust if foreseen is not None else 0.0
+        anywhere = self._condition(None, [(1.0, 1 - share)], seen)
+        self._sources: list[tuple[Foreseen | None, list[_Component]]] = [(None, anywhere)]
+        if foreseen is not None:
+            amplitudes = [(scale, share * own) for scale, own in _AMPLITUDES]
+            self._sources.append((foreseen, self._condition(foreseen, amplitudes, seen)))
+        self._total = float(logsumexp(np.concatenate([each.weight for _, own in self._sources for each in own])))
+
+    def _condition(
+        self, source: Foreseen | None, amplitudes: Sequence[tuple[float, float]], seen: Seen
+    ) -> list[_Component]:
+        """A component for each amplitude and its probability."""
+        kernel = Kernel(np.full((2, seen.places.shape[1]), _LENGTH), 1.0, _CORRELATION)
+        known, y, noise = _Outlook.of(source, seen.places), squash(seen.y), np.hypot(seen.noise, _NOISE)
+        running = None if self._pending is None else _Outlook.of(source, self._pending)
+        found = []
+        for scale, probability in amplitudes:
+            pending = None if running is None else running.field(scale)
+            process = GaussianProcess.fit(known.field(scale), y, noise, kernel, pending)
+            weight = process.log_evidence + np.log(probability / len(known.mean))
+            found.append(_Component(scale, process, weight))
+        return found
 
     def improvement(self, places: Array) -> Array:
         """Expected improvement of s under feasibility at places (c, D), (c,)."""
         total = np.zeros(len(places))
-        for each in self._components:
-            share = np.exp(each.weight - self._total)
-            kept = np.flatnonzero(share > _LEAST_SHARE * share.max())
-            best = np.full((kept.size, 1), self._incumbent)
-            if self._pending is not None and len(self._pending):
-                mean = each.predict(self._pending, kept).mean
-                expected = np.where(self._goal.feasible(mean[:, 0]), self._goal.score(mean[:, 0], mean[:, 1]), -np.inf)
-                best = np.maximum(best, expected.max(axis=1, keepdims=True))
-            found = each.predict(places, kept)
-            total += share[kept] @ expected_improvement(found.mean, found.cov, best, self._goal)
+        for source, components in self._sources:
+            outlook = _Outlook.of(source, places)
+            running = None if self._pending is None else _Outlook.of(source, self._pending)
+            for each in components:
+                share = np.exp(each.weight - self._total)
+                kept = np.flatnonzero(share > _LEAST_SHARE * share.max())
+                best = np.full((kept.size, 1), self._incumbent)
+                if running is not None:
+                    mean = each.predict(running, kept).mean
+                    score = self._goal.score(mean[:, 0], mean[:, 1])
+                    expected = np.where(self._goal.feasible(mean[:, 0]), score, -np.inf)
+                    best = np.maximum(best, expected.max(axis=1, keepdims=True))
+                found = each.predict(outlook, kept)
+                total += share[kept] @ expected_improvement(found.mean, found.cov, best, self._goal)
         return total
-
-
-def _condition(
-    source: Foreseen | None, scale: float, probability: float, seen: Seen, pending: Array | None
-) -> _Component:
-    kernel = Kernel(np.full((2, seen.places.shape[1]), _LENGTH), 1.0, _CORRELATION)
-    known = _field(source, scale, seen.places)
-    running = _field(source, scale, pending) if pending is not None and len(pending) else None
-    process = GaussianProcess.fit(known, squash(seen.y), np.hypot(seen.noise, _NOISE), kernel, running)
-    return _Component(process, process.log_evidence + np.log(probability / len(known.mean)), source, scale)
-
-
-def _field(source: Foreseen | None, scale: float, places: Array) -> Field:
-    """What is known beforehand at places (c, D); the amplitude is in the field, as the kernel's scale is 1."""
-    count = len(places)
-    if source is None:
-        mean = np.tile(np.reshape(_ANYWHERE_MEAN, (1, 2, 1)), (1, 1, count))
-        sd: Sequence[float] | Array = np.tile(np.reshape(_ANYWHERE_SD, (2, 1)), (1, count))
-    else:
-        mean, sd = source.at(places)
-    return Field(places, mean, np.empty((0, 2, count)), scale * np.asarray(sd, float))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssdtune.errors import ModelError
-from ssdtune.unlearning.method import Knob, Method, Options, PriorRequest, Setting
+from ssdtune.unlearning.method import Method, Options, PriorRequest, Setting
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
-    from ssdtune.prior.knobs import Axis, KnobPrior
+    from ssdtune.prior.knobs import KnobPrior
 
 
 def knob_prior(
@@ -29,6 +29,7 @@ def knob_prior(
     analysis : gives that of the task, where the method's inputs name its scales or features. notes : what the method
     says of a setting beforehand, where they name that.
     """
+    from ssdtune.prior.calibration import sd_at
     from ssdtune.prior.knobs import KnobPrior, settings_at, spread
     from ssdtune.prior.method_inputs import method_inputs
 
@@ -37,9 +38,9 @@ def knob_prior(
     part = request.load_mapper().methods.get(method.name)
     if part is None:
         return None
-    axes = axes_of(method.knobs(options))
-    settings = [*first_of(method, options), *settings_at(axes, spread(len(axes)))]
-    places = np.array([[axis.share(setting[axis.name]) for axis in axes] for setting in settings])
+    knobs = method.knobs(options)
+    settings = [*first_of(method, options), *settings_at(knobs, spread(len(knobs)))]
+    places = np.array([[knob.share(setting[knob.name]) for knob in knobs] for setting in settings])
     rows = [{**setting, **(notes(setting) if notes else {})} for setting in settings]
     columns = {name: np.array([row[name] for row in rows], float) for name in rows[0]}
     found = analysis() if analysis is not None else None
@@ -47,20 +48,13 @@ def knob_prior(
     floor_ratio = 0.0 if request.floor_ratio is None else request.floor_ratio
     members = part.members(method_inputs(method.name, columns, scales), features, floor_ratio)
     return KnobPrior(
-        axes,
+        knobs,
         places,
         members,
-        part.sd_at(members.mean(axis=0)),
+        sd_at(part.residual_sd, members.mean(axis=0)),
         retain_weight=request.retain_weight,
         min_retained=request.min_retained,
     )
-
-
-def axes_of(knobs: Sequence[Knob]) -> tuple[Axis, ...]:
-    """Knobs as a prior has them."""
-    from ssdtune.prior.knobs import Axis
-
-    return tuple(Axis(k.name, float(k.low), float(k.high), k.scale == "log", k.integer) for k in knobs)
 
 
 def first_of(method: Method, options: Options) -> list[dict[str, float]]:

@@ -67,13 +67,7 @@ class SpectralUnlearner(BaseUnlearner):
     predicted loss changes of both sets over a whole plane, from matrices of sample size.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        options: SpectralOptions,
-        method: Method,
-        track: Track,
-    ) -> None:
+    def __init__(self, task: Task, options: SpectralOptions, method: Method, track: Track) -> None:
         self._task, self._options, self._method, self._knobs = task, options, method, method.knobs(options)
         kept_retain, kept_forget = (part_of(getattr(task, n), options.samples, n) for n in ("retain", "forget"))
         analysed = replace(task, retain=kept_retain, forget=kept_forget) if options.samples else task
@@ -123,15 +117,18 @@ class SpectralUnlearner(BaseUnlearner):
         rank_error : |d_k - d| / |d| of the first direction, 0 where all rows are kept.
         """
         _, error = self.space.rank_error(self.space.rank, [setting[MU]], setting[WEIGHT])
-        length = self._eta(setting) * self.space.theta_norm
-        return {**self._foreseen(setting), "step_length": length, "rank_error": float(error[0])}
+        eta = self._eta(setting)
+        changes = self._foreseen(setting, eta)
+        return {**changes, "step_length": eta * self.space.theta_norm, "rank_error": float(error[0])}
 
     def prior(self, request: PriorRequest) -> KnobPrior | None:
-        return knob_prior(request, self._method, self._options, notes=self._foreseen)
+        return knob_prior(
+            request, self._method, self._options, notes=lambda setting: self._foreseen(setting, self._eta(setting))
+        )
 
-    def _foreseen(self, setting: Setting) -> dict[str, float]:
+    def _foreseen(self, setting: Setting, eta: float) -> dict[str, float]:
         """Predicted loss changes of one step of the whole length."""
-        foreseen = self.space.plane([setting[MU]], [self._eta(setting)], setting[WEIGHT])
+        foreseen = self.space.plane([setting[MU]], [eta], setting[WEIGHT])
         return {f"predicted_{name}": float(value[0, 0]) for name, value in vars(foreseen).items()}
 
     def _eta(self, setting: Setting) -> float:

@@ -81,10 +81,8 @@ class SSDRepair:
 class SSDRepairUnlearner(BaseUnlearner):
     """SSD with repair on one task. ``unit`` : Adam's rate at lr = 1."""
 
-    analysis: FisherAnalysis | None
-
     def __init__(self, task: Task, options: SSDRepairOptions, analysis: FisherAnalysis) -> None:
-        self.analysis = analysis
+        self.analysis, self._analyse = analysis, lambda: analysis
         self.unit = rate_unit(analysis, task.name)
         self._options, self._ssd = options, SSDUnlearner(task, options, analysis)
         self.preparation = self._ssd.preparation
@@ -118,8 +116,4 @@ class SSDRepairUnlearner(BaseUnlearner):
         return {**self._ssd.notes(setting), "rate": setting[LR] * self.unit}
 
     def prior(self, request: PriorRequest) -> KnobPrior | None:
-        return knob_prior(request, SSDRepair(), self._options, analysis=self._analysed, notes=self._ssd.notes)
-
-    def _analysed(self) -> FisherAnalysis:
-        assert self.analysis is not None
-        return self.analysis
+        return knob_prior(request, SSDRepair(), self._options, analysis=self._analyse, notes=self._ssd.notes)

@@ -4,11 +4,13 @@ import numpy as np
 import optuna
 import pytest
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase
+from optuna.trial import TrialState
 
-from ssdtune.prior.knobs import Axis, KnobPrior
+from ssdtune.knob import Knob
+from ssdtune.prior.knobs import KnobPrior
 from ssdtune.samplers.knobs import KnobSampler
 
-AXES = (Axis("lr", 0.01, 10.0, True, False), Axis("steps", 4, 20, False, True))
+KNOBS = (Knob("lr", 0.01, 10.0), Knob("steps", 4, 20, "linear", integer=True))
 
 
 def outputs(setting):
@@ -19,10 +21,10 @@ def outputs(setting):
 
 def make_prior():
     places = np.random.default_rng(0).random((60, 2))
-    blank = KnobPrior(AXES, places, np.zeros((1, 2, 60)), np.full((2, 60), 0.05))
+    blank = KnobPrior(KNOBS, places, np.zeros((1, 2, 60)), np.full((2, 60), 0.05))
     places = blank.taken_by(places)
     members = [[outputs(blank.setting(place) | {"steps": 15 + shift}) for place in places] for shift in (-8, 0, 4)]
-    return KnobPrior(AXES, places, np.moveaxis(np.array(members), 1, 2), np.full((2, 60), 0.05))
+    return KnobPrior(KNOBS, places, np.moveaxis(np.array(members), 1, 2), np.full((2, 60), 0.05))
 
 
 PRIOR = make_prior()
@@ -86,3 +88,20 @@ def test_another_range_is_searched_too():
     study = optuna.create_study(direction="maximize", sampler=KnobSampler(PRIOR, seed=0))
     study.optimize(lambda trial: trial.suggest_float("lr", 20.0, 30.0, log=True), 4)
     assert all(20 <= trial.params["lr"] <= 30 for trial in study.trials)
+
+
+def test_an_interrupted_trial_is_repeated_and_one_that_failed_twice_is_not():
+    study = run(3)
+    asked = []
+    for _ in range(3):
+        trial = study.ask()
+        asked.append((trial.suggest_float("lr", 0.01, 10.0, log=True), trial.suggest_int("steps", 4, 20)))
+        study.tell(trial, state=TrialState.FAIL)
+    assert asked[0] == asked[1] != asked[2]
+
+
+def test_processes_that_ask_at_the_same_moment_are_kept_apart():
+    study = optuna.create_study(direction="maximize", sampler=KnobSampler(PRIOR, seed=0))
+    trials = [study.ask() for _ in range(3)]
+    asked = {(t.suggest_float("lr", 0.01, 10.0, log=True), t.suggest_int("steps", 4, 20)) for t in trials}
+    assert len(asked) == 3
