@@ -101,7 +101,12 @@ def test_an_interrupted_trial_is_repeated_and_one_that_failed_twice_is_not():
 
 
 def test_processes_that_ask_at_the_same_moment_are_kept_apart():
-    study = optuna.create_study(direction="maximize", sampler=KnobSampler(PRIOR, seed=0))
-    trials = [study.ask() for _ in range(3)]
-    asked = {(t.suggest_float("lr", 0.01, 10.0, log=True), t.suggest_int("steps", 4, 20)) for t in trials}
-    assert len(asked) == 3
+    """None of three trials has a setting yet when each process chooses its own."""
+    sampler = KnobSampler(PRIOR, seed=0)
+    study = optuna.create_study(direction="maximize", study_name="s", sampler=sampler)
+    for _ in range(3):
+        study.ask()
+    trials = study.get_trials()
+    asked = [sampler.sample_relative(study, t, sampler.infer_relative_search_space(study, t)) for t in trials]
+    assert asked[0] == pytest.approx(PRIOR.mode)
+    assert len({tuple(setting.values()) for setting in asked}) == 3
