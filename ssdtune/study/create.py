@@ -159,7 +159,7 @@ def check_suits(sampler: str, method: Method) -> None:
     """Refuse a sampler made for other knobs than the method's; raises ConfigError."""
     if choose_sampler(sampler).of_the_plane and method.sampler != sampler:
         what = f"sampler '{sampler}' is made for the knobs of ssd, not for those of '{method.name}'"
-        raise ConfigError(what, "search.sampler", "choose auto or tpe")
+        raise ConfigError(what, "search.sampler", "choose auto, ei or tpe")
 
 
 def write_study(name: str, record: StudyRecord, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
