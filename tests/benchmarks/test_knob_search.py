@@ -1,0 +1,54 @@
+"""The search over a method's knobs in real studies: which tasks, what is missing, and the figures from what is kept."""
+
+import json
+from argparse import Namespace
+
+import pytest
+
+from benchmarks.knob_search import CASES, Plan, choose_cases, report
+
+TASKS = [case for case in CASES if case.recipe is not None][:2]
+
+
+def kept(folder, case, **runs):
+    """A task's plan with the given trials kept, by sampler; one seed."""
+    plan = Plan(case, ["ft"], {"ft": 3}, 1, folder)
+    for sampler, scores in runs.items():
+        place = plan.place("ft", sampler.replace("_", "-"), 0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(scores))
+    return plan
+
+
+def test_regret_is_to_the_best_that_any_sampler_found(tmp_path):
+    plans = [
+        kept(tmp_path, TASKS[0], ei=[0.9, 0.5, 0.9], ei_alone=[None, 0.8, 0.9], tpe=[0.1, 0.7, 0.905]),
+        kept(tmp_path, TASKS[1], ei=[0.6, 0.8, 0.8], ei_alone=[0.6, 0.8, 0.8], tpe=[None, None, 0.7]),
+    ]
+    lines = []
+    found = report("ft", plans, lines)
+    assert found["ft.tasks"] == 2
+    assert found["ft.regret.ei.1"] == pytest.approx((0.005 + 0.2) / 2)
+    assert found["ft.regret.tpe.1"] == pytest.approx((0.705 + 0.6) / 2)  # the untouched model has s = 0.2
+    assert found["ft.median_trials.ei"] == 1.5 and found["ft.median_trials.ei-alone"] == 2.5
+    assert found["ft.median_trials.tpe"] == 3.5  # one of two never arrives: budget + 1
+    assert found["ft.win_rate.ei-alone"] == 0.75 and found["ft.win_rate.tpe"] == 1
+    assert found["ft.saved.tpe.lo"] <= found["ft.saved.tpe"] <= found["ft.saved.tpe.hi"]
+    assert any("ahead of `tpe` on 100%" in line for line in lines)
+
+
+def test_what_is_kept_is_not_missing_and_no_task_is_searched_where_there_is_nothing_to_forget(tmp_path):
+    plan = kept(tmp_path, TASKS[0], ei=[0.9, 0.9, 0.9])
+    assert plan.missing() == [("ft", "ei-alone", 0), ("ft", "tpe", 0)]
+    (plan.folder / TASKS[0].key / "invalid.json").write_text("{}")
+    assert plan.missing() == []
+    assert report("ft", [plan], [])["ft.tasks"] == 0
+
+
+def test_tasks_are_of_families_that_the_collection_has():
+    chosen = Namespace(tasks=None, quick=False)
+    families = {case.family for case in TASKS}
+    found = choose_cases(chosen, families)
+    assert {case.family for case in found} <= families and len(found) == len({case.family for case in found})
+    with pytest.raises(SystemExit, match="choose among"):
+        choose_cases(chosen, {"another/family"})
