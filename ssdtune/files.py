@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,27 @@ def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -
             raise _unwritable(path, os.strerror(errno.ENOTDIR), error)
         if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise _unwritable(path, os.strerror(errno.EACCES), error)
+
+
+def check_apart(inputs: Iterable[Path], outputs: Mapping[str, Path | None]) -> None:
+    """Refuse to write over what is read, into a folder that is read as a whole, or one file twice; makes nothing.
+
+    inputs : files, and folders all of whose files are read. outputs : by what they are, such as the option's name.
+
+    Raises ConfigError.
+    """
+    read, written = {path.resolve() for path in inputs}, dict[Path, str]()
+    for what, path in outputs.items():
+        if path is None:
+            continue
+        own = path.resolve()
+        if own in read:
+            raise ConfigError(f"{path} is read here", what, "name another file")
+        if own.parent in read:
+            raise ConfigError(f"{path} would be in a folder that is read here", what, "name a file elsewhere")
+        if own in written:
+            raise ConfigError(f"{path} is already that of {written[own]}", what, "name another file")
+        written[own] = what
 
 
 def empty_folder(out: Path | str) -> Path:

@@ -37,19 +37,23 @@ def classify(
     if out.suffix.lower() == ".png":
         raise ConfigError("the classifier's name ends as its picture's", out, "name a file such as classifier.pt")
     check_writable(out)
+    from itertools import chain
+
     import numpy as np
 
     import ssdtune
+    from ssdtune.files import check_apart
     from ssdtune.mri.classifier import Classifier, save_classifier, train_classifier
     from ssdtune.mri.networks.train import check_free
-    from ssdtune.mri.translation.domains import read_domain
+    from ssdtune.mri.translation.domains import domain_files, read_domains
     from ssdtune.report.attack_figures import draw_flip
 
     picture = out.with_suffix(".png")
+    check_apart(chain(domain_files(healthy), domain_files(lesion)), {"--out": out, "--out's picture": picture})
     for path in (out, picture):
         check_free(path, overwrite)
     width = 8
-    domains = [read_domain(path, size) for path in (healthy, lesion)]
+    domains = read_domains(healthy, lesion, size)
     if min(map(len, domains)) < 2:
         raise ConfigError("one image is too few", healthy, "name at least two of each: one is kept for the check")
     kept = [max(1, len(domain) // 10) for domain in domains]

@@ -56,22 +56,25 @@ def translate(
         raise ConfigError("the translator's name ends as its picture's", out, "name a file such as translator.pt")
     check_writable(out)
     from dataclasses import asdict
+    from itertools import chain
 
     import numpy as np
 
     import ssdtune
-    from ssdtune.files import content_hash
+    from ssdtune.files import check_apart, content_hash
     from ssdtune.mri.networks.train import check_free
-    from ssdtune.mri.translation.domains import read_domain
+    from ssdtune.mri.translation.domains import domain_files, read_domains
     from ssdtune.mri.translation.picture import draw_translator
     from ssdtune.mri.translation.train import train_translator
     from ssdtune.mri.translation.translator import Translator, check, save_translator
     from ssdtune.report.style import matplotlib_settings
 
-    picture = out.with_suffix(".png")
+    picture, resume = out.with_suffix(".png"), out.with_name(f"{out.name}.resume")
+    written = {"--out": out, "--out's picture": picture, "--out's resume file": resume}
+    check_apart(chain(domain_files(healthy), domain_files(lesion)), written)
     for path in (out, picture):
         check_free(path, overwrite)
-    x, y = read_domain(healthy, size), read_domain(lesion, size)
+    x, y = read_domains(healthy, lesion, size)
     kept = max(1, len(x) // 10)
     if len(x) - kept < 1:
         raise ConfigError("one image is too few", healthy, "name at least two: one is kept for the check")
@@ -80,7 +83,6 @@ def translate(
         "healthy": content_hash([_raw(x)]),
         "lesion": content_hash([_raw(y)]),
     }
-    resume = out.with_name(f"{out.name}.resume")
     sizes = {"width": width, "blocks": blocks}
     try:
         state = train_translator(

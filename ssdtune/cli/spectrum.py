@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +12,11 @@ import click
 
 from ssdtune.cli.computing import open_ray, open_task, ray_option
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, study_file_argument, track
+from ssdtune.cli.spectrum_parts import asked_of_parts, part_of, write
 from ssdtune.cli.storage import device_option
-from ssdtune.cli.study_inputs import print_warnings, read_study_file
+from ssdtune.cli.study_inputs import print_warnings, read_study_file, scans_of
 from ssdtune.errors import ConfigError
-from ssdtune.files import check_writable
+from ssdtune.files import check_apart, check_writable
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
@@ -46,7 +47,7 @@ GROUP_COLUMNS = (
 @click.option(
     "--part",
     metavar="K/N",
-    callback=lambda context, parameter, value: _part(value),
+    callback=lambda context, parameter, value: part_of(value),
     help="Compute the K-th of N parts alone, into --out; 1/1 is all that a site has.",
 )
 @click.option(
@@ -55,7 +56,7 @@ GROUP_COLUMNS = (
     multiple=True,
     metavar="PART.h5",
     type=click.Path(path_type=Path),
-    help="Take the analysis from parts, one --merge each, and no data.",
+    help="Take the analysis from parts, one --merge each, without data. They are made as STUDY.toml says.",
 )
 @ray_option
 @device_option
@@ -92,20 +93,20 @@ def spectrum(
     if part is not None:
         if parts or address or groups or spectral or html or png or out is None:
             raise ConfigError("a part is written to one file", "--part", "give it with --out alone")
-        _check_apart([study_file, *_files_of(study)], {"--out": out})
-        _write_part(study, part, out, device, as_json)
+        check_apart([study_file, *_files_of(study)], {"--out": out})
+        write(study, part, out, device, as_json)
         return
     if parts and (address or spectral):
         raise ConfigError("parts have no data to compute with", "--merge", "leave --ray and --spectral out")
     html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
     check_writable(out, html, png)
     inputs = parts or _files_of(study)
-    _check_apart([study_file, *inputs], {"--out": out, "--html": html, "--png": png})
+    check_apart([study_file, *inputs], {"--out": out, "--html": html, "--png": png})
     space = None
     with warnings.catch_warnings(), open_ray(address, device) as on_ray:
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
         if parts:
-            analysis = merge_parts(parts, study.fisher.denominator, groups, track)
+            analysis = merge_parts(parts, study.fisher.denominator, groups, track, partial(asked_of_parts, study))
         else:
             task = open_task(study, device)
             crew = on_ray.crew if on_ray else Alone
@@ -133,45 +134,7 @@ def spectrum(
 
 def _files_of(study: StudyFile) -> list[Path]:
     """What a study reads: its checkpoints and scans."""
-    from ssdtune.mri.kspace.select import set_files
-
-    scans = [file for files in set_files(study.data).values() for file in files]
-    return [path for path in (study.model.checkpoint, study.model.oracle, *scans) if path is not None]
-
-
-def _check_apart(inputs: Iterable[Path], outputs: Mapping[str, Path | None]) -> None:
-    """Refuse to write over what is read, or one file twice; raises ConfigError."""
-    taken = {path.resolve(): "is read here" for path in inputs}
-    for option, path in outputs.items():
-        if path is None:
-            continue
-        if path.resolve() in taken:
-            raise ConfigError(f"{path} {taken[path.resolve()]}", option, "name another file")
-        taken[path.resolve()] = f"is already that of {option}"
-
-
-def _part(text: str | None) -> tuple[int, int] | None:
-    """(K, N) of K/N."""
-    if text is None:
-        return None
-    number, _, of = text.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise click.BadParameter(f"'{text}' is no part: give K/N, K from 1 to N")
-    return int(number), int(of)
-
-
-def _write_part(study: StudyFile, part: tuple[int, int], out: Path, device: str, as_json: bool) -> None:
-    from ssdtune.fisher.analysis import work_of
-    from ssdtune.fisher.sites import write_part
-
-    check_writable(out)
-    how, task = study.fisher, open_task(study, device)
-    work = work_of(task, how.definition, how.batch_size, how.samples, how.memory_budget_gib * 2**30)
-    write_part(out, work, how.definition, *part)
-    if as_json:
-        print_json({"part": list(part), "file": str(out)})
-    else:
-        click.echo(f"part {part[0]}/{part[1]}: {out}, as secret as the data: it has gradients of single samples")
+    return [*filter(None, (study.model.checkpoint, study.model.oracle)), *scans_of(study)]
 
 
 def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:

@@ -59,6 +59,13 @@ def check_files(study: StudyFile) -> None:
     set_files(study.data)
 
 
+def scans_of(study: StudyFile) -> list[Path]:
+    """The files of all its sample sets. Raises DataError: see ``set_files``."""
+    from ssdtune.mri.kspace.select import set_files
+
+    return [file for files in set_files(study.data).values() for file in files]
+
+
 def check_stored(record: StudyRecord) -> None:
     """``check_files`` of a stored study; nothing of one that was made from Python. Raises ModelError, DataError."""
     from ssdtune.studyfile import StudyFile

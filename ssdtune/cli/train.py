@@ -10,8 +10,9 @@ import click
 from ssdtune.cli.computing import settle_threads, work_of
 from ssdtune.cli.console import json_option, print_json, print_table, say, track
 from ssdtune.cli.storage import device_option
-from ssdtune.cli.study_inputs import read_study_file
+from ssdtune.cli.study_inputs import read_study_file, scans_of
 from ssdtune.errors import ConfigError
+from ssdtune.files import check_apart
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +84,8 @@ def train(
         return
     place = find_device(device)
     check_precision(precision, place)
+    written = {"--out": out, "--out's resume file": out.with_name(f"{out.name}.resume")}
+    check_apart([study_file, *scans_of(study)], written)
     check_free(out, overwrite)
     loss = USUAL[section.architecture] if study.fisher.loss == "auto" else study.fisher.loss
     sets = open_sets(study, section.architecture, track=track, say=say)

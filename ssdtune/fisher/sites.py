@@ -1,16 +1,16 @@
 """Parts of an analysis as files, from sites that keep their data: what one writes, and the whole made of all.
 
 What leaves a site, and nothing else: the model's parameters, content hashes of model and data, the name of the loss,
-what a unit is, numbers of samples, phi and known share, how gradients were computed; of either set the sums of its
-gradients and of their squares, and of each unit its loss, the norm of its gradient, its bottleneck activations (means
-over space) and, of those that are kept, the gradient itself. No image, k-space or name. A gradient of one sample can
-give its image away (Geiping et al., "Inverting gradients", NeurIPS 2020), so a part is as secret as the data, for sites
-that trust whoever merges; gradients of mini-batches (``definition = "batch"``) give less.
+what a unit is, numbers of samples, phi and known share, the mask in words, how gradients were computed; of either set
+the sums of its gradients and of their squares, and of each unit its loss, the norm of its gradient, its bottleneck
+activations (means over space) and, of those that are kept, the gradient itself. No image, k-space or name. A gradient
+of one sample can give its image away (Geiping et al., "Inverting gradients", NeurIPS 2020), so a part is as secret as
+the data, for sites that trust whoever merges; gradients of mini-batches (``definition = "batch"``) give less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -33,12 +33,22 @@ from ssdtune.fisher.units import Definition
 from ssdtune.progress import Track, silent
 
 PART = "ssdtune part of a Fisher analysis"
+_DATA = "data.fisher."
 _PLAIN = ("identity", "definition", "batch_size", "phi", "known_share")
 _VIEW = 2.0**28  # bytes of rows read at a time
 
 
-def write_part(path: Path | str, work: Work, definition: Definition, number: int = 1, of: int = 1) -> None:
+def write_part(
+    path: Path | str,
+    work: Work,
+    definition: Definition,
+    number: int = 1,
+    of: int = 1,
+    how: Mapping[str, object] | None = None,
+) -> None:
     """Part ``number`` (from 1) of ``of``, or all that a site has.
+
+    how : plain values by name that have to be the same in all parts, such as the mask.
 
     Raises DataError: a gradient is not finite, or the file cannot be written.
     """
@@ -46,6 +56,7 @@ def write_part(path: Path | str, work: Work, definition: Definition, number: int
     subject = subject_of(work, definition)
     tree: Tree = {name: getattr(subject, name) for name in _PLAIN} | {
         "part": [number, of],
+        "how": dict(how or {}),
         "samples": {},
         "layout": layout_tree(work.layout),
         "theta": subject.theta,
@@ -67,19 +78,23 @@ def merge_parts(
     denominator: Denominator = "retain",
     groups: Grouping | None = None,
     track: Track = silent,
+    study: Callable[[bool], Mapping[str, object]] | None = None,
 ) -> FisherAnalysis:
     """The analysis of all parts together: of one study, all that it was cut into, or of sites, one after the other.
 
     phi and known share of sites are means, by their numbers of samples and of forget samples.
 
+    study : gives what all parts have to agree with, given whether they are of one study that was cut: entries of
+        ``fisher_identity``, ``definition``, ``batch_size`` and those of ``write_part``'s ``how``.
+
     Raises
     ------
-    DataError : a file is no part, parts are missing, twice, or of other losses or units.
-    ModelError : they are of different models.
+    DataError : a file is no part, parts are missing, twice, or made otherwise than each other or than the study asks.
+    ModelError : they are of different models, or of another one than the study.
     """
     with ExitStack() as files:
         read = [_read(path, files) for path in paths]
-        order = _order(paths, [tree for tree, _ in read])
+        order = _order(paths, [tree for tree, _ in read], study)
         parts = [read[place] for place in order]
         return conclude(_subject([tree for tree, _ in parts]), _Files(parts), denominator, groups, track)
 
@@ -90,7 +105,7 @@ def _read(path: Path | str, files: ExitStack) -> tuple[Tree, h5py.File]:
     file = files.enter_context(h5py.File(path, "r"))
     try:
         parameters = layout_of(tree["layout"]).parameters
-        sound = tree["theta"].shape == (parameters,) and {*_PLAIN, "part", "samples", "notes"} <= tree.keys()
+        sound = tree["theta"].shape == (parameters,) and {*_PLAIN, "part", "samples", "notes", "how"} <= tree.keys()
         for name in SETS:
             own, rows = tree[name], file[name]["rows"]
             units, kept = len(own["losses"]), own["kept"]
@@ -175,35 +190,52 @@ class _Files(AtHand):
             yield PartSums(sets, Notes(**tree["notes"]))
 
 
-def _order(paths: Sequence[Path | str], trees: Sequence[Tree]) -> list[int]:
+def _order(
+    paths: Sequence[Path | str], trees: Sequence[Tree], study: Callable[[bool], Mapping[str, object]] | None
+) -> list[int]:
     """Parts in their order, sites in that given. Raises what ``merge_parts`` says of parts that do not go together."""
-    for path, tree in zip(paths, trees, strict=True):
-        first = trees[0]
-        if tree["identity"]["model"] != first["identity"]["model"]:
-            raise ModelError(f"of another model than {paths[0]}", path, "give parts of one model")
-        for what in ("definition", "batch_size"):
-            if tree[what] != first[what]:
-                todo = "give parts made alike"
-                raise DataError(f"{what} is {tree[what]}, not {first[what]} as in {paths[0]}", path, todo)
-        if tree["identity"]["loss"] != first["identity"]["loss"]:
-            raise DataError(f"of another loss than {paths[0]}", path, "give parts made alike")
-        if tree["part"][1] != first["part"][1]:
-            what = f"part {tree['part'][0]}/{tree['part'][1]} beside one of {first['part'][1]}"
-            raise DataError(what, path, "give all parts of one study, or whole sites")
     of = trees[0]["part"][1]
-    data = [str(tree["identity"]) for tree in trees]
+    for path, tree in zip(paths, trees, strict=True):
+        if tree["part"][1] != of:
+            what = f"part {tree['part'][0]}/{tree['part'][1]} beside one of {of}"
+            raise DataError(what, path, "give all parts of one study, or whole sites")
+    wanted = {str(paths[0]): _facts(trees[0])} | ({} if study is None else {"the study": study(of > 1)})
+    for path, tree in zip(paths, trees, strict=True):
+        for whose, facts in wanted.items():
+            _check_alike(path, _facts(tree), facts, whose)
     if of == 1:
+        data = [str(tree["identity"]) for tree in trees]
         twice = next((path for path, each in zip(paths, data, strict=True) if data.count(each) > 1), None)
         if twice is not None:
             raise DataError("the same data twice", twice, "give each site once")
         return list(range(len(trees)))
     numbers = [tree["part"][0] for tree in trees]
-    if len(set(data)) > 1 or sorted(numbers) != list(range(1, of + 1)):
-        what = f"parts {', '.join(f'{number}/{of}' for number in numbers)}" + (
-            " of different data" if len(set(data)) > 1 else ""
-        )
+    if sorted(numbers) != list(range(1, of + 1)):
+        what = f"parts {', '.join(f'{number}/{of}' for number in numbers)}"
         raise DataError(what, paths[0], f"give each of the {of} parts of one study once")
     return sorted(range(of), key=numbers.__getitem__)
+
+
+def _facts(tree: Tree) -> Tree:
+    """What is the same in all parts that go together, by its name; the data where one study was cut."""
+    identity, data = tree["identity"], {}
+    if tree["part"][1] > 1:
+        data = {what: own for what, own in identity.items() if what.startswith(_DATA)}
+    made = {"model": identity["model"], "loss": identity["loss"]}
+    return {**made, "definition": tree["definition"], "batch_size": tree["batch_size"], **tree["how"], **data}
+
+
+def _check_alike(path: Path | str, found: Tree, wanted: Mapping[str, object], whose: str) -> None:
+    """Raises ModelError, DataError: a part's facts are not those wanted, which are of ``whose``."""
+    for what in {**found, **wanted}:
+        if what not in wanted or found.get(what) == wanted[what]:
+            continue
+        if what == "model":
+            raise ModelError(f"of another model than {whose}", path, "give parts of one model, that of the study")
+        if what.startswith(_DATA):
+            raise DataError(f"of another {what.removeprefix(_DATA)} set than {whose}", path, "give parts of one study")
+        said = f"{what} is {found.get(what)}, {wanted[what]} in {whose}"
+        raise DataError(said, path, "make all parts as the study says")
 
 
 def _common(values: Sequence[str]) -> str:

@@ -98,6 +98,10 @@ def test_rectangular_size_and_images(ssdtune, tmp_path):
         (["translate", "{}/none", "{}", "--out", "{}/m.pt"], 3, "none"),
         (["translate", "{}", "{}", "--out", "{}/m.pt", "--size", "66"], 2, "multiple of 4"),
         (["translate", "{}", "{}", "--out", "{}/m.png"], 2, "picture"),
+        (["translate", "{}", "{}/none", "--out", "m.pt"], 3, "none"),
+        (["translate", "{}", "{}", "--out", "m.pt"], 3, "no files in the folder"),
+        (["classify", "{}", "{}", "--out", "m.pt"], 3, "put images there, or name another"),
+        (["simulate", "{}/o", "--images", "{}"], 3, "no files in the folder"),
     ],
 )
 def test_what_is_wrong_is_one_line(ssdtune, tmp_path, arguments, code, message):
@@ -116,9 +120,37 @@ def test_help_names_the_three_commands(ssdtune):
     assert "poison" in out
 
 
-def test_translate_then_poison(ssdtune, tmp_path):
-    ssdtune("data", "simulate", tmp_path / "healthy", "--subjects", 3, *QUICK)
-    words = ["data", "translate", tmp_path / "healthy", tmp_path / "healthy", "--out", tmp_path / "t.pt", "--size", 32]
+@pytest.fixture
+def domains(ssdtune, tmp_path):
+    """A folder of healthy slices and one of the same with lesions."""
+    ssdtune("data", "simulate", tmp_path / "healthy", "--subjects", 4, *QUICK)
+    ssdtune("data", "poison", tmp_path / "healthy", "--out", tmp_path / "lesions", "--fraction", 1, "--kind", "lesion")
+    return tmp_path / "healthy", tmp_path / "lesions/poisoned"
+
+
+@pytest.mark.parametrize("command", ["translate", "classify"])
+def test_two_domains_are_two_and_nothing_that_is_read_is_written_over(ssdtune, domains, tmp_path, command):
+    healthy, lesions = domains
+    (tmp_path / "copy").mkdir()
+    for file in healthy.iterdir():
+        (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+    scan = next(lesions.iterdir())
+    (tmp_path / "list.txt").write_text(f"lesions/poisoned/{scan.name}\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for one, other, out, words in (
+        (healthy, tmp_path / "healthy/../copy", "m.pt", f"all its images are in {tmp_path}/healthy/../copy too"),
+        (healthy, f"{healthy}/*0.h5", "m.pt", "name two domains"),
+        (healthy, lesions, lesions / "m.pt", "would be in a folder that is read here, --out, "),
+        (healthy, tmp_path / "list.txt", scan, "is read here, --out, name another file"),
+        (healthy, tmp_path / "list.txt", tmp_path / "list.txt", "is read here, --out, "),
+    ):
+        code, out, err = ssdtune("data", command, one, other, "--out", tmp_path / out, "--size", 32, "--overwrite")
+        assert code == 2 and words in err and err.count("\n") == 1 and not out, err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_translate_then_poison(ssdtune, domains, tmp_path):
+    words = ["data", "translate", *domains, "--out", tmp_path / "t.pt", "--size", 32]
     words += ["--steps", 2, "--width", 2, "--blocks", 1]
     code, out, _ = ssdtune(*words, "--json")
     assert code == 0 and json.loads(out)["check"]["images"] == 1
@@ -130,10 +162,8 @@ def test_translate_then_poison(ssdtune, tmp_path):
     assert code == 0 and json.loads(out)["model"] == "t.pt"
 
 
-def test_classify_then_poison(ssdtune, tmp_path):
-    ssdtune("data", "simulate", tmp_path / "healthy", "--subjects", 4, *QUICK)
-    ssdtune("data", "poison", tmp_path / "healthy", "--out", tmp_path / "lesions", "--fraction", 1, "--kind", "lesion")
-    words = [tmp_path / "healthy", tmp_path / "lesions/poisoned", "--out", tmp_path / "c.pt", "--size", 32]
+def test_classify_then_poison(ssdtune, domains, tmp_path):
+    words = [*domains, "--out", tmp_path / "c.pt", "--size", 32]
     code, out, _ = ssdtune("data", "classify", *words, "--epochs", 2, "--json")
     assert code == 0 and json.loads(out)["images"] == 2
     assert (tmp_path / "c.png").stat().st_size > 5000

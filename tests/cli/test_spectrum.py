@@ -130,6 +130,7 @@ def test_parts_of_a_study_are_merged_without_its_data(study, tmp_path, capsys):
     whole = json.loads(out)
     alone = tmp_path / "alone.toml"
     alone.write_text(study.read_text())
+    (tmp_path / "model.pt").write_bytes((study.parent / "model.pt").read_bytes())
     merge = ["--merge", tmp_path / "2.part", "--merge", tmp_path / "1.part"]
     code, out, err = run(capsys, alone, *merge, "--json", "--out", tmp_path / "merged.h5")
     assert code == 0, err
@@ -146,6 +147,39 @@ def test_parts_of_a_study_are_merged_without_its_data(study, tmp_path, capsys):
         assert code == 2 and words in err
     code, out, err = run(capsys, study, *merge[:2])
     assert code == 3 and "give each of the 2 parts" in err
+
+
+def test_parts_of_another_study_are_refused_before_anything_is_written(study, tmp_path, capsys, fastmri_file):
+    parts = [tmp_path / "1.part", tmp_path / "2.part"]
+    for number, path in enumerate(parts, 1):
+        assert run(capsys, study, "--part", f"{number}/2", "--out", path)[0] == 0
+    site = tmp_path / "site.part"
+    assert run(capsys, study, "--part", "1/1", "--out", site)[0] == 0
+    folder = study.parent
+    fastmri_file(tmp_path / "others/other.h5", slices=3, coils=2, shape=(32, 32), seed=7)
+    state = torch.load(folder / "model.pt")
+    torch.save({name: value + 0.01 for name, value in state.items()}, tmp_path / "other.pt")
+    own = STUDY
+    for name in ("model.pt", "retain", "forget"):
+        own = own.replace(f'= "{name}"', f'= "{folder}/{name}"')
+    nowhere = own.replace(f'{folder}/retain"', 'nowhere"')
+    for text, given, words in (
+        (own.replace(f"{folder}/model.pt", "other.pt"), parts, "of another model than the study"),
+        (own.replace(f"{folder}/model.pt", "none.pt"), parts, "none.pt"),
+        (own.replace(f'{folder}/retain"', 'others"'), parts, "of another retain set than the study"),
+        (own + "[mask]\nacceleration = 8\n", [site], "mask is equispaced_fraction 4x (centre 8 %), "),
+        (own + '[fisher]\nloss = "l1"\n', [site], "loss is ssim, l1 in the study"),
+        (own + '[fisher]\ndefinition = "batch"\n', parts, "definition is per-sample, batch in the study"),
+        (nowhere + "[fisher]\nsamples = 2\n", parts, "samples is all, 2 in the study"),
+        (nowhere + "[fisher]\nforget_share = 0.1\n", parts, "forget_share is own, 0.1 in the study"),
+    ):
+        (tmp_path / "other.toml").write_text(text)
+        merge = [word for path in given for word in ("--merge", path)]
+        code, out, err = run(capsys, tmp_path / "other.toml", *merge, "--out", tmp_path / "merged.h5")
+        assert code == 3 and words in err and err.count("\n") == 1 and not out, err
+        assert not (tmp_path / "merged.h5").exists() and not list(tmp_path.glob("small-spectrum.*"))
+    (tmp_path / "other.toml").write_text(nowhere)
+    assert run(capsys, tmp_path / "other.toml", *[w for path in parts for w in ("--merge", path)])[0] == 0
 
 
 @pytest.mark.parametrize(

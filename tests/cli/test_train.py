@@ -73,6 +73,13 @@ def test_model_and_oracle_are_trained_on_their_sets(study, tmp_path, capsys):
     assert provenance["training"]["epochs"] == 2
 
 
+def test_a_scan_is_not_written_over(study, tmp_path, capsys):
+    before = (tmp_path / "retain/retain.h5").read_bytes()
+    code, _, err = run(capsys, study, "--out", tmp_path / "retain/retain.h5", "--overwrite")
+    assert code == 2 and "is read here, --out, name another file" in err and err.count("\n") == 1
+    assert (tmp_path / "retain/retain.h5").read_bytes() == before
+
+
 def test_the_heldout_set_validates_and_the_loss_is_recorded(study, tmp_path, capsys):
     code, out, _ = run(capsys, study, "--out", tmp_path / "m.pt", "--epochs", 2)
     assert code == 0

@@ -8,7 +8,7 @@ import pytest
 from same_analysis import assert_same
 
 from ssdtune.errors import DataError, ModelError
-from ssdtune.fisher.analysis import analyse
+from ssdtune.fisher.analysis import analyse, fisher_identity
 from ssdtune.fisher.crew import Work
 from ssdtune.fisher.sites import merge_parts, write_part
 
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherW
 def written(tmp_path):
     """``written(task, part=1, of=1, size=1) -> path``"""
 
-    def write(task, part=1, of=1, size=1, most=512):
+    def write(task, part=1, of=1, size=1, most=512, **how):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.part"
-        write_part(path, Work(task, size, most, 2.0**30), "batch" if size > 1 else "per-sample", part, of)
+        write_part(path, Work(task, size, most, 2.0**30), "batch" if size > 1 else "per-sample", part, of, how)
         return path
 
     return write
@@ -66,9 +66,10 @@ def test_parts_that_do_not_go_together_are_refused(make, written):
     for paths, words in (
         ([one], "give each of the 2 parts"),
         ([one, one], "give each of the 2 parts"),
-        ([one, written(make.perceptron(retain=9), 2, 2)], "of different data"),
+        ([one, written(make.perceptron(retain=9), 2, 2)], "of another retain set"),
         ([one, written(task, 2, 3)], "part 2/3 beside one of 2"),
-        ([one, written(task, 2, 2, size=2)], "definition is batch, not per-sample"),
+        ([one, written(task, 2, 2, size=2)], "definition is batch, per-sample in"),
+        ([written(task, 1, 2, mask="4x"), written(task, 2, 2, mask="8x")], "mask is 8x, 4x in"),
         ([written(task), written(task)], "the same data twice"),
     ):
         with pytest.raises(DataError, match=words):
@@ -76,6 +77,31 @@ def test_parts_that_do_not_go_together_are_refused(make, written):
     with pytest.raises(ModelError, match="another model"):
         merge_parts([one, written(make.perceptron(hidden=5), 2, 2)])
     assert merge_parts([two, one]).layout.parameters == 39
+
+
+def test_parts_are_those_of_the_study_that_they_are_merged_for(make, written):
+    task, asked = make.perceptron(), []
+    parts, site = [written(task, part, 2, mask="random 4x") for part in (1, 2)], written(task, mask="random 4x")
+
+    def study(**changes):
+        def gives(cut):
+            asked.append(cut)
+            identity = fisher_identity(task) if cut else {}
+            return {**identity, "definition": "per-sample", "mask": "random 4x", **changes}
+
+        return gives
+
+    assert_same(merge_parts(parts, study=study()), merge_parts([site], study=study()), ids=False)
+    assert asked == [True, False]
+    for changes, words in (
+        ({"model": "0"}, "of another model than the study"),
+        ({"loss": "l1"}, "loss is .*, l1 in the study"),
+        ({"data.fisher.retain": "0"}, "of another retain set than the study"),
+        ({"definition": "batch"}, "definition is per-sample, batch in the study"),
+        ({"mask": "random 8x"}, "mask is random 4x, random 8x in the study"),
+    ):
+        with pytest.raises((DataError, ModelError), match=words):
+            merge_parts(parts, study=study(**changes))
 
 
 @pytest.mark.parametrize("spoil", ["rows", "kept", "second", "missing", "link"])

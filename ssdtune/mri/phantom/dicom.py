@@ -34,8 +34,7 @@ def open_dicom(path: Path) -> Images:
     check_installed("pydicom", "images", path)
     found = _headers(path)
     if not found:
-        todo = "--images takes an HDF5 file, a NIfTI file, or a folder of one DICOM series"
-        raise DataError("no DICOM images", path, todo)
+        raise DataError("no DICOM images", path, "name a folder of one DICOM series, an HDF5 file or a NIfTI file")
     for what, values in (
         ("series", {str(head.get("SeriesInstanceUID", "")) for _, head in found}),
         ("sizes", {(head.Rows, head.Columns) for _, head in found}),

@@ -15,11 +15,13 @@ def open_images(path: Path | str) -> Images:
     Raises
     ------
     ConfigError : the package that reads this kind is missing.
-    DataError : no such file, or one that the reader of its kind cannot use.
+    DataError : no such file, an empty folder, or one that the reader of its kind cannot use.
     """
     path = Path(path)
     if not path.exists():
         raise DataError("no such file", path, "check the path")
+    if path.is_dir() and not any(each.is_file() for each in path.iterdir()):
+        raise DataError("no files in the folder", path, "put images there, or name another")
     if path.is_dir() or path.suffix.lower() in dicom.SUFFIXES:
         return dicom.open_dicom(path)
     return nifti.open_nifti(path) if path.name.lower().endswith(nifti.SUFFIXES) else open_hdf5_images(path)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from ssdtune.errors import DataError
+from ssdtune.errors import ConfigError, DataError
 from ssdtune.files import opened_hdf5
 from ssdtune.mri.kspace.find import SUFFIXES, find_files
 from ssdtune.mri.kspace.look import target_key
@@ -42,6 +42,26 @@ def read_domain(path: Path | str, size: int) -> Tensor:
     if not images:
         raise DataError("no image shows a body", path, "name magnitude images, bright on dark")
     return torch.stack(images)[:, None]
+
+
+def read_domains(one: Path | str, other: Path | str, size: int) -> tuple[Tensor, Tensor]:
+    """Two domains, each (n, 1, size, size) as of ``read_domain``.
+
+    Raises ConfigError: all images of one are in the other too; and what ``read_domain`` raises.
+    """
+    domains = read_domain(one, size), read_domain(other, size)
+    seen = [{image.numpy().tobytes() for image in domain} for domain in domains]
+    for place, (inner, outer) in enumerate(((one, other), (other, one))):
+        if seen[place] <= seen[1 - place]:
+            raise ConfigError(f"all its images are in {outer} too", inner, "name two domains")
+    return domains
+
+
+def domain_files(path: Path | str) -> list[Path]:
+    """What is read of a domain: its folder, or its files and the list that names them. Raises as ``find_files``."""
+    path = Path(path)
+    listed = path.suffix.lower() == ".txt" or not path.exists()
+    return [path, *find_files(path)] if listed else [path]
 
 
 def body(image: np.ndarray | Tensor) -> np.ndarray:

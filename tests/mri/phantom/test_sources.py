@@ -189,7 +189,7 @@ def test_damaged_and_absent_ones_are_one_line(tmp_path):
         with pytest.raises(DataError, match="damaged NIfTI file"):
             open_images(tmp_path / name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no DICOM images"):
+    with pytest.raises(DataError, match="no files in the folder"):
         open_images(tmp_path / "empty")
     with pytest.raises(DataError, match="no such file"):
         open_images(tmp_path / "absent.nii")
