@@ -35,6 +35,7 @@ pytest_plugins = (
     "fixtures.slices",
     "fixtures.postgresql",
     "fixtures.mysql",
+    "fixtures.proxy",
     "fixtures.cluster",
     "fixtures.processes",
 )

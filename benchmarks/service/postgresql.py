@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
+
 OWNER = "postgres"  # a server refuses to be run by root
 
 
@@ -49,6 +51,26 @@ class Server:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Within it nothing is answered, and every connection stays open."""
+        with hung(self.process.pid):
+            yield
+
+
+@contextmanager
+def hung(pid: int) -> Iterator[None]:
+    """Suspend a process and those that it has started."""
+    first = psutil.Process(pid)
+    suspended = [first, *first.children(recursive=True)]
+    for process in suspended:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in suspended:
+            process.resume()
 
 
 def missing() -> str | None:

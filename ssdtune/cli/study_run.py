@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def run(
     from ssdtune.study.interrupts import exit_code
     from ssdtune.study.patience import Patience, waited_for
     from ssdtune.study.record import read_record
-    from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna
+    from ssdtune.study.storage import GRACE, load_study, open_storage, quiet_optuna, storage_errors
 
     if exact and precision == "bfloat16":
         raise ConfigError("--exact computes in float32", "--precision bfloat16", "leave one of the two out")
@@ -82,9 +83,10 @@ def run(
         with open_ray(address, device) as on_ray:
             carry_out(study, opened, report, device, exact=exact, precision=precision, on_ray=on_ray)
     except KeyboardInterrupt as reason:
-        patience.seconds = 0.0  # from now on nothing is waited for
-        finished = count_trials(study).finished
-        click.echo(f"stopped: {finished} of {report.total} trials are finished and kept; go on with: {again}", err=True)
+        patience.seconds, words = 0.0, "all finished trials are kept"  # from now on nothing is waited for
+        with suppress(StorageError), storage_errors():
+            words = f"{count_trials(study).finished} of {report.total} trials are finished and kept"
+        click.echo(f"stopped: {words}; go on with: {again}", err=True)
         sys.exit(exit_code(reason))
     from ssdtune.report.statement import next_commands
     from ssdtune.report.view import read_view

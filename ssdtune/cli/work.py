@@ -146,8 +146,6 @@ class Work:
         return f"skipped study {name}{later}: {setback.why}"
 
     def _storage_changed(self, lost: bool, why: str, waited: float) -> None:
-        if lost and not self.patience.seconds:
-            return  # nothing is waited for, and the error says why
         if lost:
             words = f"the storage does not answer ({why}), waiting up to {self.patience.seconds:.0f} s"
             self.events("storage_lost", words, error=why, process=os.getpid())

@@ -19,8 +19,11 @@ _AGAIN = 1.0
 """Seconds after which an interrupt within an evaluation is raised again: Python drops one that is raised in a callback
 of the garbage collector."""
 
+_ANSWER = 8.0
+"""Seconds that what is not to be cut has after a signal: whoever else it waits for may never answer."""
+
 _kept: KeyboardInterrupt | None = None
-_welcome = False
+_welcome = _holding = False
 _stopping = False
 _raised: type[KeyboardInterrupt] = KeyboardInterrupt
 
@@ -62,9 +65,10 @@ def check() -> None:
 def taken() -> Iterator[None]:
     """Keep SIGINT and SIGTERM for ``welcome`` and ``check``; a second one is raised at once.
 
-    Within another ``taken``, elsewhere than in the main thread, or where somebody else handles them it does nothing.
+    At its end one that is still kept is raised. Within another ``taken``, elsewhere than in the main thread, or where
+    somebody else handles them it does nothing.
     """
-    global _stopping
+    global _kept, _stopping, _welcome, _holding
     usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: raise_terminated}
     if _ALARM is not None:
         usual[_ALARM] = signal.SIG_DFL
@@ -75,9 +79,13 @@ def taken() -> Iterator[None]:
     try:
         yield
     finally:
-        for number in mine:
-            signal.signal(number, usual[number])
-            _stopping = False
+        if mine:
+            _raise_in(0)
+            for number in mine:
+                signal.signal(number, usual[number])
+            kept, _kept, _stopping, _welcome, _holding = _kept, None, False, False, False
+            if kept is not None:
+                raise kept
 
 
 @contextmanager
@@ -90,22 +98,30 @@ def welcome() -> Iterator[None]:
         yield
     finally:
         _welcome = False
-        _raise_every(0)
+        _raise_in(0)
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within ``welcome``, what is not to be cut: a signal is kept until its end."""
-    global _welcome
-    if not _welcome or threading.current_thread() is not threading.main_thread():
+    """What is not to be cut, such as a transaction, also within ``welcome``: a signal is kept until its end.
+
+    Not for ever: it is raised after ``_ANSWER`` seconds, as is one that was raised before.
+    """
+    global _welcome, _holding
+    if _holding or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _welcome = False
+    before, _welcome, _holding = _welcome, False, True
+    if stop_asked():
+        _raise_in(_ANSWER)
     try:
         yield
     finally:
-        _welcome = True
-    check()
+        _welcome, _holding = before, False
+        if stop_asked():
+            _raise_in(_AGAIN if before else 0)
+    if before:
+        check()
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
@@ -113,17 +129,22 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _raised = Terminated if number == signal.SIGTERM else KeyboardInterrupt
     if _welcome:
         _stopping = True
-        _raise_every(_AGAIN)
+        _raise_in(_AGAIN)
         raise _raised
     check()
     _kept = _raised()
+    if _holding:
+        _raise_in(_ANSWER)
 
 
 def _again(number: int, frame: FrameType | None) -> None:
-    if _welcome:
+    global _kept, _stopping
+    if _welcome or _holding:
+        _kept, _stopping = None, True
         raise _raised
 
 
-def _raise_every(seconds: float) -> None:
+def _raise_in(seconds: float) -> None:
+    """Again and again from then on; 0: no more."""
     if _ALARM is not None and signal.getsignal(_ALARM) is _again:
-        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)

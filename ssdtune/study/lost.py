@@ -17,6 +17,7 @@ import optuna
 from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.trial import TrialState
 
+from ssdtune.study.interrupts import stop_asked
 from ssdtune.study.large import storage_of, trial_id_of
 from ssdtune.study.record import WORKER, origin_of
 
@@ -76,7 +77,8 @@ def signs_of_life(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        while thread.is_alive() and not stop_asked():  # it may be waiting for an answer
+            thread.join(0.2)
 
 
 def _is_lost(worker: str, started: datetime | None) -> bool:

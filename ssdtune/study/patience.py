@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import optuna
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
@@ -65,8 +65,13 @@ class Patience:
         with self._lock:
             first, now = self.lost_since is None, time.monotonic()
             self.lost_since = now if first else self.lost_since
-        if first:
+        if first and self.seconds:  # otherwise nothing is waited for, and the error says why
             self.on_change(True, type(reason).__name__, 0.0)
+
+    def check(self) -> None:
+        """Raise where it is known not to answer, and nobody may wait for it any more."""
+        if self.lost_since is not None and (stop_asked() or not self.seconds):
+            raise StorageInternalError("it does not answer")
 
 
 def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
@@ -153,13 +158,22 @@ class _Call:
             return self._patiently(*given, **named)
 
     def _patiently(self, *given: Any, **named: Any) -> Any:
+        self.patience.check()
         first, pause, failed = time.monotonic(), _FIRST_PAUSE, False
         while True:
             began = time.monotonic()
             try:
                 found = self.find() if failed and self.find is not None else None
                 result = self.method(*given, **named) if found is None else found
+            except KeyboardInterrupt:  # the storage has not answered since: see ``held``
+                self.patience.seconds = 0.0
+                self.patience.has_failed(ConnectionError())
+                raise
             except Exception as reason:  # what is not a lost storage goes on
+                if failed and isinstance(reason, UpdateFinishedTrialError):  # by the first time, which was only late
+                    result = self.find() if self.find is not None else None
+                    if result is not None:
+                        return result
                 if not is_lost(reason):
                     raise
                 self.patience.has_failed(reason)
@@ -181,10 +195,12 @@ def is_lost(reason: BaseException) -> bool:
         if isinstance(reason.orig, sqlite3.Error) or _FOR_GOOD.search(str(reason.orig)):
             return False
         return isinstance(reason, OperationalError | InterfaceError) or reason.connection_invalidated
-    if isinstance(reason, PendingRollbackError | ConnectionError):  # the first follows a lost connection
+    if isinstance(reason, PendingRollbackError | ConnectionError | TimeoutError):  # the first follows a lost connection
         return True
     grpc: Any = sys.modules.get("grpc")
-    return grpc is not None and isinstance(reason, grpc.RpcError) and reason.code() == grpc.StatusCode.UNAVAILABLE
+    if grpc is None or not isinstance(reason, grpc.RpcError):
+        return False
+    return reason.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def _sleep(seconds: float) -> None:

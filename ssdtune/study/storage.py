@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ssdtune.errors import StorageError, nearest
+from ssdtune.study.hanging import ANSWER, WatchedPool, limit_calls
 from ssdtune.study.sqlite import is_local, quick_commits, whole_or_none
 from ssdtune.study.storage_url import GRPC, JOURNAL, SQLITE, database_file, parse, shown, shown_url, storage_url
 
@@ -54,9 +56,7 @@ def open_storage(
         # Heartbeat, journal and proxy are marked experimental; the first finds the lost trials of another machine.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if parsed.drivername == GRPC:
-            proxy = GrpcStorageProxy(host=str(parsed.host), port=int(parsed.port or 0))
-            proxy.wait_server_ready(timeout=CONNECT_TIMEOUT)
-            return proxy
+            return _open_proxy(str(parsed.host), int(parsed.port or 0))
         if parsed.drivername == JOURNAL:
             return JournalStorage(JournalFileBackend(str(file)))
         try:
@@ -74,8 +74,21 @@ def open_storage(
 def _engine_options(parsed: URL, pre_ping: bool = False) -> dict[str, Any]:
     if parsed.get_backend_name() == SQLITE:
         return {"connect_args": {"timeout": SQLITE_TIMEOUT}}
-    known = parsed.get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
-    return {"pool_pre_ping": pre_ping, "connect_args": {"connect_timeout": CONNECT_TIMEOUT} if known else {}}
+    options: dict[str, Any] = {"pool_pre_ping": pre_ping}
+    if parsed.get_driver_name() in ("psycopg", "psycopg2"):
+        options |= {"connect_args": {"connect_timeout": CONNECT_TIMEOUT}, "poolclass": WatchedPool}
+    elif parsed.get_driver_name() in ("pymysql", "mysqldb"):
+        limits = {"read_timeout": round(ANSWER), "write_timeout": round(ANSWER)}
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT, **limits}
+    return options
+
+
+def _open_proxy(host: str, port: int) -> GrpcStorageProxy:
+    socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()  # gRPC tries on where nobody listens
+    proxy = GrpcStorageProxy(host=host, port=port)
+    proxy.wait_server_ready(timeout=CONNECT_TIMEOUT)
+    limit_calls(proxy)
+    return proxy
 
 
 def storage_exists(url: str | None = None) -> bool:
@@ -144,8 +157,10 @@ def storage_errors(where: str = "") -> Iterator[None]:
             raise
         first = reason.__context__
         raise StorageError(f"storage failed ({_why(first)})", where, _todo(first)) from first
-    except ConnectionError as reason:
+    except (ConnectionError, TimeoutError) as reason:
         raise StorageError("no proxy answers", where, "start one, or give another --storage") from reason
+    except socket.gaierror as reason:
+        raise StorageError(f"no proxy answers ({reason.strerror})", where, "check the host's name") from reason
     except Exception as reason:  # gRPC's own, which is named only where it is in use
         grpc: Any = sys.modules.get("grpc")
         if grpc is None or not isinstance(reason, grpc.RpcError):

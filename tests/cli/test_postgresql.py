@@ -6,6 +6,8 @@ import signal
 import sys
 import time
 
+import pytest
+
 
 def test_a_study_is_created_run_and_listed(postgresql, study, run):
     database = postgresql.url
@@ -22,7 +24,8 @@ def test_a_study_is_created_run_and_listed(postgresql, study, run):
         assert "secret" not in done.out + done.err
 
 
-def test_a_worker_that_waits_for_the_database_stops_when_told(postgresql, study, run, start_process, tmp_path):
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_worker_that_waits_for_the_database_stops_when_told(hung, postgresql, study, run, start_process, tmp_path):
     assert run("create", study, "--trials", 10_000, "--storage", postgresql.url).code == 0
     start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
     log = tmp_path / "log"
@@ -35,13 +38,18 @@ def test_a_worker_that_waits_for_the_database_stops_when_told(postgresql, study,
             time.sleep(0.1)
 
     wait_for("trial")
-    postgresql.stop()
-    try:
-        wait_for("storage_lost")
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(60)  # the patience is five minutes
-    finally:
-        postgresql.start()
+    if hung:
+        with postgresql.hung():
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(60)
+    else:
+        postgresql.stop()
+        try:
+            wait_for("storage_lost")
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(60)  # the patience is five minutes
+        finally:
+            postgresql.start()
     assert worker.returncode == 143
     assert json.loads(log.read_text().splitlines()[-1])["event"] == "stopped"
     assert json.loads(run("list", "--json", "--storage", postgresql.url).out)[0]["trials"] >= 1

@@ -13,6 +13,7 @@ import pytest
 
 from ssdtune.cli.events import Events
 from ssdtune.cli.work import Work
+from ssdtune.errors import StorageError
 from ssdtune.objective.measure import Objective
 from ssdtune.study import worker
 from ssdtune.study.storage import load_study, open_storage
@@ -178,5 +179,5 @@ def test_a_storage_that_is_not_waited_for_is_one_line(patience, capsys):
     from ssdtune.cli.work import Work
 
     work = Work(lambda: None, (), "cpu", Events(False), patience=patience, failures=3)
-    work._storage_changed(True, "StorageError", 0.0)
+    work.patience.has_failed(StorageError("it does not answer"))
     assert capsys.readouterr().err.count("waiting up to 7 s") == (patience > 0)

@@ -66,3 +66,24 @@ def test_what_is_not_to_be_cut_within_an_evaluation_is_finished_first(number):
     assert done == ["transaction"]
     with interrupts.taken(), interrupts.held():  # nothing is welcome: it changes nothing
         pass
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_is_not_to_be_cut_is_given_up_where_it_does_not_end(monkeypatch, before):
+    monkeypatch.setattr(interrupts, "_ANSWER", 0.05)
+    with pytest.raises(interrupts.Terminated), interrupts.taken():
+        if before:
+            os.kill(os.getpid(), signal.SIGTERM)
+        with interrupts.held():
+            if not before:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        raise AssertionError("it went on")
+    assert not interrupts.stop_asked()
+
+
+def test_one_that_is_still_kept_is_raised_in_the_end():
+    with pytest.raises(interrupts.Terminated), interrupts.taken():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise OSError("what was under way failed")
+    assert not interrupts.stop_asked()

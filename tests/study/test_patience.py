@@ -90,6 +90,25 @@ def test_an_end_whose_commit_was_carried_out_unseen_is_one(url, monkeypatch):
     assert [(found.state, found.user_attrs) for found in own.look()] == [(TrialState.COMPLETE, {"a": 1})]
 
 
+def test_an_end_that_the_server_carried_out_late_is_one(url, monkeypatch):
+    study = optuna.create_study(storage=waited_for(open_storage(url, create=True), Patience()))
+    trial, server = study.ask(), open_storage(url)
+    end, tries = optuna.storages.RDBStorage.set_trial_state_values, []
+
+    def late(self, *given, **named):
+        tries.append(self)
+        if len(tries) == 1:
+            raise lost()
+        if len(tries) == 2:
+            end(server, *given, **named)
+        return end(self, *given, **named)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "set_trial_state_values", late)
+    study.tell(trial, 1.0)
+    assert len(tries) == 2
+    assert [(each.state, each.value) for each in study.trials] == [(TrialState.COMPLETE, 1.0)]
+
+
 def test_an_optuna_whose_sessions_are_elsewhere_writes_one_by_one(url):
     storage = open_storage(url, create=True)
     sessions = storage.scoped_session

@@ -1,9 +1,6 @@
 """Each kind of storage: what it serves, and what the table of docs/service.md says of it."""
 
 import re
-import socket
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -38,22 +35,9 @@ def url_of(tmp_path, request):
             return request.getfixturevalue("postgresql").url
         if kind == "mysql":
             return request.getfixturevalue("mysql")
-        return request.getfixturevalue("proxy")
+        return request.getfixturevalue("proxy").url
 
     return make
-
-
-@pytest.fixture
-def proxy(tmp_path, start_process):
-    pytest.importorskip("grpc", reason="grpcio is not installed")
-    open_storage(f"sqlite:///{tmp_path}/behind.db", create=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from ssdtune.cli import main; main()", "storage", "serve"]
-    command += ["--storage", f"sqlite:///{tmp_path}/behind.db", "--port", str(port)]
-    process = start_process(command, stdout=subprocess.PIPE, text=True)
-    assert f"grpc://127.0.0.1:{port}" in process.stdout.readline()
-    return f"grpc://127.0.0.1:{port}"
 
 
 KINDS = ["sqlite", "postgresql", "mysql", "journal", "grpc"]
