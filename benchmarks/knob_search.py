@@ -24,10 +24,10 @@ import optuna
 import torch
 
 from benchmarks.competition.held_out import read_replays
+from benchmarks.competition.tables import in_words, with_interval
 from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, kept, main, table
 from benchmarks.outcome.runs import Made, say
 from benchmarks.outcome.tasks import CASES, Case, make_task
-from benchmarks.transfer import in_words, with_interval
 from ssdtune.arrays import Array
 from ssdtune.learning.fit import fit
 from ssdtune.learning.fit_methods import RECIPE, learn_rows, rows_of

@@ -6,8 +6,15 @@ trial so far, starting from the untouched model; means and medians are over task
 `<setting>.median_trials.<sampler>` is the number of trials to within 0.01, budget + 1 where the median task never
 arrives; `<setting>.regret.<sampler>.<n>` the mean regret after n trials; `mean_rank` that of the area under regret over
 30 trials (`mean_rank_10` over 10). `no-prior` is the spectrum sampler without a prior; `kind-out` and `site-out` are it
-with a mapper that has seen no task of the same corruption kind, or of the same site.
-A quick run holds out several families at a time, with a mapper of one network.
+with a mapper that has seen no task of the same corruption kind, or of the same site. `ablation.<group>.delta` is the
+mean regret over five trials that hiding inputs from the mapper adds. All of that has the prefix `ssd.`, and 95 %
+bootstrap intervals over tasks (`.lo`, `.hi`). A quick run holds out several families at a time, with one network.
+Transfer: the same of other methods, by their names as prefix, but among the settings at which each task's response was
+recorded: `transfer` is the sampler `ei` around networks that have seen no task of the family, `no-members` without
+them, `published` the published settings and then any order, `random` any order (the mean of 20), which is what TPE does
+with its first ten trials; `gain_3` is what the prior saves against `published` after three trials. `no-features` hides
+the features of the analysis, `no-units` knobs in units of the task and predicted loss changes, `coordinates-only` both,
+`absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses.
 Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`).
 """
 
@@ -18,14 +25,17 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.competition.fresh import measure_fresh
-from benchmarks.competition.held_out import measure_replay
+from benchmarks.competition.held_out import measure_replay, read_replays
+from benchmarks.competition.transfer import measure_transfer
 from benchmarks.harness import Metrics, main
 from ssdtune.prior.experience import BUNDLED
+
+PARTS = ("replay", "transfer", "fresh")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--collection", type=Path, default=BUNDLED, metavar="FILE", help="or a folder of parts")
-    parser.add_argument("--only", choices=("replay", "fresh"), help="one of the two parts")
+    parser.add_argument("--only", choices=PARTS, help="one of the parts")
     parser.add_argument("--mapper", type=Path, metavar="FILE", help="of the fresh part (default: the bundled one)")
     parser.add_argument("--tasks", type=int, default=24, help="tasks that every sampler runs on (default 24)")
     parser.add_argument("--wide", type=int, default=60, help="tasks of the spectrum sampler and TPE (default 60)")
@@ -35,9 +45,12 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     metrics: Metrics = {}
-    if chosen.only != "fresh":
+    parts = PARTS if chosen.only is None else (chosen.only,)
+    if "replay" in parts:
         metrics |= measure_replay(chosen, lines)
-    if chosen.only != "replay":
+    if "transfer" in parts:
+        metrics |= measure_transfer(chosen, read_replays(chosen.collection)[0], lines)
+    if "fresh" in parts:
         metrics |= measure_fresh(chosen, lines)
     return metrics
 

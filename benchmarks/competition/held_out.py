@@ -14,19 +14,27 @@ from benchmarks.competition.adversarial import KINDS, adversarial_priors
 from benchmarks.competition.choosers import measure_choosers
 from benchmarks.competition.priors import (
     ABLATIONS,
+    AVERAGE,
     FAMILY_OUT,
+    FITS,
     HELD_OUT,
     QUICK,
+    WHOLE,
+    Json,
     Predicted,
+    average_priors,
     calibration_metrics,
     predict_all,
 )
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, run_all, settings_of
 from benchmarks.competition.tables import (
+    ABLATED,
     TRAP_RATIO,
     Ledger,
+    ablation_metrics,
     adversarial_metrics,
+    in_words,
     rank_metrics,
     sampler_metrics,
     sampler_table,
@@ -37,6 +45,7 @@ from benchmarks.harness import Metrics
 from ssdtune.prior.experience import Rejected, load_collection
 
 BUDGET, LONG, SHORT = 40, 100, 10
+OWN_SEEDS = 2  # searches of our own sampler with and without its prior
 RIVAL_NAMES = ("tpe", "tpe-4", "tpe-plane", "tpe-mode", "gp", "gp-plane", "cmaes", "random")
 SLOW = ("gp", "gp-plane")  # one seed, and none in a quick run
 
@@ -64,13 +73,14 @@ def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     by_key = {replay.key: replay for replay in replays}
     some = stratified(replays, 6 if chosen.quick else chosen.tasks)
     every = some if chosen.quick else stratified(replays, max(chosen.wide, chosen.tasks))
-    ablations = {} if chosen.quick else ABLATIONS
-    variants = {FAMILY_OUT: QUICK} if chosen.quick else {**HELD_OUT, **ABLATIONS}
+    variants = {FAMILY_OUT: QUICK} if chosen.quick else HELD_OUT
     predicted = predict_all(variants, replays, chosen.seed, chosen.workers)
+    ablated = {} if chosen.quick else ablations(replays, predicted[FAMILY_OUT], chosen.seed, chosen.workers)
     wrong = {s: adversarial_priors(predicted[FAMILY_OUT], replays, goal) for s, goal in SETTINGS.items()}
     best = {(s, key): by_key[key].best(goal, BOX) for s, goal in SETTINGS.items() for key in by_key}
     ledger = Ledger(best)
     jobs = plan(chosen, predicted, wrong, some, every)
+    jobs += plan_ablations(ablated, [replay.key for replay in replays], chosen.seed)
     progress(f"{len(jobs)} runs")
     for job, found in run_all(jobs, by_key, chosen.workers, chosen.kept):
         ledger.add(job, found)
@@ -80,12 +90,13 @@ def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     lines.append(
         f"Replay: {len(replays)} valid tasks of {len(families)} families ({rejected} rejected). Spectrum and TPE ran "
         f"on {len(every)} tasks, all samplers (and the ranks) on the same {len(some)}, spread over the families. "
-        f"Seeds: {seeds(chosen, 'tpe')} for TPE, CMA-ES and random, 1 for the others. Box alpha {BOX.alpha}, lambda "
+        f"Seeds: {seeds(chosen, 'tpe')} for TPE, CMA-ES, random and the spectrum sampler with its prior and without, "
+        f"1 for the others. Ablations: all tasks, {FITS} fits each, {ABLATED} trials. Box alpha {BOX.alpha}, lambda "
         f"{BOX.lam}."
     )
     metrics |= interpolation(replays, lines)
     for setting in SETTINGS:
-        metrics |= report(ledger, setting, KINDS, list(ablations), lines)
+        metrics |= report(ledger, setting, KINDS, list(ablated), lines)
     metrics |= measure_choosers(replays, lambda setting, key: best[setting, key], lines)
     calibration = calibration_metrics(predicted[FAMILY_OUT])
     lines += [
@@ -93,7 +104,34 @@ def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         "Held-out calibration of the mapper: " + ", ".join(f"{k[12:]} {v:.3f}" for k, v in calibration.items()),
     ]
     lines += ["", *(f"- {name}: {settings_of(name)}" for name in (SPECTRUM, *RIVAL_NAMES))]
-    return metrics | calibration
+    return {prefixed(name): value for name, value in metrics.items()} | calibration
+
+
+def prefixed(name: str) -> str:
+    """A metric of one goal is of the method that was searched; others are of the collection."""
+    return f"ssd.{name}" if any(name.startswith(f"{setting}.") for setting in SETTINGS) else name
+
+
+def ablations(
+    replays: Sequence[Replay], ours: Mapping[str, Predicted], seed: int, workers: int
+) -> dict[str, list[Mapping[str, Json]]]:
+    """Of every ablation the responses by task, of each fit; one of past responses alone is the same for all fits."""
+    found: dict[str, list[Mapping[str, Json]]] = {name: [] for name in ABLATIONS}
+    for fit in range(seed, seed + FITS):
+        for name, tasks in predict_all(ABLATIONS, replays, fit, workers).items():
+            found[name].append({key: each.response for key, each in tasks.items()})
+    return found | {AVERAGE: [average_priors(ours, replays)] * FITS}
+
+
+def plan_ablations(ablated: Mapping[str, Sequence[Mapping[str, Json]]], keys: Sequence[str], seed: int) -> list[Job]:
+    """A short run of every ablation, fit and task."""
+    return [
+        Job(setting, name, SPECTRUM, key, seed + number, ABLATED, responses[key])
+        for setting in SETTINGS
+        for name, fits in ablated.items()
+        for number, responses in enumerate(fits)
+        for key in keys
+    ]
 
 
 def rivals(chosen: argparse.Namespace) -> list[str]:
@@ -116,8 +154,9 @@ def plan(
     ours = predicted[FAMILY_OUT]
     for setting in SETTINGS:
         add = partial(Job, setting)
-        jobs += [add(SPECTRUM, SPECTRUM, key, chosen.seed, BUDGET, ours[key].response) for key in every]
-        jobs += [add(NO_PRIOR, SPECTRUM, key, chosen.seed, BUDGET) for key in every]
+        for seed in range(chosen.seed, chosen.seed + (1 if chosen.quick else OWN_SEEDS)):
+            jobs += [add(SPECTRUM, SPECTRUM, key, seed, BUDGET, ours[key].response) for key in every]
+            jobs += [add(NO_PRIOR, SPECTRUM, key, seed, BUDGET) for key in every]
         for name, responses in wrong[setting].items():
             jobs += [add(name, SPECTRUM, key, chosen.seed, 30, responses[key]) for key in some]
         for name in predicted.keys() - {FAMILY_OUT}:
@@ -145,7 +184,7 @@ def interpolation(replays: Sequence[Replay], lines: list[str]) -> Metrics:
     return metrics
 
 
-def report(ledger: Ledger, setting: str, wrong: Sequence[str], ablations: Sequence[str], lines: list[str]) -> Metrics:
+def report(ledger: Ledger, setting: str, wrong: Sequence[str], ablated: Sequence[str], lines: list[str]) -> Metrics:
     """Metrics and tables of one setting: the ranked samplers and ours in other readings, then the ablation."""
     ran = ledger.labels(setting)
     ranked = [name for name in (SPECTRUM, *RIVAL_NAMES) if name in ran]
@@ -170,6 +209,17 @@ def report(ledger: Ledger, setting: str, wrong: Sequence[str], ablations: Sequen
         f"at most {metrics[f'{setting}.trap.max_ratio']:.2f} times as many, more than {TRAP_RATIO} "
         f"times on {metrics[f'{setting}.trap.stuck_tasks']:g} tasks."
     )
-    if ablations:
-        lines += ["", *sampler_table(metrics, f"{setting}, ablation", ablations, budgets, prefix=setting)]
+    if f"{setting}.trap.null.stuck_tasks" in metrics:
+        one, null = (metrics[f"{setting}.trap.{name}.stuck_tasks"] for name in ("one_seed", "null"))
+        lines.append(
+            f"One search with the prior against one without breaks that bound on {one:g} tasks, one search without "
+            f"prior against another without, from another seed, on {null:g}."
+        )
+    if ablated:
+        metrics |= ablation_metrics(ledger, setting, ablated, WHOLE)
+        lines += ["", *sampler_table(metrics, f"{setting}, ablation", ablated, budgets, prefix=setting), ""]
+        deltas = [
+            f"{name} {in_words(metrics, f'{setting}.ablation.{name}.delta')}" for name in ablated if name != WHOLE
+        ]
+        lines.append(f"Mean regret over {ABLATED} trials minus that of {WHOLE}: {'; '.join(deltas)}.")
     return metrics

@@ -18,6 +18,8 @@ from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import in_processes, progress, start_process
 from ssdtune.learning.fit import fit, squash_outputs
 from ssdtune.learning.training import Recipe
+from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO
+from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate, log_likelihood
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.inputs import GROUPS
@@ -30,6 +32,7 @@ from ssdtune.surrogate.belief import squash
 Json = Mapping[str, Any]
 
 _UNCALIBRATED = Calibration(np.full((2, 10), 0.1), np.ones((2, 2)), 0.0)
+_LEAST_SD = 1e-3
 FOLDS = 5
 
 
@@ -89,6 +92,10 @@ ABLATIONS: dict[str, Variant] = {
 }
 """Mappers of one network, five folds of whole families; ``all-inputs`` is what the others compare with."""
 
+WHOLE, AVERAGE = "all-inputs", "average"
+FITS = 3
+"""Of every ablation, from one seed each."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
@@ -124,6 +131,25 @@ def predict_all(
     for (name, _), part in zip(folds_, parts, strict=True):
         predicted[name] |= part
     return predicted
+
+
+def average_priors(predicted: Mapping[str, Predicted], replays: Sequence[Replay]) -> dict[str, Json]:
+    """Priors of nothing but past responses: the mean over tasks of other families at the same (rho, kappa), and their
+    spread as the residual. The thresholds are each task's own, as everywhere."""
+    rho, kappa = (axis.ravel() for axis in np.meshgrid(GRID_RHO, GRID_KAPPA, indexing="ij"))
+    responses = {}
+    for replay in replays:
+        alpha = np.array([replay.alpha_at(each) for each in rho])
+        responses[replay.key] = squash(replay.outputs(alpha, alpha * kappa)).reshape(2, GRID_RHO.size, GRID_KAPPA.size)
+    found: dict[str, Json] = {}
+    for replay in replays:
+        others = np.stack([responses[other.key] for other in replays if other.family != replay.family])
+        surface = ResponseSurface.from_json(predicted[replay.key].response)
+        rows = np.abs(np.log10(GRID_RHO) - surface.log_rho[1:, None]).argmin(axis=1)  # the first is that of nothing
+        mean = np.insert(others.mean(axis=0)[:, rows], 0, 1.0, axis=1)
+        sd = np.insert(np.maximum(others.std(axis=0)[:, rows], _LEAST_SD), 0, 0.0, axis=1)
+        found[replay.key] = replace(surface, retained=mean[:1], remembered=mean[1:], residual_sd=sd).to_json()
+    return found
 
 
 def _training(

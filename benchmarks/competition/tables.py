@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from benchmarks.competition.runs import SETTINGS, Job, regret_of
 from benchmarks.harness import Metrics, table
+from benchmarks.outcome.tables import interval
 from ssdtune.report.ranking import rank_test
-from ssdtune.report.regret import area_under_regret, block_trials, win_rate
+from ssdtune.report.regret import area_under_regret, block_trials, trials_to_target
 
 AT = (1, 3, 5, 10, 15, 30, 40)
 LATE = (50, 100)
@@ -19,6 +22,8 @@ SHOWN = (1, 3, 5, 10, 30, 50, 100)
 AREAS = (10, 30)
 TARGET = 0.01
 TRAP_RATIO, TRAP_GRACE = 1.5, 2
+ABLATED = 5
+"""Trials of an ablation: later ones are decided by the trials themselves."""
 
 
 @dataclass
@@ -48,19 +53,28 @@ class Ledger:
         return np.array([runs[task] for task in (sorted(runs) if tasks is None else tasks)])
 
 
+def with_interval(name: str, values: np.ndarray, statistic: Callable[..., Any]) -> Metrics:
+    """A statistic over tasks, the first axis, and its 95 % bootstrap interval as ``.lo`` and ``.hi``."""
+    low, high = interval(values, statistic)
+    return {name: float(statistic(values, axis=0)), f"{name}.lo": low, f"{name}.hi": high}
+
+
+def in_words(metrics: Metrics, key: str) -> str:
+    """A metric with its interval, in words."""
+    return f"{metrics[key]:.3g} ({metrics[key + '.lo']:.3g} … {metrics[key + '.hi']:.3g})"
+
+
 def sampler_metrics(ledger: Ledger, setting: str, label: str) -> Metrics:
     """Median trials to target (budget + 1: more than the budget), mean and median regret at trial counts."""
     runs = ledger.regret(setting, label)
     budget = runs.shape[2]
     curves = runs.mean(axis=1)
     trials = block_trials(runs, TARGET) if len(runs) > 1 else np.array([np.inf])
-    metrics: Metrics = {
-        f"{setting}.median_trials.{label}": min(float(np.median(trials)), budget + 1),
-        f"{setting}.censored.{label}": float(np.mean(~np.isfinite(trials))),
-    }
+    metrics: Metrics = {f"{setting}.censored.{label}": float(np.mean(~np.isfinite(trials)))}
+    metrics |= with_interval(f"{setting}.median_trials.{label}", np.minimum(trials, budget + 1), np.median)
     for count in (*AT, *LATE):
         if count <= budget:
-            metrics[f"{setting}.regret.{label}.{count}"] = float(curves[:, count - 1].mean())
+            metrics |= with_interval(f"{setting}.regret.{label}.{count}", curves[:, count - 1], np.mean)
             metrics[f"{setting}.median_regret.{label}.{count}"] = float(np.median(curves[:, count - 1]))
     return metrics
 
@@ -79,7 +93,9 @@ def rank_metrics(ledger: Ledger, setting: str, labels: Sequence[str], lines: lis
             continue
         test = rank_test({label: areas(ledger, setting, label, tasks, count) for label in labels})
         suffix = "" if count == AREAS[-1] else f"_{count}"
-        metrics |= {f"{setting}.mean_rank{suffix}.{label}": rank for label, rank in test.mean_ranks.items()}
+        ranks = rankdata([areas(ledger, setting, label, tasks, count) for label in labels], axis=0)
+        for label, own in zip(labels, ranks, strict=True):
+            metrics |= with_interval(f"{setting}.mean_rank{suffix}.{label}", own, np.mean)
         metrics[f"{setting}.critical_difference{suffix}"] = test.critical_difference
         order = ", ".join(f"{label} {rank:.2f}" for label, rank in test.mean_ranks.items())
         alike = "; ".join(" ~ ".join(group) for group in test.groups) or "none"
@@ -95,7 +111,8 @@ def win_metrics(ledger: Ledger, setting: str, ours: str, theirs: str = "tpe") ->
     """Share of tasks on which our area under regret over 30 trials is below theirs; a tie counts half."""
     tasks = ledger.tasks(setting, (ours, theirs))
     own, other = (areas(ledger, setting, label, tasks, AREAS[-1]) for label in (ours, theirs))
-    return {f"{setting}.win_rate_vs_{theirs.replace('-', '_')}": win_rate(own, other)}
+    won = np.where(np.abs(own - other) <= 1e-9, 0.5, own < other)
+    return with_interval(f"{setting}.win_rate_vs_{theirs.replace('-', '_')}", won, np.mean)
 
 
 def adversarial_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], without: str) -> Metrics:
@@ -103,28 +120,64 @@ def adversarial_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], with
     metrics: Metrics = {}
     for label in wrong:
         tasks = ledger.tasks(setting, (label, without, "tpe"))
-        ours, plain = (areas(ledger, setting, each, tasks, AREAS[-1]).mean() for each in (label, without))
+        both = np.stack([areas(ledger, setting, each, tasks, AREAS[-1]) for each in (label, without)], axis=1)
         at_end = [ledger.regret(setting, each, tasks).mean(axis=1)[:, AREAS[-1] - 1].mean() for each in (label, "tpe")]
-        metrics[f"{setting}.adversarial.{label}.aur_ratio"] = float(ours / max(plain, 1e-9))
+        metrics |= with_interval(f"{setting}.adversarial.{label}.aur_ratio", both, _ratio)
         metrics[f"{setting}.adversarial.{label}.minus_tpe_30"] = float(at_end[0] - at_end[1])
-    ratios = [value for name, value in metrics.items() if "aur_ratio" in name]
+    ratios = [value for name, value in metrics.items() if name.endswith("aur_ratio")]
     return {f"{setting}.adversarial.aur_ratio": max(ratios), **metrics} if ratios else {}
+
+
+def _ratio(both: np.ndarray, axis: int) -> np.ndarray:
+    """Of two means over tasks (..., 2)."""
+    mean = both.mean(axis=axis)
+    found: np.ndarray = mean[..., 0] / np.maximum(mean[..., 1], 1e-9)
+    return found
 
 
 def trap_metrics(ledger: Ledger, setting: str, ours: str, without: str) -> Metrics:
     """Trials to the target against those without prior, task by task: the largest ratio beyond the grace of
     ``TRAP_GRACE`` trials, and on how many tasks it is above ``TRAP_RATIO``. Tasks that neither solves do not count;
-    what is not reached counts as one more than the budget."""
+    what is not reached counts as one more than the budget.
+
+    A search is also luck: ``one_seed`` is on how many tasks a single search with the prior breaks the bound against a
+    single one without, and ``null`` the same of two searches without prior, each a mean over ordered pairs of seeds.
+    """
     tasks = ledger.tasks(setting, (ours, without))
     runs = [ledger.regret(setting, label, tasks) for label in (ours, without)]
     budget = runs[0].shape[2]
     own, plain = (np.minimum(block_trials(each, TARGET), budget + 1) for each in runs)
-    solved = np.minimum(own, plain) <= budget
-    ratio = np.maximum(own[solved] - TRAP_GRACE, 0) / plain[solved]
-    return {
+    ratio = trap_ratio(own, plain, budget)
+    metrics: Metrics = {
         f"{setting}.trap.max_ratio": float(ratio.max(initial=0.0)),
         f"{setting}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
     }
+    single = [np.minimum(trials_to_target(each, TARGET), budget + 1) for each in runs]  # (tasks, seeds)
+    seeds = range(min(each.shape[1] for each in single))
+    pairs = [(i, j) for i in seeds for j in seeds if i != j]
+    for name, found in zip(("one_seed", "null"), single, strict=True) if pairs else ():
+        stuck = [(trap_ratio(found[:, i], single[1][:, j], budget) > TRAP_RATIO).sum() for i, j in pairs]
+        metrics[f"{setting}.trap.{name}.stuck_tasks"] = float(np.mean(stuck))
+    return metrics
+
+
+def trap_ratio(own: np.ndarray, plain: np.ndarray, budget: int) -> np.ndarray:
+    """Of the tasks that at least one of two solves: trials beyond the grace over those of the other."""
+    solved = np.minimum(own, plain) <= budget
+    found: np.ndarray = np.maximum(own[solved] - TRAP_GRACE, 0) / plain[solved]
+    return found
+
+
+def ablation_metrics(ledger: Ledger, setting: str, labels: Sequence[str], whole: str) -> Metrics:
+    """What leaving inputs out costs: area under regret over the first ``ABLATED`` trials minus that of ``whole``, fits
+    averaged, paired over tasks."""
+    metrics: Metrics = {}
+    for label in labels:
+        if label != whole:
+            tasks = ledger.tasks(setting, (label, whole))
+            lost = np.subtract(*(areas(ledger, setting, each, tasks, ABLATED) for each in (label, whole)))
+            metrics |= with_interval(f"{setting}.ablation.{label}.delta", lost, np.mean)
+    return metrics
 
 
 def sampler_table(

@@ -7,10 +7,10 @@ import pytest
 
 from benchmarks.competition.adversarial import KINDS, adversarial_priors, mode_of
 from benchmarks.competition.choosers import regret_at
-from benchmarks.competition.held_out import BUDGET, LONG, plan, report, stratified
-from benchmarks.competition.priors import HELD_OUT, Predicted, calibration_metrics
+from benchmarks.competition.held_out import BUDGET, LONG, plan, plan_ablations, prefixed, report, stratified
+from benchmarks.competition.priors import HELD_OUT, WHOLE, Predicted, calibration_metrics
 from benchmarks.competition.runs import SETTINGS, Job
-from benchmarks.competition.tables import Ledger, adversarial_metrics, rank_metrics, trap_metrics
+from benchmarks.competition.tables import Ledger, ablation_metrics, adversarial_metrics, rank_metrics, trap_metrics
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut
 
@@ -141,27 +141,55 @@ def test_a_trap_is_a_task_on_which_the_prior_costs_trials():
     metrics = trap_metrics(ledger, "w0.2", "spectrum", "no-prior")
     assert metrics["w0.2.trap.max_ratio"] == pytest.approx(13 / 7)
     assert metrics["w0.2.trap.stuck_tasks"] == 1
+    assert "w0.2.trap.null.stuck_tasks" not in metrics  # one seed says nothing of luck
+
+
+def test_luck_alone_breaks_the_bound_of_a_trap_as_often_as_it_does_between_seeds():
+    ledger = Ledger({("w0.2", name): 1.0 for name in "abc"})
+    reached = {"a": ((9, 9), (2, 8)), "b": ((5, 5), (5, 5)), "c": ((30, 6), (6, 6))}  # of two seeds: with, without
+    for task, both in reached.items():
+        for label, trials in zip(("spectrum", "no-prior"), both, strict=True):
+            for seed, count in enumerate(trials):
+                ledger.add(Job("w0.2", label, label, task, seed, 30), np.where(np.arange(1, 31) >= count, 1.0, 0.5))
+    metrics = trap_metrics(ledger, "w0.2", "spectrum", "no-prior")
+    assert metrics["w0.2.trap.null.stuck_tasks"] == 0.5  # a: 8 trials against 2, and not the other way round
+    assert metrics["w0.2.trap.one_seed.stuck_tasks"] == 1  # c from its first seed, a against the lucky one
+
+
+def test_an_ablation_is_compared_task_by_task():
+    ledger = Ledger({("w0.2", name): 1.0 for name in "abc"})
+    for task, level in zip("abc", (0.5, 0.7, 0.9), strict=True):
+        for fit in range(2):
+            ledger.add(Job("w0.2", WHOLE, "spectrum", task, fit, 5), np.full(5, level))
+            ledger.add(Job("w0.2", "no-damage", "spectrum", task, fit, 5), np.full(5, level - 0.1 * fit))
+    found = ablation_metrics(ledger, "w0.2", [WHOLE, "no-damage"], WHOLE)
+    assert found == pytest.approx(
+        {f"w0.2.ablation.no-damage.delta{end}": 0.05 for end in ("", ".lo", ".hi")}
+    )  # the tasks differ, what was lost does not
 
 
 def test_the_report_has_every_number_of_the_issue():
     own = predicted()
     chosen = argparse.Namespace(quick=False, seed=0)
     keys = list(own)
-    variants = {"spectrum": own, "kind-out": own, "no-damage": own}
-    jobs = plan(chosen, variants, wrong_priors(own), keys[:3], keys)
+    jobs = plan(chosen, {"spectrum": own, "kind-out": own}, wrong_priors(own), keys[:3], keys)
+    fits = [{key: each.response for key, each in own.items()}] * 3
+    jobs += plan_ablations({WHOLE: fits, "no-damage": fits}, keys, 0)
     ledger = Ledger({(setting, key): 1.0 for setting in SETTINGS for key in keys})
     rng = np.random.default_rng(0)
     for job in jobs:
         ledger.add(job, rng.uniform(size=job.trials))
     setting, lines = "w0.5_min0.95", []
-    metrics = report(ledger, setting, KINDS, ["no-damage"], lines)
+    metrics = report(ledger, setting, KINDS, [WHOLE, "no-damage"], lines)
     for sampler in ("spectrum", "tpe", "gp-plane", "random"):
         assert f"{setting}.median_trials.{sampler}" in metrics
-        assert f"{setting}.mean_rank.{sampler}" in metrics
+        assert f"{setting}.mean_rank.{sampler}.lo" in metrics
         assert all(f"{setting}.regret.{sampler}.{n}" in metrics for n in (1, 3, 5, 10, 15, 30, 40))
     assert f"{setting}.win_rate_vs_tpe" in metrics
     assert f"{setting}.adversarial.aur_ratio" in metrics
-    assert f"{setting}.trap.stuck_tasks" in metrics
-    assert f"{setting}.win_rate_vs_no_prior" in metrics
+    assert f"{setting}.trap.null.stuck_tasks" in metrics
+    assert f"{setting}.win_rate_vs_no_prior.hi" in metrics
+    assert f"{setting}.ablation.no-damage.delta" in metrics
     assert all(np.isfinite(value) for value in metrics.values())
     assert any("ablation" in line for line in lines)
+    assert prefixed(f"{setting}.trap.stuck_tasks").startswith(f"ssd.{setting}") and prefixed("families") == "families"

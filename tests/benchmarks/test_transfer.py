@@ -1,0 +1,61 @@
+"""The transfer part of the competition: the search among recorded settings, and what its ablations hide."""
+
+from argparse import Namespace
+
+import numpy as np
+import pytest
+from taught_of_ft import with_responses
+
+from benchmarks.competition.replay import Replay
+from benchmarks.competition.transfer import ABLATIONS, Recorded, averages, beliefs, measure_transfer, search
+from ssdtune.prior.method_inputs import METHOD_INPUTS
+from ssdtune.surrogate.improvement import Goal
+
+GOAL = Goal(0.2, 0.95)
+
+
+@pytest.fixture(scope="module")
+def recorded(experiences):
+    return Recorded.of("ft", [with_responses(record, seed) for seed, record in enumerate(experiences)])
+
+
+def test_a_search_that_knows_the_answers_begins_with_the_best(recorded):
+    scores = recorded.scores(GOAL)
+    for each, rows, places, s in zip(
+        beliefs(averages(recorded), recorded), recorded.rows, recorded.places, scores, strict=True
+    ):
+        told = each._replace(members=np.repeat(rows.y.T[None], 2, axis=0), residual_sd=np.full((2, len(s)), 1e-3))
+        np.testing.assert_allclose(search(told, places, rows, s, GOAL, 3), 0, atol=1e-9)
+        alone = search(None, places, rows, s, GOAL, len(s))
+        assert (np.diff(alone) <= 0).all() and alone[-1] == pytest.approx(0)  # no setting twice: all are tried
+
+
+def test_an_average_is_of_other_families_alone(recorded):
+    number = 0
+    before = averages(recorded)[number].members
+    for other in (number, len(recorded.rows) - 1):
+        same = recorded.rows[other].family == recorded.rows[number].family
+        rows = list(recorded.rows)
+        rows[other] = rows[other].__class__(**{**vars(rows[other]), "y": rows[other].y * 0})
+        after = averages(Recorded("ft", recorded.records, rows, recorded.places))[number].members
+        assert np.allclose(before, after) == same
+
+
+def test_ablations_hide_what_they_say(recorded):
+    rows, names = recorded.rows[0], list(METHOD_INPUTS["ft"].local)
+    shown = {name: ABLATIONS[name]("ft", recorded.records[0], rows) for name in ("no-features", "no-units")}
+    assert len(set(shown["no-features"].features.values())) == 1 and (shown["no-features"].local == rows.local).all()
+    hidden = shown["no-units"].local
+    assert (hidden[:, names.index("log10_relative_rate")] == 0).all()
+    assert (hidden[:, names.index("log10_lr")] == rows.local[:, names.index("log10_lr")]).all()
+
+
+def test_every_goal_is_reported(recorded):
+    chosen, lines = Namespace(quick=True, seed=0, collection="none"), []
+    found = measure_transfer(chosen, [Replay(record) for record in recorded.records[:6]], lines)
+    for goal in ("w0.2", "w0.5", "w0.2_min0.95", "w0.5_min0.95"):
+        assert found[f"ft.{goal}.regret.transfer.1.lo"] <= found[f"ft.{goal}.regret.transfer.1"]
+        assert found[f"ft.{goal}.regret.random.10"] <= found[f"ft.{goal}.regret.random.1"]
+    assert found["ft.tasks"] == 6
+    with pytest.raises(SystemExit, match="no responses"):
+        measure_transfer(chosen, [], lines)
