@@ -49,14 +49,28 @@ def test_services_wait_for_each_other_keep_their_data_and_hold_no_password():
     assert ":" not in services["worker"]["environment"]["SSDTUNE_STORAGE"].partition("//")[2]
 
 
+def test_each_service_has_the_passwords_that_it_reads_and_no_other():
+    keys = dict(volume.split(":") for volume in COMPOSE["services"]["keys"]["volumes"])
+    for name, service in COMPOSE["services"].items():
+        if name == "keys":
+            continue
+        given = {volume.split(":")[1] for volume in service["volumes"] if volume.split(":")[0] in keys}
+        read = {value.rpartition("/")[0] for name, value in service["environment"].items() if name.endswith("_FILE")}
+        assert given == read and read, name
+    assert COMPOSE["services"]["worker"]["environment"].keys().isdisjoint({"SSDTUNE_DASHBOARD_TOKEN_FILE"})
+
+
 def test_the_script_that_makes_the_passwords_makes_each_once(tmp_path):
     (script,) = COMPOSE["services"]["keys"]["command"]
     script = script.replace("$$", "$").replace("/keys/", f"{tmp_path}/")
+    places = dict(volume.split(":") for volume in COMPOSE["services"]["keys"]["volumes"])
+    for place in places.values():
+        (tmp_path / place.removeprefix("/keys/")).mkdir()
     made = []
     for _ in range(2):
         subprocess.run(["bash", "-euc", script], check=True)
-        made.append({path.name: path.read_text() for path in tmp_path.iterdir()})
-    assert made[0] == made[1] and set(made[0]) == {"database_password", "dashboard_token"}
+        made.append({str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.glob("*/*")})
+    assert made[0] == made[1] and set(made[0]) == {"database/password", "dashboard/token"}
     assert all(len(value) == 48 and value.isalnum() for value in made[0].values())
     assert len(set(made[0].values())) == 2
 

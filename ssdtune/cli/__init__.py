@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 
 import ssdtune
+from ssdtune.cli.events import LOG_JSON, write_error, write_event
 from ssdtune.errors import SsdtuneError, nearest
 from ssdtune.study.interrupts import end_on_sigterm, exit_code
 
@@ -90,15 +91,18 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         if debug:
             raise
-        click.echo(f"error: {_in_one_line(error)}", err=True)
+        _complain(arguments, error, _in_one_line(error))
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as error:
-        click.echo("stopped", err=True)
+        if LOG_JSON in arguments:
+            write_event(sys.stderr, "stopped")
+        else:
+            click.echo("stopped", err=True)
         sys.exit(exit_code(error.__cause__ or error))
     except SsdtuneError as error:
         if debug:
             raise
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        _complain(arguments, error, " ".join(str(error).split()))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         _end_without_reader()
@@ -106,14 +110,22 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         words = (error.strerror or str(error), error.filename, "check disk and permissions")
-        click.echo(f"error: {', '.join(str(word) for word in words if word)}", err=True)
+        _complain(arguments, error, ", ".join(str(word) for word in words if word))
         sys.exit(3)
     except (MemoryError, RuntimeError) as error:
         if debug or not _is_lack_of_memory(error):
             raise
         why = str(error).partition(". ")[0] or "no more is said"
-        click.echo(f"error: not enough memory ({' '.join(why.split())}), ssdtune, choose smaller sizes", err=True)
+        _complain(arguments, error, f"not enough memory ({' '.join(why.split())}), ssdtune, choose smaller sizes")
         sys.exit(2)
+
+
+def _complain(arguments: list[str], reason: BaseException, words: str) -> None:
+    """One line on standard error, which is an event where all lines are."""
+    if LOG_JSON in arguments:
+        write_error(sys.stderr, reason, words)
+    else:
+        click.echo(f"error: {words}", err=True)
 
 
 def _end_without_reader() -> NoReturn:

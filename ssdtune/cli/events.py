@@ -10,7 +10,9 @@ from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-_PLAIN = re.compile(r"[a-z]+(?:['-][a-z]+)*|\d{1,5}(?:\.\d{1,4})?|[+-]?\d\.\d+(?:e[+-]\d+)?")
+LOG_JSON = "--log-json"
+
+_PLAIN = re.compile(r"[a-z]+(?:['-][a-z]+)*|\d{1,5}(?:\.\d{1,4})?|[+-]?\d\.\d+(?:e[+-]\d+)?|'?--[a-z]+(?:-[a-z]+)*'?")
 
 
 class Events:
@@ -42,8 +44,13 @@ def write_event(out: TextIO, event: str, **facts: Any) -> None:
     out.flush()
 
 
+def write_error(out: TextIO, reason: BaseException, words: str) -> None:
+    """What ends a command, as an event."""
+    write_event(out, "error", error=type(reason).__name__, why=plain_words(words[:1].lower() + words[1:]))
+
+
 def plain_words(text: str) -> str:
-    """A message without what may name a patient or hold a secret: plain words and short numbers stay.
+    """A message without what may name a patient or hold a secret: plain words, options and short numbers stay.
 
     Paths, file names, addresses, quoted names and anything with a capital or an underscore in it become ``…``.
     """

@@ -33,9 +33,11 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
             "--data-root",
             metavar="DIR",
             type=click.Path(exists=True, file_okay=False, path_type=Path),
+            envvar=DATA,
+            show_envvar=True,
             expose_value=False,
             callback=_set_data_root,
-            help="Relative paths of study files are taken from here.  [default: $SSDTUNE_DATA, else the file's folder]",
+            help="Relative paths of study files are taken from here.  [default: the file's folder]",
         ),
         click.option(
             "--threads",

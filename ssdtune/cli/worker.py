@@ -11,35 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.console import FiniteRange, json_option, print_json, print_table
+from ssdtune.cli.events import LOG_JSON, Events
 from ssdtune.cli.storage import THREADS, device_option, next_line, storage_option
-from ssdtune.errors import ConfigError, SsdtuneError, StorageError
+from ssdtune.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from ssdtune.cli.work import Work
 
 
 def _logged(command: Callable[..., None]) -> Callable[..., None]:
-    """With ``--log-json`` what ends the command is an event too, wherever it does."""
+    """``--log-json``: what the command says goes through ``events``, and all else that is printed becomes one."""
 
     @wraps(command)
     def logged(*arguments: Any, log_json: bool, **options: Any) -> None:
-        from ssdtune.cli.events import Events, plain_words
-        from ssdtune.study.interrupts import exit_code
+        events = Events(log_json)
+        with events.alone():
+            command(*arguments, events=events, **options)
 
-        try:
-            command(*arguments, log_json=log_json, **options)
-        except SsdtuneError as reason:
-            if not log_json:
-                raise
-            Events(True)("error", "", error=type(reason).__name__, why=plain_words(str(reason)))
-            sys.exit(reason.exit_code)
-        except KeyboardInterrupt as reason:  # before there was anything to finish
-            if not log_json:
-                raise
-            Events(True)("stopped", "")
-            sys.exit(exit_code(reason))
-
-    return logged
+    return click.option(
+        LOG_JSON, is_flag=True, help="One JSON line an event on standard error, without names of files."
+    )(logged)
 
 
 @click.command(
@@ -59,7 +50,6 @@ def _logged(command: Callable[..., None]) -> Callable[..., None]:
               help="How long a database that does not answer is waited for.")  # fmt: skip
 @click.option("--failures", type=click.IntRange(min=1), default=3, show_default=True,
               help="Failures in a row after which a study is set aside for an hour.")  # fmt: skip
-@click.option("--log-json", is_flag=True, help="One JSON line an event on standard error, without names of files.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of --port.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Serve /healthz and /metrics here; 0 takes a free one.")
 @_logged
@@ -71,7 +61,7 @@ def worker(
     watch: float | None,
     patience: float,
     failures: int,
-    log_json: bool,
+    events: Events,
     host: str,
     port: int | None,
     storage: str | None,
@@ -85,9 +75,9 @@ def worker(
     first. Ctrl-C and SIGTERM keep every finished trial and give back the one under way. --device cuda:0,cuda:1 runs a
     worker on each.
     """
-    from ssdtune.cli.events import Events
     from ssdtune.cli.work import Work
     from ssdtune.device import find_device
+    from ssdtune.report.artifacts import artifact_place, open_artifacts
     from ssdtune.study.record import read_record
     from ssdtune.study.storage import load_study, open_storage, quiet_optuna, shown
 
@@ -97,9 +87,15 @@ def worker(
         find_device(each)
     if len(devices) > 1:
         _run_each(devices, storage, as_json)
-    events, watched = Events(log_json), watch is not None
+    open_artifacts(artifact_place(), create=True)  # a place that is none is refused before the long work
     work = Work(
-        lambda: open_storage(storage), names, device, events, patience=patience, failures=failures, watched=watched
+        lambda: open_storage(storage),
+        names,
+        device,
+        events,
+        patience=patience,
+        failures=failures,
+        watched=watch is not None,
     )
     for name in names:
         read_record(load_study(name, work.view(), storage))
@@ -110,16 +106,15 @@ def worker(
         work.events("listening", f"http://{host}:{found}/healthz and /metrics", port=found)
     stopped: KeyboardInterrupt | None = None
     rows = []
-    with work.events.alone():
-        try:
-            _go_on(work, watch)
-        except KeyboardInterrupt as reason:
-            stopped, work.patience.seconds = reason, 0.0  # from now on nothing is waited for
-        try:
-            rows = work.rows()
-        except StorageError:
-            if stopped is None:
-                raise
+    try:
+        _go_on(work, watch)
+    except KeyboardInterrupt as reason:
+        stopped, work.patience.seconds = reason, 0.0  # from now on nothing is waited for
+    try:
+        rows = work.rows()
+    except StorageError:
+        if stopped is None:
+            raise
     if as_json:
         print_json({"storage": shown(storage), "studies": rows, "skipped": work.skipped})
     elif rows:

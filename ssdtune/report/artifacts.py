@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -40,7 +41,7 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
     Keys of S3 come from where boto3 looks: ``AWS_ACCESS_KEY_ID`` and so on.
 
     Raises ConfigError: another kind of URL, one with a key in it, or boto3 is not installed. StorageError : the folder
-    cannot be made.
+    cannot be made, or not be written.
     """
     if place is None:
         return None
@@ -48,6 +49,8 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
         if create:
             with artifact_errors(place):
                 Path(place).mkdir(parents=True, exist_ok=True)
+                if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+                    raise PermissionError(EACCES, os.strerror(EACCES))
         return FileSystemArtifactStore(Path(place))
     split = urlsplit(place)
     if split.username is not None or split.password is not None:
@@ -63,7 +66,10 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
     check_installed("boto3", "s3", place)
     import boto3
 
-    return Boto3ArtifactStore(split.netloc, boto3.client("s3", endpoint_url=endpoint))
+    try:
+        return Boto3ArtifactStore(split.netloc, boto3.client("s3", endpoint_url=endpoint))
+    except ValueError as reason:
+        raise ConfigError(f"not a place of artifacts ({reason})", place, "mend its endpoint=URL") from reason
 
 
 def remove_artifacts(study: optuna.Study, store: ArtifactStore | None) -> int:

@@ -142,6 +142,44 @@ def test_what_ends_a_worker_is_an_event_too(work, study, run, tmp_path, monkeypa
     assert json.loads(done.err)["event"] == "stopped"
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--port", 70_000], "invalid value for '--port': 70000 is not in the range …"),
+        (["--watc"], "no such option '--watc'"),
+        (["--data-root", "/data/DOE"], "invalid value for '--data-root' (env var:"),
+    ],
+)
+def test_wrong_usage_is_an_event_too(work, words, why):
+    done = work(*words, "--log-json")
+    assert done.code == 2
+    (event,) = [json.loads(line) for line in done.err.splitlines()]
+    assert event["event"] == "error" and why in event["why"] and "DOE" not in done.err
+
+
+def test_a_warning_is_an_event_too(work, tmp_path):
+    done = work("--storage", f"sqlite:///{tmp_path}/studies.db?password=DOE", "--log-json")
+    assert "DOE" not in done.err
+    assert [json.loads(line)["event"] for line in done.err.splitlines()] == ["message", "error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "code"),
+    [
+        ("SSDTUNE_DATA", "nowhere", 2),
+        ("SSDTUNE_ARTIFACTS", "s4://bucket", 2),
+        ("SSDTUNE_ARTIFACTS", "s3://bucket?endpoint=nowhere", 2),
+        ("SSDTUNE_ARTIFACTS", "/dev/null/pictures", 4),
+    ],
+)
+def test_places_of_data_and_pictures_are_looked_at_before_the_storage(work, monkeypatch, name, place, code):
+    monkeypatch.setenv(name, place)
+    done = work()  # the storage is not there either
+    assert done.code == code
+    (line,) = done.err.splitlines()
+    assert place in line and (name in line or "artifact" in line)
+
+
 def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp_path, start_process):
     run("create", study, "--name", "first", "--trials", 20)
     url = f"sqlite:///{tmp_path}/studies.db"
