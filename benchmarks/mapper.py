@@ -6,8 +6,10 @@ regret of the first trial, chosen among the task's recorded settings; `coverage9
 shipped kind's stated 90 % interval. Kinds: `latent` (shipped): networks with a latent vector a task; `bootstrap`: the
 same networks without it, each on its own bootstrap of the tasks; `single`: one network, no ensemble; `trees`: extremely
 randomised trees, one member a tree; `gp`: a Gaussian process of one length scale on a subset of the settings;
-`mean`: the mean response of the other tasks at the same (rho, kappa). `load_s`, `plane_s`: seconds to load the bundled
-mapper and to predict a 64 x 64 plane, median of 5.
+`mean`: the mean response of the other tasks at the same (rho, kappa); `mixture`: the members of `latent` and of `trees`
+side by side; `kernel`: the responses of the 16 tasks whose features, of the eigenvalues among them, are nearest;
+`narrow`: `latent` from the small sites alone, so what a wider spread of sites is worth. `load_s`, `plane_s`: seconds to
+load the bundled mapper and to predict a 64 x 64 plane, median of 5.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Metrics, main, median_seconds, show, table
 from ssdtune.learning.fit import Predictor, learn_networks, predict_held_out
+from ssdtune.learning.recipes import WIDE_SITES
 from ssdtune.learning.training import Recipe
 from ssdtune.prior.assess import SETTINGS, Assessment, assess
 from ssdtune.prior.calibration import calibrate
@@ -36,6 +39,8 @@ Learn = Callable[[Sequence[Points]], Predictor]
 
 NETWORKS = 2
 _GP_POINTS = 1000
+_NEAREST, _WIDTH = 16, 0.15  # past tasks of the task kernel; of the average along (log10 rho, log10 kappa)
+_PER_MEMBER = 10  # trees whose mean is one member of a mixture, so that they are about as many as the networks'
 
 
 def rows(task: Points) -> Array:
@@ -92,15 +97,43 @@ def place(task: Points) -> Array:
     return task.local[:, :2]
 
 
+def average(at: Array, places: Array, y: Array) -> Array:
+    """(n, 2): the mean of responses y (m, 2) at places (m, 2), near places (n, 2)."""
+    near = np.exp(-0.5 * (((at[:, None] - places) / _WIDTH) ** 2).sum(axis=2)) + 1e-12
+    found: Array = near @ y / near.sum(axis=1, keepdims=True)
+    return found
+
+
 def learn_mean(seen: Sequence[Points]) -> Predictor:
-    u, y = np.concatenate([place(task) for task in seen]), np.concatenate([squash(task.y) for task in seen])
+    places, y = np.concatenate([place(task) for task in seen]), np.concatenate([squash(task.y) for task in seen])
+    return lambda task: average(place(task), places, y)[None]
+
+
+def learn_kernel(seen: Sequence[Points]) -> Predictor:
+    known = np.stack([task.global_ for task in seen])
+    sd = known.std(axis=0) + 1e-9
 
     def predict(task: Points) -> Array:
-        near = np.exp(-0.5 * (((place(task)[:, None] - u[None]) / 0.15) ** 2).sum(axis=2)) + 1e-12
-        found: Array = (near @ y / near.sum(axis=1, keepdims=True))[None]
-        return found
+        distance = (((known - task.global_) / sd) ** 2).sum(axis=1)
+        nearest = np.argsort(distance, kind="stable")[:_NEAREST]
+        return np.stack([average(place(task), place(seen[i]), squash(seen[i].y)) for i in nearest])
 
     return predict
+
+
+def learn_mixture(seed: int, recipe: Recipe, seen: Sequence[Points]) -> Predictor:
+    networks, trees = learn_networks(seen, recipe=recipe, seed=seed), learn_trees(seed, seen)
+
+    def predict(task: Points) -> Array:
+        each = trees(task)
+        return np.concatenate([networks(task), each.reshape(-1, _PER_MEMBER, *each.shape[1:]).mean(axis=1)])
+
+    return predict
+
+
+def learn_narrow(seed: int, recipe: Recipe, seen: Sequence[Points]) -> Predictor:
+    small = [task for task in seen if not (task.key.startswith("mri") and int(task.key.split("-")[1]) < WIDE_SITES)]
+    return learn_networks(small, recipe=recipe, seed=seed)
 
 
 def kinds(seed: int) -> dict[str, Learn]:
@@ -113,6 +146,9 @@ def kinds(seed: int) -> dict[str, Learn]:
         "trees": partial(learn_trees, seed),
         "gp": partial(learn_gp, seed),
         "mean": learn_mean,
+        "mixture": partial(learn_mixture, seed, shipped),
+        "kernel": learn_kernel,
+        "narrow": partial(learn_narrow, seed, shipped),
     }
 
 
