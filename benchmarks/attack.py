@@ -23,15 +23,14 @@ import torch
 from scipy.stats import t
 
 import ssdtune
+from benchmarks.adversarial import classifier_of
 from benchmarks.harness import ROOT, Metrics, main, with_range
 from benchmarks.papers.tasks import CASES, SEED, make_task
 from ssdtune.files import atomic_path
 from ssdtune.mri.attack import LADDERS, Norm, attack, chosen_slices
-from ssdtune.mri.classifier import Classifier, train_classifier
 from ssdtune.mri.corruptions import CORRUPTIONS
 from ssdtune.mri.phantom.simulate import simulate_volume
 from ssdtune.mri.seeds import named_rng
-from ssdtune.mri.translation.domains import squared, to_range
 from ssdtune.report.attack_figures import Bands, draw_flip, draw_quality, draw_slice
 from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.tune import unlearned_params
@@ -132,12 +131,7 @@ def flip(seed: int, quick: bool, picture: bool) -> list[float]:
         [CORRUPTIONS["lesion"](image, 0.8, named_rng(seed, "flip", str(n))) for n, image in enumerate(images)]
     )
     half, unseen = len(images) // 2, len(images) // 10
-
-    def domain(values: np.ndarray) -> torch.Tensor:
-        return torch.stack([to_range(squared(image, 32))[0] for image in values])[:, None]
-
-    healthy, lesion = domain(images[:half]), domain(lesions[half:])
-    found = Classifier(train_classifier(healthy[:-unseen], lesion[:-unseen], epochs=30, seed=seed), 32, {})
+    found = classifier_of(images[: half - unseen], lesions[half:-unseen], seed)
     kept = [(image, False) for image in images[half - unseen : half]] + [(image, True) for image in lesions[-unseen:]]
     right = []
     for eps in FLIPS:

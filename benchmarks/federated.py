@@ -1,8 +1,10 @@
 """Sites that keep their data: the Fisher analysis merged from what each writes, against that of all their data.
 
 `federated.rel_err`: the largest difference of any figure (diagonals, means, losses, Gram matrices, spectra, damages,
-features but the slopes) over the largest of its kind; goal 1e-6. Gradients of small networks are taken of many samples
-at once, in float32, and round otherwise beside other samples; `federated.one_by_one_err` is the same with gradients
+features but the slopes) over the largest of its kind; goal 1e-6. `federated.{sums,gram,spectra,features}_err`: the same
+of sums over samples (diagonals, means, losses, embeddings), of single inner products, of eigenvalues and damages, and
+of features. Gradients of small networks are taken of many samples at once, in float32, and round otherwise beside other
+samples; `federated.one_by_one_err` is the same with gradients
 taken one by one, so it is what sums and files add, and `federated.batching_err` that of the whole between gradients
 in batches and one by one. `federated.slope_err`: of the decay slopes, which are fitted to logarithms of eigenvalues
 down to the rounding of gradients. `federated.{sites,slices,parameters}`. `federated.part_mib`: what leaves a site, the
@@ -38,6 +40,13 @@ from ssdtune.task import Task
 MIB = 2**20
 PICTURE = ROOT / "docs/images/federated.png"
 GOAL = 1e-6
+KINDS = {
+    "sums": ("diagonal", "mean", "losses", "embeddings"),
+    "gram": ("gram", "cross"),
+    "spectra": ("eigenvalues", "damage"),
+    "features": ("features",),
+}
+"""What figures are made of, by the names of ``relative_errors``."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +71,7 @@ def measure(chosen: argparse.Namespace) -> Metrics:
         draw(errors, left, [2 * (stop - start) for start, stop in pairwise(ends)])
     return {
         "federated.rel_err": max(errors["as it runs"].values()),
+        **{f"federated.{kind}_err": max(errors["as it runs"][name] for name in names) for kind, names in KINDS.items()},
         "federated.one_by_one_err": max(errors["one by one"].values()),
         "federated.batching_err": max(relative_errors(wanted, plain).values()),
         "federated.slope_err": slope_error(found, wanted),

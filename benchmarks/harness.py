@@ -27,6 +27,11 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 COMMITS = "commits.txt"
 
+_CODE = "code is what measured them; `several` says that it changed between them."
+READ = f"All results were kept from earlier runs: commit, versions and seconds are of reading them, {_CODE}"
+SOME = f"Some results may be of earlier runs: commit and seconds are of the last, {_CODE}"
+"""What a section says of results that were kept."""
+
 Metrics = dict[str, float]
 T = TypeVar("T")
 
@@ -61,11 +66,15 @@ def main(
     if options.publish and str(facts["commit"]).endswith("-dirty"):
         raise SystemExit("error: changes that are not committed, --publish, commit them first: figures name their code")
     name, work = _name(Path(sys.argv[0])), getattr(options, "work", None)
+    there = _results(work)
     if work is not None and not getattr(options, "summary", False) and not getattr(options, "dry_run", False):
         note_commit(work, name, facts)
     started = time.perf_counter()
     metrics = measure(options)
     seconds = time.perf_counter() - started
+    read_only = work is not None and _results(work) == there
+    if read_only:
+        take_back(work, name, facts)
     lines = text or table(("metric", "value"), [(name, show(value)) for name, value in metrics.items()])
     print("\n".join(lines))
     print(f"\n{facts['machine']}; commit {facts['commit']}; {'quick, ' if options.quick else ''}{seconds:.0f} s")
@@ -74,7 +83,8 @@ def main(
     if options.publish:
         parts = {"only": _words(getattr(options, "only", None)), "device": options.device}
         code = code_hash(name, read_sources()) or "unknown" if work is None else code_of(work, name, facts)
-        publish(name, description, {**facts, "code": code}, lines, seconds, parts)
+        kept_words = READ if read_only else SOME if there else ""
+        publish(name, description, {**facts, "code": code}, lines, seconds, parts, kept_words)
 
 
 Parts = Mapping[str, Callable[[argparse.Namespace], Metrics]]
@@ -130,8 +140,27 @@ def note_commit(work: Path, name: str, facts: Mapping[str, object]) -> None:
     known = not work.exists() or kept_notes.exists() or not any(work.iterdir())
     work.mkdir(parents=True, exist_ok=True)
     with kept_notes.open("a") as file:
-        line = f"{facts['commit']} {code_hash(name, read_sources())} {_extent(facts)} {name}\n"
-        file.write(line if known else f"unknown unknown {_extent(facts)} {name}\n{line}")
+        file.write("" if known else f"unknown unknown {_extent(facts)} {name}\n")
+        file.write(_note(name, facts))
+
+
+def _note(name: str, facts: Mapping[str, object]) -> str:
+    return f"{facts['commit']} {code_hash(name, read_sources())} {_extent(facts)} {name}\n"
+
+
+def _results(work: Path | None) -> dict[Path, int]:
+    """The files in a folder of results but the notes, with the times when they were written."""
+    files = [] if work is None else [path for path in work.rglob("*") if path.is_file() and path.name != COMMITS]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def take_back(work: Path, name: str, facts: Mapping[str, object]) -> None:
+    """``note_commit`` undone, of a run that added nothing to the results."""
+    path, own = work / COMMITS, _note(name, facts)
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    if own in lines:
+        del lines[len(lines) - 1 - lines[::-1].index(own)]
+        path.write_text("".join(lines))
 
 
 def commits_of(work: Path) -> str:
@@ -162,8 +191,12 @@ def publish(
     lines: Sequence[str],
     seconds: float,
     parts: Mapping[str, str],
+    kept_words: str = "",
 ) -> None:
-    """Put this output into RESULTS.md in place of the benchmark's last one with the same ``parts``, options by name."""
+    """Put this output into RESULTS.md in place of the benchmark's last one with the same ``parts``, options by name.
+
+    kept_words : what is said of results that were kept.
+    """
     chosen = {option: value for option, value in parts.items() if value not in ("", "cpu")}
     flags = "".join(f" --{option} {value}" for option, value in chosen.items()) + (" --quick" if facts["quick"] else "")
     section = re.sub(r"\W", "_", "_".join([name, *chosen.values()]))
@@ -171,7 +204,8 @@ def publish(
     body = (
         f"<!-- {section} -->\n## {description.strip().splitlines()[0]}{words}\n\n"
         f"`python -m benchmarks.{name}{flags}`, {datetime.date.today()}, commit {facts['commit']}, "
-        f"code {facts['code']}, {facts['machine']}, {seconds:.0f} s.\n\n"
+        f"code {facts['code']}, {facts['machine']}, {seconds:.0f} s.\n"
+        + (f"{kept_words}\n\n" if kept_words else "\n")
         + "\n".join(lines)
         + f"\n<!-- /{section} -->\n"
     )

@@ -27,7 +27,7 @@ from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 import ssdtune
 from benchmarks.competition.fresh_tasks import DATA
-from benchmarks.harness import ROOT, Metrics, kept, main
+from benchmarks.harness import ROOT, Metrics, kept, main, with_range
 from ssdtune.errors import ConfigError
 from ssdtune.report.style import FORGET, RETAIN
 from ssdtune.study.storage import quiet_optuna
@@ -71,13 +71,15 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     trials, models = chosen.trials or (10 if chosen.quick else 20), chosen.models or (1 if chosen.quick else 3)
     work = chosen.work / ("quick" if chosen.quick else "full")
     work.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[float]] = {}
+    found: list[Metrics] = []
     for seed in range(chosen.seed, chosen.seed + models):
         picture = chosen.picture if seed == chosen.seed else None
         make_one = partial(run, images, seed, trials, 300 if chosen.quick else 600, picture)
-        for name, value in kept(work / f"{trials}-{seed}.json", make_one, again=bool(picture)).items():
-            found.setdefault(name, []).append(value)
-    return {"models": models, "trials": trials} | _with_ends(found)
+        found.append(kept(work / f"{trials}-{seed}.json", make_one, again=bool(picture)))
+    metrics: Metrics = {"models": models, "trials": trials}
+    for name in found[0]:
+        metrics |= with_range(name, [each[name] for each in found])
+    return metrics
 
 
 def run(images: Images, seed: int, trials: int, count: int, picture: Path | None) -> Metrics:
@@ -266,16 +268,6 @@ def _scatter(axes: Axes, toy: Toy, name: str, params: Params) -> None:
     axes.tick_params(labelsize=7)
     if name == "original":
         axes.legend(fontsize=7, markerscale=2)
-
-
-def _with_ends(found: dict[str, list[float]]) -> Metrics:
-    """Means over models, and their least and largest where there are several."""
-    metrics: Metrics = {}
-    for name, values in found.items():
-        metrics[name] = float(np.mean(values))
-        if len(values) > 1:
-            metrics |= {f"{name}.lo": min(values), f"{name}.hi": max(values)}
-    return metrics
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ untouched model less oracle, which never saw that scanner; where that is under 0
 to forget and no study is made (`VARIANT.searched` : models that had one). Of those, for the default method and SSD,
 20 trials each: `VARIANT.{score,retained,forget_remembered,unseen_remembered}.METHOD`, `remembered` is
 SSIM above the oracle's as a share of the untouched model's, on scans that were given and on others of that scanner.
-Means over trained models, each on scans of its own, with the lowest and the highest; results are kept one by one in
-`--work`.
+Means over trained models, each on scans of its own, with the lowest and the highest; `.models` : over how many, where
+some had too little to remember. Results are kept one by one in `--work`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def measure(chosen: argparse.Namespace) -> Metrics:
     for variant, results in found.items():
         metrics[f"{variant}.searched"] = sum(f"score.{METHODS[0]}" in each for each in results)
         for name in sorted(set().union(*results), key=lambda name: ("." in name, name)):
-            metrics |= with_range(f"{variant}.{name}", [each[name] for each in results if name in each])
+            values = [each[name] for each in results if name in each]
+            metrics |= with_range(f"{variant}.{name}", values)
+            metrics |= {f"{variant}.{name}.models": len(values)} if len(values) < len(results) else {}
     return metrics
 
 

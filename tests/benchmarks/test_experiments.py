@@ -1,6 +1,7 @@
 """The small maths of the experiments: what comes back and what can be carried over, trials to a peak, the patch, the
 scans of a scanner."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,21 @@ import torch
 
 import ssdtune
 from benchmarks.cifar_landscape import first_near, patch
+from benchmarks.harness import ROOT
 from benchmarks.scanner import write_scan
 from benchmarks.sequential import carried, drifts
 from ssdtune.mri.kspace.select import set_files
 from ssdtune.studyfile import DataSection
+
+PAGES = sorted((ROOT / "docs/experiments").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_an_experiment_is_told_in_ten_sentences(page):
+    story = page.read_text().split("\n## Details\n")[0]
+    lines = [line for line in story.splitlines() if not line.startswith(("#", "!", "|", "`python -m"))]
+    told = re.sub(r"`[^`]*`", "`code`", " ".join(lines))
+    assert 5 <= len(re.findall(r"[.!?](?= +[A-Z`]| *$)", told)) <= 10
 
 
 def test_drift_is_what_came_back_since_the_own_request():

@@ -56,13 +56,19 @@ def test_a_tree_with_changes_is_not_published(run):
 def kept(tmp_path, monkeypatch, run):
     """``kept(code, *arguments)``: what a published run of a script that keeps its results says of their code."""
 
-    def call(code, *arguments):
+    def call(code, *arguments, adds="result"):
         monkeypatch.setattr(harness, "code_hash", lambda name, sources: code)
         monkeypatch.setattr(
             sys, "argv", ["benchmarks/speed.py", "--publish", "--work", str(tmp_path / "w"), *arguments]
         )
         extend = partial(harness.add_resumable, work=tmp_path / "other")
-        harness.main("Speed.", lambda options: {"times": 1}, extend)
+
+        def measure(options):
+            if not options.summary and adds:
+                (options.work / f"{adds}{code}.json").write_text("{}")
+            return {"times": 1}
+
+        harness.main("Speed.", measure, extend)
         return re.search(r"<!-- speed.*? code (\w+), ", harness.RESULTS.read_text(), re.DOTALL)[1]
 
     run()
@@ -72,8 +78,11 @@ def kept(tmp_path, monkeypatch, run):
 def test_results_that_are_kept_are_of_the_code_that_measured_them(kept, tmp_path):
     assert kept("abc") == "abc"
     assert kept("def", "--summary") == "abc"  # shown later, by other code
+    assert harness.READ in harness.RESULTS.read_text()
     assert kept("def", "--quick") == "def"  # which are others
+    assert kept("def", adds="") == "abc"  # read again without a word
     assert kept("def") == "several"
+    assert harness.SOME in harness.RESULTS.read_text()
     assert harness.commits_of(tmp_path / "w") == "1234567"
 
 
