@@ -148,12 +148,14 @@ def judged(task: Task, judge: Classifier, given: list[Volume]) -> Metrics:
 def lesion_classifier(seed: int) -> Classifier:
     """One that has learned healthy brains of the attacked contrast, and others with pasted lesions."""
     images = np.concatenate([scan("pd", seed, 5000 + subject).target for subject in range(EXAMPLES)])
-    lesions = [CORRUPTIONS["lesion"](each, 0.8, named_rng(seed, "lesion", str(n))) for n, each in enumerate(images)]
+    lesions = np.stack(
+        [CORRUPTIONS["lesion"](each, 0.8, named_rng(seed, "lesion", str(n))) for n, each in enumerate(images)]
+    )
     half = len(images) // 2
     return classifier_of(images[:half], lesions[half:], seed)
 
 
-def classifier_of(healthy: Sequence[np.ndarray], lesions: Sequence[np.ndarray], seed: int) -> Classifier:
+def classifier_of(healthy: np.ndarray, lesions: np.ndarray, seed: int) -> Classifier:
     """One that has learned these images, (n, 32, 32) each."""
     domains = [torch.stack([to_range(squared(each, 32))[0] for each in part])[:, None] for part in (healthy, lesions)]
     return Classifier(train_classifier(*domains, epochs=30, seed=seed), 32, {})

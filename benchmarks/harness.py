@@ -72,8 +72,9 @@ def main(
     started = time.perf_counter()
     metrics = measure(options)
     seconds = time.perf_counter() - started
-    read_only = work is not None and _results(work) == there
-    if read_only:
+    read_only = False
+    if work is not None and _results(work) == there:
+        read_only = True
         take_back(work, name, facts)
     lines = text or table(("metric", "value"), [(name, show(value)) for name, value in metrics.items()])
     print("\n".join(lines))
