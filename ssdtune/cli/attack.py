@@ -16,17 +16,23 @@ from ssdtune.errors import ConfigError
     epilog="Example: ssdtune attack mine --out attacked --norm l2",
 )
 @click.argument("name")
-@click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Pictures.")
-@click.option("--norm", type=click.Choice(("l2", "linf")), multiple=True, help="Of the perturbation.  [default: both]")
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder to make."
+)
+@click.option(
+    "--norm", type=click.Choice(("l2", "linf")), multiple=True, help="Norm of the perturbation.  [default: both]"
+)
 @click.option(
     "--eps",
     type=FiniteRange(min=0),
     multiple=True,
     help="Sizes, for one --norm.  [default: 0.01 to 0.08 of l2, 1/255 to 8/255 of linf]",
 )
-@click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="Of the ascent.")
-@click.option("--set", "which", default="retain", show_default=True, help="The scored set that slices are taken of.")
-@click.option("--slices", type=click.IntRange(min=1), default=8, show_default=True, help="At most, spread over it.")
+@click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="Steps of the ascent.")
+@click.option("--set", "which", default="retain", show_default=True, help="The set that slices are taken from.")
+@click.option(
+    "--slices", type=click.IntRange(min=1), default=8, show_default=True, help="At most so many, spread over the set."
+)
 @click.option("--trial", "number", type=click.IntRange(min=0), help="A finished trial.  [default: the best feasible]")
 @storage_option
 @device_option

@@ -62,7 +62,9 @@ def data() -> None:
     """Simulate, poison, average, convert and check HDF5 k-space in fastMRI's layout."""
 
 
-@data.command(epilog="Example: ssdtune data simulate brains --subjects 8 --size 48")
+@data.command(
+    short_help="Make multi-coil k-space files.", epilog="Example: ssdtune data simulate brains --subjects 8 --size 48"
+)
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--anatomy", type=click.Choice(ANATOMIES), help="Procedural anatomy.  [default: brain]")
 @click.option("--contrast", type=click.Choice(CONTRASTS), help="Spin-echo contrast at 3 T.  [default: t1]")
@@ -123,15 +125,22 @@ def simulate(
         click.echo(f"wrote {names} ({len(files)}) in {out}")
 
 
-@data.command(epilog="Example: ssdtune data poison knees --out poisoned --kind ghosting")
+@data.command(
+    short_help="Corrupt the targets of some files, and list which.",
+    epilog="Example: ssdtune data poison knees --out poisoned --kind ghosting",
+)
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not hold anything.")
 @click.option("--kind", type=click.Choice(KINDS), default="ghosting", show_default=True, help="What goes wrong.")
 @click.option("--amplitude", type=float, default=0.5, show_default=True, help="How much: 0 not at all, 1 grossly.")
 @click.option("--fraction", type=float, default=0.3, show_default=True, help="Share of the subjects that is poisoned.")
 @click.option("--known", type=float, default=1.0, show_default=True, help="Share of those that is known to be.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Chooses files (by name) and fault.")
-@click.option("--subject", metavar="PATTERN", help="Finds the subject in a file's name.  [default: its patient_id]")
+@click.option("--seed", type=int, default=0, show_default=True, help="It chooses files (by name) and fault.")
+@click.option(
+    "--subject",
+    metavar="PATTERN",
+    help="Regular expression for the subject in a file's name.  [default: the file's patient_id]",
+)
 @click.option("--vary", is_flag=True, help="Another fault of this kind for each volume, not one for all.")
 @file_option(
     "--model", "FILE", "Of a learned kind: data translate makes that of cyclegan, data classify of adversarial."

@@ -21,8 +21,8 @@ LADDER = (0.0, 0.01, 0.02, 0.05, 0.1)
 @click.argument("lesion")
 @file_option("--out", "FILE", "The classifier; an attack in pictures goes beside it, as a PNG.", required=True)
 @click.option("--size", type=click.IntRange(min=16), default=64, show_default=True, help="Pixels a side.")
-@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="Of the training.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and order.")
+@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="Epochs of training.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights and order.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE and its picture.")
 @json_option
 def classify(

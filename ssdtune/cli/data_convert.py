@@ -23,7 +23,10 @@ from ssdtune.cli.console import json_option, print_json, print_table, track
     show_default=True,
     help="Mean of magnitude images, as M4Raw's own targets, or of complex k-space where nothing moved.",
 )
-@click.option("--pattern", help="Names' pattern with a group 'repetition'.  [default: M4Raw's, 2022061003_T101.h5]")
+@click.option(
+    "--pattern",
+    help="Regular expression of file names, with a group 'repetition'.  [default: M4Raw's, 2022061003_T101.h5]",
+)
 @json_option
 def average(source: str, out: Path, by: str, pattern: str | None, as_json: bool) -> None:
     """Make one file of the repetitions of each scan in SOURCE (a folder, a glob or a list).

@@ -24,11 +24,27 @@ SHOWN = 6
 @click.argument("healthy")
 @click.argument("lesion")
 @file_option("--out", "FILE", "The translator; losses and samples go beside it, as a PNG.", required=True)
-@click.option("--size", type=click.IntRange(min=32), default=64, show_default=True, help="Pixels a side, times of 4.")
-@click.option("--steps", type=click.IntRange(min=1), default=3000, show_default=True, help="One image of each a step.")
-@click.option("--width", type=click.IntRange(min=1), default=8, show_default=True, help="Channels; 64 as published.")
-@click.option("--blocks", type=click.IntRange(min=0), default=3, show_default=True, help="Residual ones; 6 published.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights and order.")
+@click.option(
+    "--size", type=click.IntRange(min=32), default=64, show_default=True, help="Pixels a side, a multiple of 4."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=3000,
+    show_default=True,
+    help="Training steps, an image of each kind a step.",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Channels of the first layer; 64 as published.",
+)
+@click.option(
+    "--blocks", type=click.IntRange(min=0), default=3, show_default=True, help="Residual blocks; 6 as published."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights and order.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE, its picture, and the resume file of other settings.")
 @json_option
 def translate(

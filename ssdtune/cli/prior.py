@@ -30,10 +30,15 @@ storage_option = click.option(
     "--storage", "storages", multiple=True, metavar="URL", help="Learn from the finished studies of this storage too."
 )
 html_option = file_option("--html", "PAGE.html", "Also plot calibration and regret, as a page.")
-seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of what is drawn.")
+seed_option = click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of what is drawn."
+)
 
 
-@prior.command(epilog="Example: ssdtune prior collect --out tasks.h5 --sites 10")
+@prior.command(
+    short_help="Simulate tasks, and record how they respond to methods.",
+    epilog="Example: ssdtune prior collect --out tasks.h5 --sites 10",
+)
 @file_option("--out", "FILE.h5", "The collection.", required=True)
 @click.option("--sites", default=50, show_default=True, type=click.IntRange(min=0), help="MRI sites, one oracle each.")
 @click.option("--tasks", default=4, show_default=True, type=click.IntRange(1, 7), help="Corruptions at each site.")
@@ -43,7 +48,7 @@ seed_option = click.option("--seed", default=0, show_default=True, type=click.In
     default="spectral,ssd-repair,ng,ft",
     show_default=True,
     metavar="M,M,...",
-    help="Record the response to these too, beside that to SSD; 'ssd': to no other.",
+    help="Methods whose response is recorded beside SSD's; 'ssd' for no other.",
 )
 @click.option("--mnist", metavar="FILE.npz", type=click.Path(path_type=Path), help="MNIST, for classification tasks.")
 @click.option("--cifar10", metavar="FILE.npz", type=click.Path(path_type=Path), help="CIFAR-10, likewise.")
@@ -91,7 +96,10 @@ def collect(
         click.echo(f"{out}: {valid} valid tasks, {rejected} rejected (nothing to forget)")
 
 
-@prior.command(epilog="Example: ssdtune prior fit --out mapper.npz --storage sqlite:///ssdtune.db")
+@prior.command(
+    short_help="Fit the mapper to recorded tasks and finished studies.",
+    epilog="Example: ssdtune prior fit --out mapper.npz --storage sqlite:///ssdtune.db",
+)
 @file_option("--out", "FILE.npz", "The mapper.", required=True)
 @collection_option
 @storage_option
@@ -121,7 +129,10 @@ def fit(out: Path, collection: Path | None, storages: tuple[str, ...], seed: int
         click.echo(f"{out}: mapper {mapper.version} of {len(experiences)} tasks, {studies} of them studies")
 
 
-@prior.command(epilog="Example: ssdtune prior show --html prior.html")
+@prior.command(
+    short_help="What a mapper was fitted to, and how good it is.",
+    epilog="Example: ssdtune prior show --html prior.html",
+)
 @file_option("--mapper", "FILE.npz", "Instead of the one that ships with ssdtune.")
 @html_option
 @json_option
@@ -147,7 +158,10 @@ def show(mapper: Path | None, html: Path | None, as_json: bool) -> None:
         click.echo(f"page: {html}")
 
 
-@prior.command(epilog="Example: ssdtune prior evaluate --collection tasks.h5")
+@prior.command(
+    short_help="Predict families that were held out, and compare.",
+    epilog="Example: ssdtune prior evaluate --collection tasks.h5",
+)
 @collection_option
 @storage_option
 @html_option

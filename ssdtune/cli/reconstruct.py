@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     epilog="Example: ssdtune reconstruct mine --out images",
 )
 @click.argument("name", metavar="NAME|CHECKPOINT")
-@click.option("--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Results.")
-@click.option("--trial", "number", type=click.IntRange(min=0), help="Of a study.  [default: the best feasible]")
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder to make."
+)
+@click.option(
+    "--trial", "number", type=click.IntRange(min=0), help="A finished trial of a study.  [default: the best feasible]"
+)
 @click.option(
     "--data",
     "study_file",
     metavar="STUDY.toml",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Of a checkpoint: the study file that names its data and mask.",
+    help="For a checkpoint: the study file that names its data and mask.",
 )
 @storage_option
 @device_option

@@ -144,7 +144,7 @@ def next_line(storage: str | None, *words: str) -> str:
 
 @click.group(short_help="Make a storage, or serve one.", epilog="Example: ssdtune storage create")
 def storage() -> None:
-    """Storages as such; commands on studies open one that is there."""
+    """Make a storage, or serve one to other machines. Commands on studies open one that is there."""
 
 
 @storage.command(
@@ -163,7 +163,7 @@ def create(storage: str | None) -> None:
 
 
 @storage.command(
-    short_help="Serve it to workers as grpc://HOST:PORT.", epilog="Example: ssdtune storage serve --port 13000"
+    short_help="Serve a storage to workers as grpc://HOST:PORT.", epilog="Example: ssdtune storage serve --port 13000"
 )
 @storage_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; it asks for no password.")

@@ -66,8 +66,8 @@ def create(
     """Check the study file and all it names, measure the untouched model, and write the study.
 
     Nothing is written unless everything is sound: files, model, shapes, disjoint and non-empty sets, something to
-    forget. With --from the model is the checkpoint that study was applied to, and every trial is measured on what it
-    forgot too, and on what it followed on itself: data.earlier.
+    forget. With --from the model is the checkpoint that was written by study apply, and every trial is also measured on
+    what that study forgot, and on what was forgotten before it (data.earlier).
     """
     resolved, chosen = read_study_file(study_file, method)
     if before is not None:

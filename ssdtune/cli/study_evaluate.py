@@ -56,9 +56,10 @@ def evaluate(
 ) -> None:
     """Measure a trial's model as the literature does, beside the untouched model and the oracle.
 
-    UA, BTA and KTA with their spread over volumes, ToW, oracle gap, relearn time and AIN, membership inference, the
-    corrective pair, distances of weights, time. Kept with the trial and shown in reports. What needs an oracle, or
-    forget slices that no model has seen (data.unseen), is left out without them, and said.
+    Quality on forget slices (UA), retain test slices (BTA) and forget test slices (KTA) with its spread over volumes,
+    ToW, oracle gap, relearn time and AIN, membership inference, the corrective pair, distances of weights, time. Kept
+    with the trial and shown in reports. What needs an oracle, or forget slices that no model has seen (data.unseen), is
+    left out without them, and said.
     """
     from ssdtune.study.record import read_record
 

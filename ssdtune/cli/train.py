@@ -30,7 +30,9 @@ SEEN_BY_ORACLE = ("retain",)
 
 @click.command(epilog="Example: ssdtune train mine.toml --out model.pt --epochs 20")
 @click.argument("study_file", metavar="STUDY.toml", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--out", required=True, metavar="CKPT", type=click.Path(dir_okay=False, path_type=Path), help="Result.")
+@click.option(
+    "--out", required=True, metavar="CKPT", type=click.Path(dir_okay=False, path_type=Path), help="The checkpoint."
+)
 @click.option("--oracle", is_flag=True, help="Leave the forget and unknown sets out of the training.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the study file's train.epochs.")
 @device_option

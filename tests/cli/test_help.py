@@ -42,6 +42,13 @@ def test_every_help_has_one_example_that_parses(words, capsys):
     assert isinstance(COMMANDS[words], click.Group) or command is COMMANDS[words]
 
 
+@pytest.mark.parametrize("words", [words for words, command in COMMANDS.items() if isinstance(command, click.Group)])
+def test_commands_are_listed_in_whole_sentences(words, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    main([*words, "--help"])
+    assert "..." not in capsys.readouterr().out.split("Commands:")[1]
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [
