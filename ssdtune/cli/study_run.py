@@ -290,5 +290,8 @@ def _say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def _storage_changed(lost: bool, why: str, waited: float) -> None:
-    _say("the storage does not answer, waiting" if lost else f"the storage answers again, after {waited:.0f} s")
+def _storage_changed(why: Exception | None, waited: float) -> None:
+    from ssdtune.study.storage import why_of
+
+    answers = f"the storage answers again, after {waited:.0f} s"
+    _say(answers if why is None else f"the storage does not answer ({why_of(why)})")

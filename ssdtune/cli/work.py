@@ -12,6 +12,7 @@ from ssdtune.cli.study_read import list_row
 from ssdtune.cli.study_run import Report, carry_out
 from ssdtune.errors import SsdtuneError, StorageError, TrialError
 from ssdtune.study.patience import Patience, patiently, waited_for
+from ssdtune.study.storage import why_of
 from ssdtune.study.worker import ASIDE, Setback, Setbacks, waiting_studies
 
 if TYPE_CHECKING:
@@ -145,9 +146,9 @@ class Work:
         later = f" (tried again in {ASIDE / 60:.0f} min)" if self.watched else ""
         return f"skipped study {name}{later}: {setback.why}"
 
-    def _storage_changed(self, lost: bool, why: str, waited: float) -> None:
-        if lost:
-            words = f"the storage does not answer ({why}), waiting up to {self.patience.seconds:.0f} s"
-            self.events("storage_lost", words, error=why, process=os.getpid())
+    def _storage_changed(self, why: Exception | None, waited: float) -> None:
+        if why is not None:
+            words = f"the storage does not answer ({why_of(why)}), waiting up to {self.patience.seconds:.0f} s"
+            self.events("storage_lost", words, error=type(why).__name__, process=os.getpid())
         else:
             self.events("storage_back", f"the storage answers again, after {waited:.0f} s", waited=round(waited, 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import socket
 import sqlite3
 import sys
 import threading
@@ -35,7 +36,9 @@ PATIENCE = 300.0
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0  # seconds
 _FOR_GOOD = re.compile(
-    "authentication failed|no password|access denied|does not exist|unknown database|host name", re.I
+    # not the name of a host that is unknown, as that of a container is while it restarts
+    "authentication failed|no password|access denied|does not exist|unknown database",
+    re.I,
 )
 _MARK = "ssdtune:asked"
 _ONCE = ("create_new_study", "delete_study")  # of these, the second time would fail where the first was carried out
@@ -44,10 +47,13 @@ _KNOWN = ("get_heartbeat_interval", "get_heartbeat_stale_trial_callback")  # the
 
 @dataclass
 class Patience:
-    """How long a storage is waited for, and how it fares. ``on_change`` is told (lost, why, seconds waited)."""
+    """How long a storage is waited for, and how it fares.
+
+    ``on_change`` is told why it is lost, or None once it answers again, and the seconds waited.
+    """
 
     seconds: float = PATIENCE
-    on_change: Callable[[bool, str, float], None] = lambda lost, why, waited: None
+    on_change: Callable[[Exception | None, float], None] = lambda why, waited: None
     answered: float = field(default_factory=time.monotonic)
     lost_since: float | None = None
     spent: float = 0.0
@@ -59,14 +65,14 @@ class Patience:
             self.answered, before, self.lost_since = time.monotonic(), self.lost_since, None
             self.spent += seconds
         if before is not None:
-            self.on_change(False, "", self.answered - before)
+            self.on_change(None, self.answered - before)
 
     def has_failed(self, reason: Exception) -> None:
         with self._lock:
             first, now = self.lost_since is None, time.monotonic()
             self.lost_since = now if first else self.lost_since
         if first and self.seconds:  # otherwise nothing is waited for, and the error says why
-            self.on_change(True, type(reason).__name__, 0.0)
+            self.on_change(reason, 0.0)
 
     def check(self) -> None:
         """Raise where it is known not to answer, and nobody may wait for it any more."""
@@ -195,7 +201,8 @@ def is_lost(reason: BaseException) -> bool:
         if isinstance(reason.orig, sqlite3.Error) or _FOR_GOOD.search(str(reason.orig)):
             return False
         return isinstance(reason, OperationalError | InterfaceError) or reason.connection_invalidated
-    if isinstance(reason, PendingRollbackError | ConnectionError | TimeoutError):  # the first follows a lost connection
+    # the first follows a lost connection
+    if isinstance(reason, PendingRollbackError | ConnectionError | TimeoutError | socket.gaierror):
         return True
     grpc: Any = sys.modules.get("grpc")
     if grpc is None or not isinstance(reason, grpc.RpcError):

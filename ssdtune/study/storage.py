@@ -151,12 +151,12 @@ def storage_errors(where: str = "") -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as reason:
-        raise StorageError(f"storage failed ({_why(reason)})", where, _todo(reason)) from reason
+        raise StorageError(f"storage failed ({why_of(reason)})", where, _todo(reason)) from reason
     except UnboundLocalError as reason:  # Optuna's, where it can neither end a trial nor read it
         if not isinstance(reason.__context__, optuna.exceptions.StorageInternalError):
             raise
         first = reason.__context__
-        raise StorageError(f"storage failed ({_why(first)})", where, _todo(first)) from first
+        raise StorageError(f"storage failed ({why_of(first)})", where, _todo(first)) from first
     except (ConnectionError, TimeoutError) as reason:
         raise StorageError("no proxy answers", where, "start one, or give another --storage") from reason
     except socket.gaierror as reason:
@@ -169,18 +169,19 @@ def storage_errors(where: str = "") -> Iterator[None]:
         raise StorageError(f"the proxy failed ({why})", where, "see its own output") from reason
 
 
-def _why(reason: BaseException) -> str:
-    """First line of the database's own words."""
-    if isinstance(reason, optuna.exceptions.StorageInternalError) and reason.__cause__ is not None:
+def why_of(reason: BaseException) -> str:
+    """First line of the database's own words, or of the proxy's."""
+    while isinstance(reason, optuna.exceptions.StorageInternalError | StorageError) and reason.__cause__ is not None:
         reason = reason.__cause__
     if isinstance(reason, DBAPIError) and reason.orig is not None:
         reason = reason.orig
-    lines = str(reason).strip().splitlines()
+    details = getattr(reason, "details", None)  # gRPC's own errors
+    lines = str(details() if callable(details) else reason).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(reason).__name__
 
 
 def _todo(reason: BaseException) -> str:
-    if "not a database" in _why(reason).lower():
+    if "not a database" in why_of(reason).lower():
         return "give the URL of an Optuna database"
     return "check the URL and its permissions"
 

@@ -44,7 +44,7 @@ def server(request, tmp_path, monkeypatch):
 def test_it_is_waited_for_and_what_was_in_hand_is_written(server, kind):
     url, process = server(kind)
     heard = []
-    patience = Patience(60.0, on_change=lambda lost, *_: heard.append(lost))
+    patience = Patience(60.0, on_change=lambda why, _: heard.append(why is not None))
     study = optuna.create_study(storage=waited_for(open_storage(url, create=True), patience))
     trial = study.ask()
     told = threading.Thread(target=lambda: study.tell(trial, 1.0), daemon=True)
@@ -85,14 +85,13 @@ def test_a_signal_is_not_kept_for_it_and_nothing_more_is_asked(server, kind, mon
 
 @pytest.mark.filterwarnings("ignore:Heartbeat")
 def test_a_process_that_is_suspended_in_a_transaction_does_not_hold_up_the_others(postgresql, monkeypatch):
+    study = optuna.create_study(storage=waited_for(open_storage(postgresql.url, create=True), Patience(60.0)))
     monkeypatch.setattr(hanging, "IDLE", 0.2)
-    suspended = open_storage(postgresql.url, create=True)
-    study = optuna.create_study(storage=waited_for(open_storage(postgresql.url), Patience(60.0)))
-    connection = suspended.engine.connect()
+    connection = open_storage(postgresql.url).engine.connect()
     connection.exec_driver_sql("select * from studies for update")
     asked = threading.Thread(target=study.ask, daemon=True)
     asked.start()
-    asked.join(20)
+    asked.join(60)
     assert len(study.trials) == 1
     with pytest.raises(sqlalchemy.exc.DBAPIError, match="idle-in-transaction") as caught:
         connection.exec_driver_sql("select 1")

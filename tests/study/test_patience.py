@@ -42,7 +42,7 @@ def shaky(monkeypatch):
 @pytest.mark.parametrize("after", [True, False])
 def test_a_trial_is_asked_for_and_ended_once_whenever_the_connection_broke(shaky, url, after):
     heard = []
-    patience = Patience(on_change=lambda lost, *_: heard.append(lost))
+    patience = Patience(on_change=lambda why, _: heard.append(why is not None))
     study = optuna.create_study(storage=waited_for(open_storage(url, create=True), patience))
     asked = shaky("_create_new_trial", after=after)
     trial = study.ask()
