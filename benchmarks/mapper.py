@@ -3,13 +3,13 @@
 Every kind of predictor gets the same inputs and folds (whole families held out), and the same calibration of its
 residual. `NAME.log_likelihood`: of held-out (retained, remembered), per independent setting; `NAME.SETTING`: mean
 regret of the first trial, chosen among the task's recorded settings; `coverage90_*`: share of settings inside the
-shipped kind's stated 90 % interval. Kinds: `latent` (shipped): networks with a latent vector a task; `bootstrap`: the
-same networks without it, each on its own bootstrap of the tasks; `single`: one network, no ensemble; `trees`: extremely
-randomised trees, one member a tree; `gp`: a Gaussian process of one length scale on a subset of the settings;
-`mean`: the mean response of the other tasks at the same (rho, kappa); `mixture`: the members of `latent` and of `trees`
-side by side; `kernel`: the responses of the 16 tasks whose features, of the eigenvalues among them, are nearest;
-`narrow`: `latent` from the small sites alone, so what a wider spread of sites is worth. `load_s`, `plane_s`: seconds to
-load the bundled mapper and to predict a 64 x 64 plane, median of 5.
+shipped kind's stated 90 % interval. Kinds: `shipped`: networks with a latent vector a task, and trees, in one
+ensemble; `latent`: those networks alone; `bootstrap`: without the latent vector, each on its own bootstrap of tasks;
+`single`: one of these, no ensemble; `trees`: a hundred finer extremely randomised trees alone, one member a tree; `gp`:
+a Gaussian process of one length scale on a subset of the settings; `mean`: the mean response of the other tasks at the
+same (rho, kappa); `kernel`: the responses of the 16 tasks whose features, of the eigenvalues among them, are nearest;
+`narrow`: `shipped` from the small sites alone, so what a wider spread of sites is worth. `load_s`, `plane_s`: seconds
+to load the bundled mapper and to predict a 64 x 64 plane, median of 5.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ Learn = Callable[[Sequence[Points]], Predictor]
 NETWORKS = 2
 _GP_POINTS = 1000
 _NEAREST, _WIDTH = 16, 0.15  # past tasks of the task kernel; of the average along (log10 rho, log10 kappa)
-_PER_MEMBER = 10  # trees whose mean is one member of a mixture, so that they are about as many as the networks'
 
 
 def rows(task: Points) -> Array:
@@ -121,16 +120,6 @@ def learn_kernel(seen: Sequence[Points]) -> Predictor:
     return predict
 
 
-def learn_mixture(seed: int, recipe: Recipe, seen: Sequence[Points]) -> Predictor:
-    networks, trees = learn_networks(seen, recipe=recipe, seed=seed), learn_trees(seed, seen)
-
-    def predict(task: Points) -> Array:
-        each = trees(task)
-        return np.concatenate([networks(task), each.reshape(-1, _PER_MEMBER, *each.shape[1:]).mean(axis=1)])
-
-    return predict
-
-
 def learn_narrow(seed: int, recipe: Recipe, seen: Sequence[Points]) -> Predictor:
     small = [task for task in seen if not (task.key.startswith("mri") and int(task.key.split("-")[1]) < WIDE_SITES)]
     return learn_networks(small, recipe=recipe, seed=seed)
@@ -138,15 +127,16 @@ def learn_narrow(seed: int, recipe: Recipe, seen: Sequence[Points]) -> Predictor
 
 def kinds(seed: int) -> dict[str, Learn]:
     shipped = Recipe(networks=NETWORKS)
-    plain = replace(shipped, latent_penalty=1e3)  # holds every latent vector at 0
+    latent = replace(shipped, trees=0)
+    plain = replace(latent, latent_penalty=1e3)  # holds every latent vector at 0
     return {
-        "latent": partial(learn_networks, recipe=shipped, seed=seed),
+        "shipped": partial(learn_networks, recipe=shipped, seed=seed),
+        "latent": partial(learn_networks, recipe=latent, seed=seed),
         "bootstrap": partial(learn_bootstrap, recipe=replace(plain, networks=1), seed=seed),
         "single": partial(learn_networks, recipe=replace(plain, networks=1), seed=seed),
         "trees": partial(learn_trees, seed),
         "gp": partial(learn_gp, seed),
         "mean": learn_mean,
-        "mixture": partial(learn_mixture, seed, shipped),
         "kernel": learn_kernel,
         "narrow": partial(learn_narrow, seed, shipped),
     }
@@ -170,7 +160,7 @@ def measure(options: argparse.Namespace) -> Metrics:
         summary = found.summary()
         shown = {"log_likelihood": summary["log_likelihood"]} | {s: summary[f"{s}.regret"] for s in SETTINGS}
         metrics |= {f"{name}.{what}": value for what, value in shown.items()}
-        if name == "latent":
+        if name == "shipped":
             metrics |= {what: value for what, value in summary.items() if what.startswith("coverage")}
         lines.append((name, *map(show, shown.values())))
         print(lines[-1], flush=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ssdtune.arrays import Array
 from ssdtune.errors import DataError
+from ssdtune.learning.growing import grow
 from ssdtune.learning.training import Example, Recipe, train
 from ssdtune.prior.assess import Assessment, assess
 from ssdtune.prior.calibration import Calibration, HeldOut, calibrate
@@ -105,7 +106,7 @@ def _held_out(
 
 
 def learn_networks(seen: Sequence[Points], *, recipe: Recipe, seed: int, without: Collection[str] = ()) -> Predictor:
-    """A predictor from some tasks: the mapper's networks."""
+    """A predictor from some tasks: the mapper's networks and trees."""
     return partial(squash_outputs, _networks(seen, without, recipe, seed))
 
 
@@ -127,10 +128,12 @@ def _networks(data: Sequence[Points], without: Collection[str], recipe: Recipe, 
         for each, task in zip(data, known, strict=True)
     ]
     networks, latent = train(examples, recipe, seed)
+    forest = grow(examples, recipe, seed)
     latent_mean, latent_root = latent_distribution(latent)
     families = [each.family for each in data]
     return SpectrumMapper(
         networks=networks,
+        forest=forest,
         local=local,
         global_=global_,
         latent_mean=latent_mean,

@@ -20,7 +20,8 @@ LATENT = 3
 class Recipe:
     """How the networks are trained. ``input_noise`` (sd) and ``input_dropout`` (share) act on global inputs, of which
     there is one set a task. ``latent_penalty`` is the weight of |z|^2 / 2. ``near_untouched``: errors of
-    retained weigh 1 / (this + distance from 1)."""
+    retained weigh 1 / (this + distance from 1). trees : beside the networks of SSD's mapper, of which a leaf holds at
+    least ``leaf`` settings."""
 
     networks: int = 4
     hidden: int = 64
@@ -33,6 +34,8 @@ class Recipe:
     input_dropout: float = 0.2
     latent_penalty: float = 2e-3
     near_untouched: float = 0.3
+    trees: int = 48
+    leaf: int = 20
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """SpectrumMapper: from what the Fisher information says of a task to its response to SSD, with uncertainty.
 
-An ensemble of small networks with latent draws (``network``) maps damage terms and features to (retained, forget
-quality ratio) over the plane; how far it is off on tasks that it has not seen is measured (``calibration``). Goals and
-floors enter after the networks, so they need no refitting:
+An ensemble of small networks with latent draws (``network``) and of trees (``forest``) maps damage terms and features
+to (retained, forget quality ratio) over the plane; how far it is off on tasks that it has not seen is measured
+(``calibration``). Goals and floors enter after the ensemble, so they need no refitting:
 
     remembered = 1 - (1 - forget ratio) / (1 - floor ratio).
 """
@@ -27,9 +27,11 @@ from ssdtune.fisher.features import FEATURE_VERSION
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO, Box
 from ssdtune.plane.surface import ResponseSurface
+from ssdtune.prior import forest
 from ssdtune.prior.assess import Assessment
 from ssdtune.prior.calibration import Calibration
 from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.forest import Forest, side_by_side
 from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_inputs, log_damage
 from ssdtune.prior.method_mapper import MethodMapper
 from ssdtune.prior.network import ARRAYS, Networks
@@ -37,7 +39,7 @@ from ssdtune.prior.standard import DRAWS, Familiarity, Standard, clip_far, laten
 from ssdtune.prior.view import TaskView
 from ssdtune.surrogate.belief import squash
 
-FORMAT = 2
+FORMAT = 3
 BUNDLED = Path(__file__).with_name("data") / "mapper.npz"
 
 # what a damaged file raises; zipfile's RuntimeError is of a flag that says it is encrypted, or newer than itself
@@ -57,6 +59,7 @@ class SpectrumMapper:
     """
 
     networks: Networks
+    forest: Forest
     local: Standard
     global_: Standard
     latent_mean: Array
@@ -128,8 +131,10 @@ class SpectrumMapper:
     def outputs(self, local: Array, task: Array, gate: Array) -> Array:
         """(M, n, 2): unclipped (retained, forget ratio) of every member; ``local`` (n, L) as they come, ``task`` (U,)
         standardised, ``gate`` (n,)."""
-        found = self.networks(self.local(local), task, latent_draws(self.latent_mean, self.latent_root), gate)
-        return found.reshape(-1, len(local), 2)
+        known = self.local(local)
+        drawn = self.networks(known, task, latent_draws(self.latent_mean, self.latent_root), gate)
+        grown = self.forest(side_by_side(known, task), gate)
+        return np.concatenate([drawn.reshape(-1, len(local), 2), grown])
 
     @property
     def held_out(self) -> Assessment:
@@ -145,7 +150,7 @@ class SpectrumMapper:
             **{name: value for name, value in self.experience.items() if name != "held_out"},
             "inputs": [*self.local.names, *self.global_.names],
             "networks": len(self.networks),
-            "members": len(self.networks) * DRAWS,
+            "members": len(self.networks) * DRAWS + len(self.forest),
             "held_out_log_likelihood": self.calibration.log_likelihood,
             "length_scales_decades": scales.astype(str).astype(float).tolist(),
             "methods": {name: method.tasks for name, method in self.methods.items()},
@@ -163,6 +168,7 @@ class SpectrumMapper:
     def _arrays(self) -> dict[str, Array]:
         return {
             **{f"networks.{name}": getattr(self.networks, name) for name in ARRAYS},
+            **{f"forest.{name}": getattr(self.forest, name) for name in forest.ARRAYS},
             **{
                 f"{side}.{name}": getattr(getattr(self, side), name)
                 for side in ("local", "global_")
@@ -186,6 +192,7 @@ class SpectrumMapper:
             "local": self.local.names,
             "global_": self.global_.names,
             "usual": self.familiarity.usual,
+            "trees_a_member": self.forest.group,
             "log_likelihood": self.calibration.log_likelihood,
             "experience": dict(self.experience),
             "methods": {name: method.header() for name, method in self.methods.items()},
@@ -224,6 +231,9 @@ class SpectrumMapper:
         }
         return cls(
             networks=Networks(**{item.name: arrays[f"networks.{item.name}"] for item in fields(Networks)}),
+            forest=Forest(
+                **{name: arrays[f"forest.{name}"] for name in forest.ARRAYS}, group=int(header["trees_a_member"])
+            ),
             local=sides["local"],
             global_=sides["global_"],
             latent_mean=arrays["latent_mean"],
