@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,23 @@ from ssdtune.files import check_writable
 
 if TYPE_CHECKING:
     from ssdtune.prior.experience import Experience
+
+
+class Sites(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click alone
+    """Numbers of sites: how many of the first, or a list of numbers and ranges."""
+
+    name = "N|A-B,C,..."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[int] | object:
+        if not isinstance(value, str):
+            return value
+        if re.fullmatch(r"\d+", value):
+            return list(range(int(value)))
+        parts = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in words_of(value)]
+        found = [list(range(int(part[1]), int(part[2] or part[1]) + 1)) for part in parts if part]
+        if len(found) < max(len(parts), 1) or not all(found):
+            self.fail(f"'{value}' is neither a number nor a list such as 0-5,10", param, ctx)
+        return sorted({number for each in found for number in each})
 
 
 @click.group(
@@ -40,7 +58,13 @@ seed_option = click.option(
     epilog="Example: ssdtune prior collect --out tasks.h5 --sites 10",
 )
 @file_option("--out", "FILE.h5", "The collection.", required=True)
-@click.option("--sites", default=50, show_default=True, type=click.IntRange(min=0), help="MRI sites, one oracle each.")
+@click.option(
+    "--sites",
+    default="50",
+    show_default=True,
+    type=Sites(),
+    help="MRI sites, one oracle each: how many, or which, such as 0-5,10.",
+)
 @click.option("--tasks", default=4, show_default=True, type=click.IntRange(1, 7), help="Corruptions at each site.")
 @click.option("--vision", default=0, show_default=True, type=click.IntRange(min=0), help="Classification tasks.")
 @click.option(
@@ -60,7 +84,7 @@ seed_option = click.option(
 @json_option
 def collect(
     out: Path,
-    sites: int,
+    sites: list[int],
     tasks: int,
     vision: int,
     methods: str,

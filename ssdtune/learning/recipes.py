@@ -7,6 +7,7 @@ much of it there is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -170,10 +171,11 @@ def draw_vision(number: int, seed: int = 0) -> VisionRecipe:
     )
 
 
-def collection(sites: int, tasks_per_site: int, vision: int, seed: int = 0) -> list[list[Recipe]]:
-    """All recipes, grouped by what is made together: the tasks of one training seed of a site share its oracle."""
+def collection(sites: Iterable[int], tasks_per_site: int, vision: int, seed: int = 0) -> list[list[Recipe]]:
+    """All recipes, grouped by what is made together: the tasks of one training seed of a site share its oracle.
+    sites : their numbers."""
     groups: list[list[Recipe]] = []
-    for site in (as_users_train(draw_site(number, seed), seed) for number in range(sites)):
+    for site in (as_users_train(draw_site(number, seed), seed) for number in sites):
         for training in range(min(TRAININGS, tasks_per_site)):
             trained = replace(site, training=training)
             groups.append([draw_mri(trained, number, seed) for number in range(training, tasks_per_site, TRAININGS)])

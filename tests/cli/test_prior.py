@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ssdtune.cli import main
+from ssdtune.cli.prior import Sites
 from ssdtune.device import set_threads
 from ssdtune.learning import recipes
 from ssdtune.prior.experience import BUNDLED, Experience, load_collection, save_collection
@@ -66,7 +67,7 @@ def test_collect_on_ray_says_what_it_has_collected(two_places, tmp_path, capsys,
     assert "ray: 2 processes, one for each CPU" in done.err
     document = json.loads(done.out)
     assert (document["file"], document["valid"] + document["rejected"]) == (str(file), 1)
-    ((recipe,),) = recipes.collection(1, 1, 0)
+    ((recipe,),) = recipes.collection([0], 1, 0)
     assert [record.key for record in load_collection(file)] == [recipe.key]
 
 
@@ -103,6 +104,22 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
     assert err.startswith(message)
     assert len(err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sites", ["5-2", "-1", "", "3,x", "1-2-3"])
+def test_sites_that_are_no_numbers_are_refused(tmp_path, monkeypatch, capsys, sites):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["prior", "collect", "--out", "c.h5", f"--sites={sites}"])
+    assert stopped.value.code == 2
+    assert f"'{sites}' is neither a number nor a list such as 0-5,10" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_sites_are_a_number_or_a_list():
+    sites = Sites()
+    assert sites.convert("3", None, None) == [0, 1, 2]
+    assert sites.convert("0-2, 7,5-6,6", None, None) == [0, 1, 2, 5, 6, 7]
 
 
 def main_ok(arguments):

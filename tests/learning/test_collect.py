@@ -61,7 +61,7 @@ def test_recipes_are_drawn_by_number():
     assert draw_site(3) == draw_site(3)
     assert draw_site(3) != draw_site(3, seed=1)
     assert draw_vision(2) == draw_vision(2)
-    assert collection(3, 2, 1)[4] == collection(5, 2, 0)[4]
+    assert collection(range(3), 2, 1)[4] == collection(range(5), 2, 0)[4] == collection([2], 2, 0)[0]
 
 
 def test_a_site_has_different_corruptions_of_data_that_its_retain_set_has_not():
@@ -127,7 +127,7 @@ def test_a_training_that_draws_masks_sees_other_ones_each_epoch():
 
 
 def test_the_tasks_of_a_site_are_trained_from_several_seeds():
-    groups = collection(1, 7, 0)
+    groups = collection(range(1), 7, 0)
     assert [len(group) for group in groups] == [3, 2, 2]
     assert sorted(recipe.number for group in groups for recipe in group) == list(range(7))
     assert len({group[0].site for group in groups}) == 3
