@@ -1,7 +1,7 @@
 """A server that answers nothing and leaves its connections open: stopped, cut off without a word, or itself waiting.
 
 psycopg waits for an answer without end, and the signs of life of TCP come from a server's system, not from the server.
-So a thread shuts down connections that one transaction has had for too long. The call then fails as where the server
+So a thread shuts down connections on which one answer is waited for too long. The call then fails as where the server
 has closed them, and ``patience`` goes on from there. PyMySQL and gRPC end a call in time if they are asked to.
 """
 
@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -21,19 +22,31 @@ from sqlalchemy.pool import QueuePool
 
 from ssdtune.study.interrupts import stop_asked
 
-ANSWER = 30.0
-"""Seconds that a server has to answer, and a transaction to end."""
+ANSWER, ANSWER_AT_END = 30.0, 5.0
+"""Seconds that a database has to carry out a statement: at most, and once a signal has asked this process to stop."""
 
-ANSWER_AT_END = 5.0
-"""The same once a signal has asked this process to stop."""
+PROXY = 120.0
+"""Seconds that a proxy has for a call, which may be to read a whole study from its database."""
 
-IDLE = 20.0
+IDLE = 60.0
 """Seconds after which PostgreSQL ends a transaction whose process is suspended, and with it what others wait for."""
 
 _LOOK = 0.5  # seconds
+_ACTIVE = 1  # libpq's status of a connection while a statement is carried out
 
-_in_use: dict[Any, tuple[float, socket.socket]] = {}  # a pool's entry: since when, and another handle on its socket
 _lock = threading.Lock()
+
+
+@dataclass
+class _Use:
+    """A connection that is in use, another handle on its socket, and when nothing was waited for last."""
+
+    connection: Any
+    handle: socket.socket
+    since: float
+
+
+_in_use: dict[Any, _Use] = {}  # by the entry of a pool
 
 
 class WatchedPool(QueuePool):
@@ -51,7 +64,7 @@ class WatchedPool(QueuePool):
 def limit_calls(proxy: GrpcStorageProxy) -> None:
     """Have each call of Optuna's proxy end in time, for which it has no option."""
     for name, call in vars(proxy._stub).items():
-        setattr(proxy._stub, name, partial(call, timeout=ANSWER))
+        setattr(proxy._stub, name, partial(call, timeout=PROXY))
 
 
 def _end_idle_transactions(connection: Any, _: Any) -> None:
@@ -65,13 +78,14 @@ def _watch(connection: Any, entry: Any, *_: Any) -> None:
     if not connection.closed:
         _start(os.getpid())
         with _lock:
-            _in_use[entry] = time.monotonic(), socket.socket(fileno=os.dup(connection.fileno()))
+            handle = socket.socket(fileno=os.dup(connection.fileno()))
+            _in_use[entry] = _Use(connection, handle, time.monotonic())
 
 
 def _forget(entry: Any) -> None:
     with _lock:
         if entry in _in_use:
-            _in_use.pop(entry)[1].close()
+            _in_use.pop(entry).handle.close()
 
 
 @cache
@@ -83,8 +97,11 @@ def _start(process: int) -> None:
 def _shut_down_hanging() -> None:
     while True:
         time.sleep(_LOOK)
-        latest = time.monotonic() - (ANSWER_AT_END if stop_asked() else ANSWER)
-        for entry in [entry for entry, (since, _) in list(_in_use.items()) if since < latest]:
-            with _lock, suppress(KeyError, OSError):  # it was returned meanwhile, or closed by the other side
-                _in_use[entry][1].shutdown(socket.SHUT_RDWR)
-            _forget(entry)
+        now, given = time.monotonic(), ANSWER_AT_END if stop_asked() else ANSWER
+        with _lock:
+            for use in _in_use.values():
+                if use.connection.info.transaction_status != _ACTIVE:
+                    use.since = now
+                elif now - use.since > given:
+                    with suppress(OSError):  # the other side has closed it
+                        use.handle.shutdown(socket.SHUT_RDWR)

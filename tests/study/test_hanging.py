@@ -22,7 +22,8 @@ from ssdtune.study.storage import open_storage, storage_errors
 @pytest.fixture
 def server(request, tmp_path, monkeypatch):
     """``server(kind)``: (URL, process) of one."""
-    monkeypatch.setattr(hanging, "ANSWER", 1.0)
+    for name in ("ANSWER", "PROXY"):
+        monkeypatch.setattr(hanging, name, 1.0)
     monkeypatch.setattr(storage, "ANSWER", 1.0)
     monkeypatch.setattr(storage, "CONNECT_TIMEOUT", 2)
 
@@ -63,7 +64,7 @@ def test_it_is_waited_for_and_what_was_in_hand_is_written(server, kind):
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "grpc"])
 def test_a_signal_is_not_kept_for_it_and_nothing_more_is_asked(server, kind, monkeypatch):
     url, process = server(kind)
-    for name in ("ANSWER", "ANSWER_AT_END"):
+    for name in ("ANSWER", "ANSWER_AT_END", "PROXY"):
         monkeypatch.setattr(hanging, name, 60.0)  # so that the signal alone ends the call
     monkeypatch.setattr(interrupts, "_ANSWER", 0.1)
     study = optuna.create_study(storage=waited_for(open_storage(url, create=True), Patience(60.0)))
@@ -97,6 +98,18 @@ def test_a_process_that_is_suspended_in_a_transaction_does_not_hold_up_the_other
         connection.exec_driver_sql("select 1")
     assert is_lost(caught.value)  # so that it is done again
     connection.close()
+
+
+def test_only_an_answer_is_waited_for_not_what_is_done_with_it(postgresql, monkeypatch):
+    opened = open_storage(postgresql.url, create=True, pre_ping=True)
+    monkeypatch.setattr(hanging, "ANSWER", 0.5)
+    with opened.engine.connect() as connection:
+        connection.exec_driver_sql("select 1")
+        time.sleep(1.5)
+        connection.exec_driver_sql("select 1")
+        with pytest.raises(sqlalchemy.exc.OperationalError) as caught:
+            connection.exec_driver_sql("select pg_sleep(20)")
+        assert is_lost(caught.value)
 
 
 def test_a_proxy_that_is_not_there_is_no_wait(monkeypatch):
