@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssdtune.errors import ConfigError, SsdtuneError
+from ssdtune.study.interrupts import Terminated
 from ssdtune.study.parcel import Parcel, pack
 from ssdtune.study.record import package_versions
 
@@ -48,6 +49,8 @@ def cluster(address: str = ANY) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(None if address == ANY else address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except SystemExit as reason:  # of Ray's own handler of SIGTERM
+        raise Terminated from reason
     except Exception as reason:  # of many kinds
         what = f"no Ray cluster ({' '.join(str(reason).split())[:200] or type(reason).__name__})"
         raise ConfigError(what, f"--ray {address}", "give HOST:PORT of its head, or leave the address out") from reason

@@ -18,6 +18,7 @@ from ssdtune.errors import ConfigError, TrialError
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.study.actors import actor_pool
 from ssdtune.study.cluster import Places, cluster
+from ssdtune.study.interrupts import Terminated
 from ssdtune.study.parcel import SHARED, pack, unpack
 from ssdtune.study.run import run_study
 from ssdtune.study.trials import FINISHED, best_of, count_trials, scored_trials
@@ -152,4 +153,14 @@ def test_large_arrays_are_shared_and_small_ones_copied():
 @pytest.mark.parametrize("address", ["ray://here:10001", "here", "127.0.0.1:1", "127.0.0.1:99999"])
 def test_addresses_without_a_cluster_are_refused(address):
     with pytest.raises(ConfigError, match="Ray"), cluster(address):
+        pass
+
+
+def test_a_signal_while_ray_starts_ends_a_command_as_any_other(monkeypatch):
+    def ended(*_, **__):
+        sys.exit(int(signal.SIGTERM))  # as Ray's handler does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", ended)
+    with pytest.raises(Terminated), cluster():
         pass

@@ -87,8 +87,10 @@ def test_a_signal_is_not_kept_for_it_and_nothing_more_is_asked(server, kind, mon
 @pytest.mark.filterwarnings("ignore:Heartbeat")
 def test_a_process_that_is_suspended_in_a_transaction_does_not_hold_up_the_others(postgresql, monkeypatch):
     study = optuna.create_study(storage=waited_for(open_storage(postgresql.url, create=True), Patience(60.0)))
-    monkeypatch.setattr(hanging, "IDLE", 0.2)
-    connection = open_storage(postgresql.url).engine.connect()
+    engine = open_storage(postgresql.url).engine
+    engine.dispose()
+    monkeypatch.setattr(hanging, "IDLE", 0.2)  # of the next connection
+    connection = engine.connect()
     connection.exec_driver_sql("select * from studies for update")
     asked = threading.Thread(target=study.ask, daemon=True)
     asked.start()
