@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -151,8 +152,12 @@ def _note(name: str, facts: Mapping[str, object]) -> str:
 
 def _results(work: Path | None) -> dict[Path, int]:
     """The files in a folder of results but the notes, with the times when they were written."""
-    files = [] if work is None else [path for path in work.rglob("*") if path.is_file() and path.name != COMMITS]
-    return {path: path.stat().st_mtime_ns for path in files}
+    found: dict[Path, int] = {}
+    for path in () if work is None else work.rglob("*"):
+        with suppress(FileNotFoundError):  # another process has moved it to its place
+            if path.is_file() and path.name != COMMITS:
+                found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def take_back(work: Path, name: str, facts: Mapping[str, object]) -> None:

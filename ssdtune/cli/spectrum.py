@@ -12,9 +12,9 @@ import click
 
 from ssdtune.cli.computing import open_ray, open_task, ray_option
 from ssdtune.cli.console import file_option, json_option, print_json, print_table, study_file_argument, track
-from ssdtune.cli.spectrum_parts import asked_of_parts, part_of, write
+from ssdtune.cli.spectrum_parts import asked_of_parts, part_of, scans_here, write
 from ssdtune.cli.storage import device_option
-from ssdtune.cli.study_inputs import print_warnings, read_study_file, scans_of
+from ssdtune.cli.study_inputs import models_of, print_warnings, read_study_file, scans_of
 from ssdtune.errors import ConfigError
 from ssdtune.files import check_apart, check_writable
 
@@ -100,7 +100,7 @@ def spectrum(
         raise ConfigError("parts have no data to compute with", "--merge", "leave --ray and --spectral out")
     html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
     check_writable(out, html, png)
-    inputs = parts or _files_of(study)
+    inputs = [*parts, *models_of(study), *scans_here(study)] if parts else _files_of(study)
     check_apart([study_file, *inputs], {"--out": out, "--html": html, "--png": png})
     space = None
     with warnings.catch_warnings(), open_ray(address, device) as on_ray:
@@ -134,7 +134,7 @@ def spectrum(
 
 def _files_of(study: StudyFile) -> list[Path]:
     """What a study reads: its checkpoints and scans."""
-    return [*filter(None, (study.model.checkpoint, study.model.oracle)), *scans_of(study)]
+    return [*models_of(study), *scans_of(study)]
 
 
 def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def asked_of_parts(study: StudyFile, cut: bool) -> dict[str, object]:
     found |= {"definition": own.fisher.definition, **_how(own)}
     if own.fisher.definition == "batch":
         found["batch_size"] = own.fisher.batch_size
-    if cut and _is_here(study):
+    if cut and scans_here(study):
         found |= fisher_identity(_work(study, load_task(study, track=track, say=say)).task)
     return found
 
@@ -76,11 +76,12 @@ def _how(study: StudyFile) -> dict[str, object]:
     return {"mask": study.mask.in_words(), "samples": how.samples or "all", "forget_share": how.forget_share or "own"}
 
 
-def _is_here(study: StudyFile) -> bool:
+def scans_here(study: StudyFile) -> list[Path]:
+    """The scans of a study that is merged; none where some are not on this machine."""
     try:
-        return bool(scans_of(study))
+        return scans_of(study)
     except DataError:
-        return False
+        return []
 
 
 def _work(study: StudyFile, task: Task) -> Work:

@@ -51,12 +51,17 @@ def check_files(study: StudyFile) -> None:
     """
     from ssdtune.mri.kspace.select import set_files
 
-    for path in filter(None, (study.model.checkpoint, study.model.oracle)):
+    for path in models_of(study):
         try:
             path.stat()
         except OSError as reason:
             raise ModelError(f"cannot read ({reason.strerror})", path, "check the path") from reason
     set_files(study.data)
+
+
+def models_of(study: StudyFile) -> list[Path]:
+    """Its checkpoint, and the oracle's if it names one."""
+    return [path for path in (study.model.checkpoint, study.model.oracle) if path is not None]
 
 
 def scans_of(study: StudyFile) -> list[Path]:

@@ -188,9 +188,10 @@ def test_parts_of_another_study_are_refused_before_anything_is_written(study, tm
 def test_nothing_that_is_read_is_written_over(study, capsys, option, name):
     before = (study.parent / name).read_bytes()
     parts = ["--part", "1/1"] if option == "--out" else []
-    code, _, err = run(capsys, study, *parts, option, study.parent / name)
-    assert code == 2 and f"is read here, {option}, name another file" in err
-    assert (study.parent / name).read_bytes() == before
+    for words in (parts, ["--merge", study.parent / "site.part"]):
+        code, _, err = run(capsys, study, *words, option, study.parent / name)
+        assert code == 2 and f"is read here, {option}, name another file" in err
+        assert (study.parent / name).read_bytes() == before
 
 
 def test_two_results_are_two_files(study, tmp_path, capsys):
