@@ -49,8 +49,7 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
         if create:
             with artifact_errors(place):
                 Path(place).mkdir(parents=True, exist_ok=True)
-                if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-                    raise PermissionError(EACCES, os.strerror(EACCES))
+                _check_writable(place)
         return FileSystemArtifactStore(Path(place))
     split = urlsplit(place)
     if split.username is not None or split.password is not None:
@@ -70,6 +69,11 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
         return Boto3ArtifactStore(split.netloc, boto3.client("s3", endpoint_url=endpoint))
     except ValueError as reason:
         raise ConfigError(f"not a place of artifacts ({reason})", place, "mend its endpoint=URL") from reason
+
+
+def _check_writable(folder: str) -> None:
+    if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(EACCES, os.strerror(EACCES))
 
 
 def remove_artifacts(study: optuna.Study, store: ArtifactStore | None) -> int:

@@ -75,7 +75,7 @@ class Patience:
             self.on_change(reason, 0.0)
 
     def check(self) -> None:
-        """Raise where it is known not to answer, and nobody may wait for it any more."""
+        """Raises StorageInternalError where it is known not to answer, and nobody may wait for it any more."""
         if self.lost_since is not None and (stop_asked() or not self.seconds):
             raise StorageInternalError("it does not answer")
 
