@@ -1,5 +1,7 @@
 """How a process signs its trials: a process number says nothing outside its machine, boot and namespace."""
 
+from datetime import datetime, timedelta
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -39,6 +41,12 @@ def test_a_process_elsewhere_is_not_asked_for(machine):
     assert lost._is_lost(f"{here}-{2**22 + 1}", None)  # no process has so large a number
     machine("a", "1", "8")
     assert not lost._is_lost(f"{here}-{2**22 + 1}", None)
+
+
+@pytest.mark.parametrize(("hours", "gone"), [(-26, False), (0, False), (26, False), (28, True)])
+def test_an_unsigned_trial_is_not_taken_by_the_clock_of_another_time_zone(hours, gone):
+    """Optuna keeps local times without their zone, and clocks of two places differ by up to 26 hours."""
+    assert lost._is_lost("", datetime.now() - timedelta(hours=hours)) == gone
 
 
 def test_a_trial_is_signed_and_alive_from_its_first_moment_on(storage):
