@@ -95,7 +95,7 @@ def test_a_report_on_a_database_that_cannot_be_written_is_written_elsewhere(repo
     assert "report: " in captured.out
     (line,) = [line for line in captured.err.splitlines() if "dashboard's note" in line]
     assert line.startswith("warning: ")
-    assert "readonly" in line
+    assert "Permission denied" in line
 
 
 @pytest.mark.parametrize(
