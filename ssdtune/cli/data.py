@@ -132,7 +132,12 @@ def simulate(
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make; must not hold anything.")
 @click.option("--kind", type=click.Choice(KINDS), default="ghosting", show_default=True, help="What goes wrong.")
-@click.option("--amplitude", type=float, default=0.5, show_default=True, help="How much: 0 not at all, 1 grossly.")
+@click.option(
+    "--amplitude",
+    type=float,
+    help="How much: 0 not at all, 1 grossly; of adversarial the most that a pixel moves, over the maximum.  "
+    "[default: 0.5; of cyclegan 1, of adversarial 0.05]",
+)
 @click.option("--fraction", type=float, default=0.3, show_default=True, help="Share of the subjects that is poisoned.")
 @click.option("--known", type=float, default=1.0, show_default=True, help="Share of those that is known to be.")
 @click.option("--seed", type=int, default=0, show_default=True, help="It chooses files (by name) and fault.")
@@ -150,7 +155,7 @@ def poison(
     source: str,
     out: Path,
     kind: str,
-    amplitude: float,
+    amplitude: float | None,
     fraction: float,
     known: float,
     seed: int,
@@ -183,6 +188,8 @@ def poison(
     rows = [
         [file.name, "known" if file.known else "unknown", file.slices, file.ssim, file.nmse] for file in manifest.files
     ]
-    print_table(["poisoned", "forget", "slices", "SSIM to clean", "NMSE"], rows, f"{kind}, amplitude {amplitude:g}")
+    print_table(
+        ["poisoned", "forget", "slices", "SSIM to clean", "NMSE"], rows, f"{kind}, amplitude {manifest.amplitude:g}"
+    )
     count = sum(file.known for file in manifest.files)
     click.echo(f"{out}: {len(manifest.retain)} retain, {count} forget, {len(manifest.files) - count} unknown files")

@@ -38,7 +38,7 @@ def read_tree(path: Path | str, kind: str = FORMAT, leave: Container[str] = ()) 
 
     Raises DataError: the file is missing, truncated, damaged, or of another format or version.
     """
-    redo = "delete it and analyse again"
+    redo = "give a file that ssdtune spectrum wrote, or analyse again"
     if not Path(path).is_file():
         raise DataError("no such file", path, "check the path, or analyse again")
     try:

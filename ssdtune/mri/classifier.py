@@ -20,6 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ssdtune.errors import DataError, ModelError
 from ssdtune.mri.corruptions import Corruption
 from ssdtune.mri.networks.checkpoint import read_weights_only, write_weights
+from ssdtune.mri.networks.filled import filled
 from ssdtune.mri.translation.domains import body, squared, to_range, unsquared
 from ssdtune.progress import Track, silent
 
@@ -110,10 +111,13 @@ def save_classifier(path: Path, found: Classifier, width: int) -> None:
 
 
 def load_classifier(path: Path | str) -> Classifier:
-    """Read a file of ``ssdtune data classify``. Raises ModelError: unreadable, or not such a file."""
+    """Read a file of ``ssdtune data classify``. Raises ModelError: unreadable, damaged, or not such a
+    file."""
     content = read_weights_only(Path(path))
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ModelError("not a lesion classifier", path, "make one: ssdtune data classify HEALTHY LESION --out FILE")
-    network = classifier(content["width"])
-    network.load_state_dict(content["state"])
-    return Classifier(network.eval(), content["size"], content["provenance"])
+    network = filled(path, lambda: classifier(content["width"]), content.get("state"))
+    size = content.get("size")
+    if not isinstance(size, int) or size < 16:
+        raise ModelError(f"made for {size} pixels a side, which is no size of a classifier", path, "make it again")
+    return Classifier(network.eval(), size, content.get("provenance", {}))

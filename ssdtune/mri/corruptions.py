@@ -121,6 +121,10 @@ LEARNED = {
 """Kinds that a trained model makes, and what reads its file and gives something with ``corruption() -> Corruption``."""
 
 
+AMPLITUDES = {"cyclegan": 1.0, "adversarial": 0.05}
+"""Of kinds where 0.5 is not what a user means: the translation, and eps of the corrective unlearning paper."""
+
+
 def learned(kind: str, model: Path | str) -> Corruption:
     """The corruption of a kind in ``LEARNED`` by the model in a file. Raises ModelError: not such a file."""
     module, _, reader = LEARNED[kind].partition(":")

@@ -20,7 +20,7 @@ import numpy as np
 import ssdtune
 from ssdtune.errors import ConfigError, DataError, check_known
 from ssdtune.files import atomic_path, empty_folder, new_hdf5, opened_hdf5
-from ssdtune.mri.corruptions import CORRUPTIONS, LEARNED, Corruption, learned
+from ssdtune.mri.corruptions import AMPLITUDES, CORRUPTIONS, LEARNED, Corruption, learned
 from ssdtune.mri.kspace.attributes import subject as stated_subject
 from ssdtune.mri.kspace.find import as_line, find_files
 from ssdtune.mri.kspace.look import CLEAN_TARGET, HEADER, KSPACE, SMALLEST_SIDE, target_key
@@ -71,7 +71,7 @@ def poison_folder(
     out: Path | str,
     *,
     kind: str = "ghosting",
-    amplitude: float = 0.5,
+    amplitude: float | None = None,
     fraction: float = 0.3,
     known: float = 1.0,
     seed: int = 0,
@@ -90,16 +90,17 @@ def poison_folder(
     ----------
     source : a folder, a glob or a text file of file names.
     out : a folder that is not there yet, or empty; it appears when everything is done.
-    kind : a name in ``corruptions.CORRUPTIONS`` or ``LEARNED``; ``amplitude`` as there, 0 changes nothing.
+    kind : a name in ``corruptions.CORRUPTIONS`` or ``LEARNED``; ``amplitude`` as there, 0 changes nothing; None: 0.5, or that of ``AMPLITUDES``.
     model : the file of a learned kind.
 
     Raises
     ------
-    ConfigError : an unknown kind, a number out of range, no file chosen, two files of one name, ``out`` is not empty, a
+    ConfigError : an unknown kind, a number out of range or so large that targets overflow, no file chosen, two files of one name, ``out`` is not empty, a
         model for a kind that has none, or none.
     DataError : no files, a file that is not in fastMRI's layout or poisoned already, or ``out`` cannot be written.
     ModelError : ``model`` is no file of this kind.
     """
+    amplitude = AMPLITUDES.get(kind, 0.5) if amplitude is None else amplitude
     _check_numbers(kind, amplitude, fraction, known)
     corruption = _corruption(kind, model)
     out = empty_folder(out)
@@ -165,6 +166,8 @@ def _poison_file(
         raise DataError(f"'{key}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
     # the same fault in every slice: a new generator with the same name
     poisoned = np.stack([corruption(image, amplitude, named_rng(seed, *rng_names)) for image in clean])
+    if not np.isfinite(poisoned).all():
+        raise ConfigError("the corrupted target holds NaN or Inf", source, "lower --amplitude")
     with new_hdf5(path) as copy, h5py.File(source) as original:
         for name in original:
             if name != key:

@@ -16,8 +16,8 @@ def following(study: StudyFile, name: str, record: StudyRecord) -> StudyFile:
 
     Raises
     ------
-    ConfigError : that study has no study file, its checkpoint was not the start of this one, or two sets of one name
-        differ.
+    ConfigError : that study has no study file, its checkpoint was not the start of this one, two sets of one name
+        differ, or what it forgot has to be listed.
     ModelError : the checkpoint cannot be read.
     """
     if record.study_file is None:
@@ -29,11 +29,16 @@ def following(study: StudyFile, name: str, record: StudyRecord) -> StudyFile:
         todo = f"name what this wrote: ssdtune study apply {name} --out FILE"
         raise ConfigError(f"the checkpoint does not follow on '{name}' ({of})", study.model.checkpoint, todo)
     before = StudyFile.from_json(record.study_file).data
-    forgotten = before.forget
+    own, forgotten = study.data.earlier or {}, before.forget
     if isinstance(forgotten, Selected) and forgotten.files is None:
-        forgotten = Selected(forgotten.header, str(before.retain))
+        if not isinstance(before.retain, Selected):
+            forgotten = Selected(forgotten.header, before.retain)
+        elif name in own:  # two conditions are no text that could be compared
+            forgotten = own[name]
+        else:
+            what = f"the forget set of '{name}' is selected of a retain set that is selected too"
+            raise ConfigError(what, study.name, f"list its files, as data.earlier.{name}")
     earlier = {**(before.earlier or {}), name: forgotten}
-    own = study.data.earlier or {}
     for key in own.keys() & earlier.keys():
         if own[key] != earlier[key]:
             raise ConfigError(

@@ -53,3 +53,20 @@ def test_a_file_gives_the_same_back(found, domains, tmp_path):
     torch.save({"kind": "other"}, tmp_path / "other.pt")
     with pytest.raises(ModelError, match="not a lesion classifier"):
         load_classifier(tmp_path / "other.pt")
+
+
+def test_a_file_that_does_not_hold_together_is_refused(found, tmp_path):
+    save_classifier(tmp_path / "c.pt", found, 4)
+    sound = torch.load(tmp_path / "c.pt", weights_only=True)
+    state = {name: value * float("nan") for name, value in sound["state"].items()}
+    for change, words in (
+        ({"width": 8}, "another network"),
+        ({"width": 10**7}, "another network"),
+        ({"width": None}, "another network"),
+        ({"state": None}, "another network"),
+        ({"state": state}, "not finite"),
+        ({"size": "32"}, "no size"),
+    ):
+        torch.save(sound | change, tmp_path / "bad.pt")
+        with pytest.raises(ModelError, match=words):
+            load_classifier(tmp_path / "bad.pt")

@@ -279,3 +279,10 @@ def test_a_single_coil_file_keeps_its_layout(tmp_path, fastmri_file):
     assert report.usable
     assert report.has_clean
     assert report.target_ids != report.clean_ids
+
+
+def test_targets_that_overflow_are_not_written(tmp_path):
+    simulate_folder(tmp_path / "clean", subjects=1, slices=1, size=32, coils=1)
+    with pytest.raises(ConfigError, match="NaN or Inf"):
+        poison_folder(tmp_path / "clean", tmp_path / "out", amplitude=1e60, fraction=1.0)
+    assert not (tmp_path / "out").exists()

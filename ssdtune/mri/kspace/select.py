@@ -55,12 +55,12 @@ def set_files(data: DataSection) -> dict[str, list[Path]]:
             if isinstance(spec, Selected):
                 files = find_files(spec.files) if spec.files is not None else found["retain"]
                 found[name] = _matching(files, spec.header)
-                taken |= set() if name == "retain" else {file.absolute() for file in found[name]}
+                taken |= set() if name == "retain" else {file.resolve() for file in found[name]}
             else:
                 found[name] = find_files(spec)
         except DataError as reason:
             raise DataError(f"{name} set: {reason.what}", reason.where, reason.todo) from reason
-    found["retain"] = [file for file in found["retain"] if file.absolute() not in taken]
+    found["retain"] = [file for file in found["retain"] if file.resolve() not in taken]
     if not found["retain"]:
         raise DataError("retain set: every file was selected for another set", str(data.retain), "name more files")
     return found

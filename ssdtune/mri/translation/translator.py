@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssdtune.errors import ModelError
 from ssdtune.mri.corruptions import Corruption
 from ssdtune.mri.networks.checkpoint import read_weights_only, write_weights
+from ssdtune.mri.networks.filled import filled
 from ssdtune.mri.translation.domains import body, squared, to_range, unsquared
 from ssdtune.mri.translation.networks import Generator
 
@@ -97,10 +98,13 @@ def save_translator(
 
 
 def load_translator(path: Path | str) -> Translator:
-    """Read a file of ``ssdtune data translate``. Raises ModelError: unreadable, or not such a file."""
+    """Read a file of ``ssdtune data translate``. Raises ModelError: unreadable, damaged, or not such a
+    file."""
     content = read_weights_only(Path(path))
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ModelError("not a translator", path, "make one: ssdtune data translate HEALTHY LESION --out FILE")
-    network = Generator(**content["sizes"])
-    network.load_state_dict(content["state"])
-    return Translator(network.eval(), content["size"], content["provenance"])
+    network = filled(path, lambda: Generator(**content["sizes"]), content.get("state"))
+    size = content.get("size")
+    if not isinstance(size, int) or size < 32 or size % 4:
+        raise ModelError(f"made for {size} pixels a side, which is no size of a translator", path, "make it again")
+    return Translator(network.eval(), size, content.get("provenance", {}))

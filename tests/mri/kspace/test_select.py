@@ -107,3 +107,9 @@ def test_a_header_that_is_no_xml_is_refused(folder, tmp_path):
 def test_the_retain_set_is_selected_of_files(folder, tmp_path):
     with pytest.raises(ConfigError, match="name them, as files"):
         data_of(folder, tmp_path, retain='{header = "coils = 3"}', forget='"TRAIN"')
+
+
+def test_a_file_is_the_same_by_another_way_to_it(folder, tmp_path):
+    sets = {"retain": f'"{folder}/train/../train"', "forget": f'{{header = "coils > 2", files = "{folder}/train"}}'}
+    files = set_files(data_of(folder, tmp_path, **sets).data)
+    assert [len(found) for found in files.values()] == [2, 2]

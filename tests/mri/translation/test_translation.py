@@ -152,3 +152,12 @@ def test_the_check_tells_lesions_from_the_rest(knees):
 def test_a_network_that_adds_nothing_changes_nothing():
     image = np.random.default_rng(0).random((30, 34), np.float32)
     assert np.abs(Translator(Generator(**SMALL), 32, {}).change(image)).max() < 1e-6
+
+
+def test_a_translator_that_does_not_hold_together_is_refused(translator, tmp_path):
+    sound = torch.load(translator, weights_only=True)
+    wider = {**sound["sizes"], "width": sound["sizes"]["width"] + 1}
+    for change, words in (({"sizes": wider}, "another network"), ({"sizes": 3}, "another"), ({"size": 33}, "no size")):
+        torch.save(sound | change, tmp_path / "bad.pt")
+        with pytest.raises(ModelError, match=words):
+            load_translator(tmp_path / "bad.pt")
