@@ -90,13 +90,14 @@ def poison_folder(
     ----------
     source : a folder, a glob or a text file of file names.
     out : a folder that is not there yet, or empty; it appears when everything is done.
-    kind : a name in ``corruptions.CORRUPTIONS`` or ``LEARNED``; ``amplitude`` as there, 0 changes nothing; None: 0.5, or that of ``AMPLITUDES``.
+    kind : a name in ``corruptions.CORRUPTIONS`` or ``LEARNED``; ``amplitude`` as there, 0 changes nothing.
+    amplitude : None: 0.5, or that of ``AMPLITUDES``.
     model : the file of a learned kind.
 
     Raises
     ------
-    ConfigError : an unknown kind, a number out of range or so large that targets overflow, no file chosen, two files of one name, ``out`` is not empty, a
-        model for a kind that has none, or none.
+    ConfigError : an amplitude so large that targets overflow, an unknown kind, a number out of range, no file chosen,
+        two files of one name, ``out`` is not empty, a model for a kind that has none, or none.
     DataError : no files, a file that is not in fastMRI's layout or poisoned already, or ``out`` cannot be written.
     ModelError : ``model`` is no file of this kind.
     """
@@ -165,7 +166,8 @@ def _poison_file(
     if not np.isfinite(clean).all() or clean.max() <= 0:
         raise DataError(f"'{key}' is empty or holds NaN or Inf", source, "repair the file or leave it out")
     # the same fault in every slice: a new generator with the same name
-    poisoned = np.stack([corruption(image, amplitude, named_rng(seed, *rng_names)) for image in clean])
+    with np.errstate(over="ignore", invalid="ignore"):  # said below
+        poisoned = np.stack([corruption(image, amplitude, named_rng(seed, *rng_names)) for image in clean])
     if not np.isfinite(poisoned).all():
         raise ConfigError("the corrupted target holds NaN or Inf", source, "lower --amplitude")
     with new_hdf5(path) as copy, h5py.File(source) as original:

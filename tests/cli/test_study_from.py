@@ -1,8 +1,13 @@
 """``study create --from``: a request that follows on another measures what was forgotten before."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+
+from ssdtune.errors import ConfigError
+from ssdtune.study import sequel
+from ssdtune.studyfile import StudyFile
 
 
 @pytest.fixture
@@ -47,3 +52,17 @@ def test_what_does_not_follow_is_refused_in_one_line(second, run):
     ):
         done = run("create", path, *words)
         assert done.code == code and message in done.err and done.err.count("\n") == 1, done.err
+
+
+def test_what_was_selected_of_a_selected_retain_set_has_to_be_listed(monkeypatch):
+    monkeypatch.setattr(sequel, "read_provenance", lambda path: {"study": "first", "trial": 0})
+    chosen = {"retain": {"header": "coils = 2", "files": "all"}, "forget": {"header": "acquisition = T1"}}
+    first, second = (
+        StudyFile.model_validate({"name": name, "model": {"checkpoint": "m.pt"}, "data": data})
+        for name, data in (("first", chosen), ("second", {"retain": "all", "forget": "later"}))
+    )
+    record = SimpleNamespace(study_file=first.to_json() if hasattr(first, "to_json") else first.model_dump_json())
+    with pytest.raises(ConfigError, match=r"data\.earlier\.first"):
+        sequel.following(second, "first", record)
+    listed = second.model_copy(update={"data": second.data.model_copy(update={"earlier": {"first": "gone.txt"}})})
+    assert sequel.following(listed, "first", record).data.earlier == {"first": "gone.txt"}
