@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 from importlib.util import find_spec
+from pathlib import Path
 
 
 class SsdtuneError(Exception):
@@ -69,3 +71,21 @@ def nearest(name: str, names: Iterable[str]) -> str:
     folded = {each.lower(): each for each in names}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     return f"did you mean '{folded[near[0]]}'?" if near else ""
+
+
+def near_file(path: Path | str) -> str:
+    """What to do where no file is at ``path``: the name in its folder that looks most like it, else check the path.
+
+    Names that differ in their digits alone are files of a series, none of which is meant by another.
+    """
+    path = Path(path)
+    try:
+        names = {each.name for each in path.parent.iterdir()}
+    except OSError:
+        names = set()
+    if path.name not in names:
+        plain = re.sub(r"\d", "", path.name)
+        names = {name for name in names if re.sub(r"\d", "", name) != plain}
+        for name in difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.8):
+            return f"did you mean '{path.with_name(name)}'?"
+    return "check the path"

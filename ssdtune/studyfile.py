@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ssdtune.errors import ConfigError, nearest
+from ssdtune.errors import ConfigError, near_file, nearest
 from ssdtune.faults import explain_faults
 from ssdtune.places import Located, Source, data_folder
 
@@ -262,7 +262,7 @@ def load_study_file(path: Path | str) -> StudyFile:
     try:
         raw = tomllib.loads(path.read_text("utf-8-sig"))  # Windows marks UTF-8
     except OSError as reason:
-        raise ConfigError(f"cannot read study file ({reason.strerror})", path, "check the path") from reason
+        raise ConfigError(f"cannot read study file ({reason.strerror})", path, near_file(path)) from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
         raise ConfigError(f"not valid TOML ({reason})", path, "mend the file") from reason
     try:

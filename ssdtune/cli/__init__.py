@@ -142,7 +142,8 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 def _in_one_line(error: click.ClickException) -> str:
     """What click found wrong, and where the right usage is shown."""
-    message = " ".join(error.format_message().split()).removesuffix(".")
+    message = " ".join(error.format_message().split()).removesuffix(".").replace(". Did you mean", ", did you mean")
+    message = re.sub(r"is not a valid (\w+) range$", r"is not a valid \1", message)  # a type that has bounds
     if isinstance(error, click.NoSuchOption) and error.possibilities:  # versions of click word it differently
         near = ", ".join(f"'{option}'" for option in sorted(error.possibilities))
         some = "one of: " if len(error.possibilities) > 1 else ""

@@ -174,7 +174,8 @@ def show(mapper: Path | None, html: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(summary | {"held_out": held_out.summary()})
         return
-    print_table(("mapper", ""), list(summary.items()))
+    facts = [(name, "none" if value in ("", [], {}, None) else value) for name, value in summary.items()]
+    print_table(("mapper", ""), facts)
     residual = zip(LEVELS, *found.calibration.residual_sd, strict=True)
     print_table(("predicted", "sd of retained", "sd of remembered"), [tuple(map(float, row)) for row in residual])
     print_table(("held out by family", "value"), list(held_out.summary().items()))

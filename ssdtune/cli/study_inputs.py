@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import say, track
-from ssdtune.errors import ConfigError, ModelError
+from ssdtune.errors import ConfigError, ModelError, near_file
 
 if TYPE_CHECKING:
     from ssdtune.fisher.crew import OpenCrew
@@ -39,8 +39,10 @@ def read_study_file(path: Path, method: str | None = None, *, complete: bool = T
         check_files(study)
     from ssdtune.unlearning.methods import choose_method
 
-    named = study.method.model_dump() if method in (None, study.method.name) else {"name": method}
-    chosen = choose_method(named, path)
+    if method in (None, study.method.name):
+        chosen = choose_method(study.method.model_dump(), path)
+    else:
+        chosen = choose_method({"name": method}, "--method")
     return study.model_copy(update={"method": MethodSection.model_validate(chosen.section())}), chosen
 
 
@@ -55,7 +57,7 @@ def check_files(study: StudyFile) -> None:
         try:
             path.stat()
         except OSError as reason:
-            raise ModelError(f"cannot read ({reason.strerror})", path, "check the path") from reason
+            raise ModelError(f"cannot read ({reason.strerror})", path, near_file(path)) from reason
     set_files(study.data)
 
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="The best trial under another weight, from what is recorded.",
+    short_help="The best trial under another goal, from what is recorded.",
     epilog="Example: ssdtune study rescore mine --retain-weight 0.5 --min-retained 0.98",
 )
 @click.argument("name")
-@click.option("--retain-weight", required=True, type=FiniteRange(0, 1), help="w of the score.")
+@click.option("--retain-weight", type=FiniteRange(0, 1), help="w of the score.  [default: the study's]")
 @click.option("--min-retained", type=FiniteRange(0, 1), help="Feasibility bound.  [default: the study's]")
 @click.option(
     "--evaluate", is_flag=True, help="Evaluate in full, as trials of the study, what may be better by its estimate."
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 @json_option
 def rescore(
     name: str,
-    retain_weight: float,
+    retain_weight: float | None,
     min_retained: float | None,
     evaluate: bool,
     storage: str | None,
     device: str,
     as_json: bool,
 ) -> None:
-    """Find the best trial under another weight from what is recorded.
+    """Find the best trial under another goal from what is recorded.
 
     Nothing is evaluated again without --evaluate. Trials that were stopped early, being no candidates under the study's
     own goal, are named where their estimates are better than the best full evaluation.
@@ -50,7 +50,8 @@ def rescore(
     study = open_study(name, storage)
     record = read_record(study)
     least = record.rule.min_retained if min_retained is None else min_retained
-    rule = replace(record.rule, retain_weight=retain_weight, min_retained=least)
+    weight = record.rule.retain_weight if retain_weight is None else retain_weight
+    rule = replace(record.rule, retain_weight=weight, min_retained=least)
     scored = scored_trials(study, rule)
     found = leading_trial(scored, name)
     hidden = better_by_estimate(scored, found)
@@ -61,16 +62,17 @@ def rescore(
     if as_json:
         trials = [score_row(item) for item in scored]
         best, promising = trial_document(found, record), [score_row(item) for item in hidden]
-        goal = {"retain_weight": retain_weight, "min_retained": least}
+        goal = {"retain_weight": weight, "min_retained": least}
         print_json({**goal, "best": best, "better_by_estimate": promising, "trials": trials})
         return
     own = leading_trial(scored_trials(study), name)
-    click.echo(f"best under retain_weight {retain_weight:g}, min_retained {least:g}: {trial_in_words(found)}")
-    click.echo(f"best under the study's retain_weight {record.rule.retain_weight:g}: {trial_in_words(own)}")
-    print_top(scored, "best trials under the new weight")
+    click.echo(f"best under retain_weight {weight:g}, min_retained {least:g}: {trial_in_words(found)}")
+    was = f"retain_weight {record.rule.retain_weight:g}, min_retained {record.rule.min_retained:g}"
+    click.echo(f"best under the study's own {was}: {trial_in_words(own)}")
+    print_top(scored, "best trials under the new goal")
     if hidden:
         print_rows([score_row(item) for item in hidden], "stopped early, and better by their estimates")
-        words = ["study", "rescore", name, "--retain-weight", f"{retain_weight:g}", "--min-retained", f"{least:g}"]
+        words = ["study", "rescore", name, "--retain-weight", f"{weight:g}", "--min-retained", f"{least:g}"]
         click.echo(f"to know, evaluate them in full: {next_line(storage, *words, '--evaluate')}")
 
 

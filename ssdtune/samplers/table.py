@@ -130,8 +130,8 @@ SAMPLERS: dict[str, SamplerChoice] = {
 }
 
 
-def choose_sampler(name: str) -> SamplerChoice:
-    """The named sampler's table entry.
+def choose_sampler(name: str, where: object = "search.sampler") -> SamplerChoice:
+    """The named sampler's table entry; ``where`` it is named.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def choose_sampler(name: str) -> SamplerChoice:
     """
     if name not in SAMPLERS:
         todo = nearest(name, SAMPLERS) or f"choose one of {', '.join(SAMPLERS)}"
-        raise ConfigError(f"no sampler '{name}'", "search.sampler", todo)
+        raise ConfigError(f"no sampler '{name}'", where, todo)
     return SAMPLERS[name]
 
 

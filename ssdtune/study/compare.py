@@ -112,7 +112,7 @@ def rivals_of(labels: Sequence[str], seeds: Sequence[int], given: Mapping[str, A
         name, at, sampler = label.partition("@")
         if at and not sampler:
             raise ConfigError(f"no sampler after '@' in '{label}'", "--methods", f"write {name}@random, or {name}")
-        choose_sampler(sampler or SAMPLER)
+        choose_sampler(sampler or SAMPLER, "--methods")
         chosen = choose_method(given if name == given["name"] else {"name": name}, "--methods")
         rivals += [Rival(label, seed, sampler or SAMPLER, chosen) for seed in seeds]
     return rivals

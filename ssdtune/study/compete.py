@@ -64,7 +64,7 @@ def entries_of(samplers: Sequence[str], seeds: Sequence[int]) -> list[Entry]:
     if not samplers:
         raise ConfigError("no samplers to compete", "--samplers", "name some, as in spectrum,tpe")
     for name in samplers:
-        choose_sampler(name)
+        choose_sampler(name, "--samplers")
     return [Entry(name, seed) for seed in seeds for name in samplers]
 
 

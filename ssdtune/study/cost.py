@@ -59,7 +59,7 @@ class Cost:
             ("slice passes", f"{self.passes:.0f}, and {self.preparation:.0f} to prepare"),
             ("time", f"{self.total:.1f} s: {seconds}" if seconds else "none recorded"),
             ("stopped early", early),
-            ("not evaluated again", f"{self.reused} trials that do what an earlier one did"),
+            ("not evaluated again", f"{self.reused} that do what an earlier one did" if self.reused else "none"),
         ]
         if self.exact:
             rows.append(("exact", f"{self.exact} of {self.trials} trials, without shortcuts"))

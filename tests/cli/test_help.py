@@ -94,6 +94,21 @@ def test_what_is_nearly_right_is_named(line, word, tmp_path, monkeypatch, capsys
     assert re.search(rf"(did you mean (one of: )?|possible options: ).*{word}", err), err
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("study creat mine.toml", "no such command 'creat', did you mean 'create'?, see: ssdtune study --help"),
+        ("attack mine --trial x", "'x' is not a valid integer, see: ssdtune attack --help"),
+        ("study rescore mine --min-retained x", "'x' is not a valid float, see: ssdtune study rescore --help"),
+    ],
+)
+def test_what_click_finds_wrong_reads_as_the_rest(line, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err.lower()
+
+
 def test_every_command_that_prints_json_has_a_schema_and_no_other():
     printing = set()
     for words, command in COMMANDS.items():

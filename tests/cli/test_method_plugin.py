@@ -87,5 +87,5 @@ def test_a_method_that_is_gone_can_still_be_read(installed, study, run, monkeypa
 
 def test_an_unknown_method_names_the_nearest(study, run, tmp_path):
     done = run("create", study, "--method", "sdd")
-    assert (done.code, done.err) == (2, f"error: no method 'sdd', {study}, did you mean 'ssd'?\n")
+    assert (done.code, done.err) == (2, "error: no method 'sdd', --method, did you mean 'ssd'?\n")
     assert not (tmp_path / "studies.db").exists()

@@ -153,6 +153,11 @@ def test_rescore_at_the_studys_own_weight_changes_nothing(small, run):
         assert trial["feasible"]
     assert "best under retain_weight 0.5" in run("rescore", small, "--retain-weight", 0.5).out
     assert run("rescore", small, "--retain-weight", 1.5).code == 2
+    bound = run("rescore", small, "--min-retained", 0.9).out
+    assert (
+        "best under retain_weight 0.2, min_retained 0.9:" in bound
+        and "study's own retain_weight 0.2, min_retained" in bound
+    )
 
 
 def test_rescore_names_what_was_stopped_early_and_evaluates_it(study, run, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ssdtune.errors import DataError
+from ssdtune.errors import DataError, near_file
 
 if TYPE_CHECKING:
     from fastmri.data.mri_data import SliceDataset
@@ -42,7 +42,7 @@ def find_files(spec: str | Path) -> list[Path]:
             pattern = Path(glob.escape(str(base))) / path.relative_to(base)
             files = _data_files(Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207 (takes absolute patterns)
         else:
-            raise DataError("no such file or folder", spec, "check the path")
+            raise DataError("no such file or folder", spec, near_file(spec))
     except OSError as reason:
         raise DataError(f"cannot read ({reason.strerror})", spec, "check path and permissions") from reason
     if not files:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ssdtune.errors import ModelError
+from ssdtune.errors import ModelError, near_file
 from ssdtune.files import atomic_path, is_special
 from ssdtune.mri.networks.copies import without_arrays
 
@@ -96,7 +96,7 @@ def read_weights_only(path: Path, todo: str = "copy or download it again") -> An
         with path.open("rb") as file:
             archive = file.read(2) == b"PK"
     except OSError as reason:
-        raise ModelError(f"cannot read ({reason.strerror or reason})", path, "check the path") from reason
+        raise ModelError(f"cannot read ({reason.strerror or reason})", path, near_file(path)) from reason
     if archive:
         _refuse_compressed(path, todo)
     try:

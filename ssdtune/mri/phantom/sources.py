@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ssdtune.errors import DataError
+from ssdtune.errors import DataError, near_file
 from ssdtune.mri.phantom import dicom, nifti
 from ssdtune.mri.phantom.images import Images, open_hdf5_images
 
@@ -19,7 +19,7 @@ def open_images(path: Path | str) -> Images:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError("no such file", path, "check the path")
+        raise DataError("no such file", path, near_file(path))
     if path.is_dir() and not any(each.is_file() for each in path.iterdir()):
         raise DataError("no files in the folder", path, "put images there, or name another")
     if path.is_dir() or path.suffix.lower() in dicom.SUFFIXES:
