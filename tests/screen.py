@@ -20,10 +20,16 @@ function look(frame) {{
   const broken = [...page.images].filter((image) => !image.naturalWidth).length;
   return {{ wide: page.documentElement.scrollWidth, width: page.documentElement.clientWidth, plots, broken }};
 }}
-addEventListener("load", () => setTimeout(() => {{
+const waits = [3000, 3000, 3000];  // on a busy machine figures come later
+function report() {{
   const seen = [...document.querySelectorAll("iframe")].map(look);
-  document.getElementById("seen").textContent = JSON.stringify(seen);
-}}, 3000));
+  if (waits.length && seen.some((page) => page.plots.some((plot) => !plot.drawn))) {{
+    setTimeout(report, waits.pop());
+  }} else {{
+    document.getElementById("seen").textContent = JSON.stringify(seen);
+  }}
+}}
+addEventListener("load", () => setTimeout(report, 3000));
 </script></body>"""
 
 

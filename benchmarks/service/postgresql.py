@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,12 +65,14 @@ def hung(pid: int) -> Iterator[None]:
     first = psutil.Process(pid)
     suspended = [first, *first.children(recursive=True)]
     for process in suspended:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):  # one of a connection that was just closed
+            process.suspend()
     try:
         yield
     finally:
         for process in suspended:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def missing() -> str | None:

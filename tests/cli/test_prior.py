@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,20 +56,24 @@ def test_fit_show_and_evaluate(collection, tmp_path, capsys, threads):
     assert json.loads(capsys.readouterr().out) == shown["held_out"]
 
 
-def test_collect_on_ray_says_what_it_has_collected(two_places, tmp_path, capsys, monkeypatch):
+def test_a_collection_on_ray_goes_on_where_it_was(two_places, tmp_path, capsys, monkeypatch):
     draw, small = recipes.draw_site, {"size": 32, "coils": 1, "subjects": 3, "slices": 1, "cascades": 1, "channels": 2}
     small |= {"pools": 1, "epochs": 1, "batch_size": 4}
     monkeypatch.setattr(recipes, "draw_site", lambda *given: replace(draw(*given), **small))
-    file = tmp_path / "tasks.h5"
-    main_ok(
-        ["prior", "collect", "--out", str(file), "--sites", "1", "--tasks", "1", "--methods", "ssd", "--ray", "--json"]
-    )
-    done = capsys.readouterr()
-    assert "ray: 2 processes, one for each CPU" in done.err
-    document = json.loads(done.out)
-    assert (document["file"], document["valid"] + document["rejected"]) == (str(file), 1)
-    ((recipe,),) = recipes.collection([0], 1, 0)
-    assert [record.key for record in load_collection(file)] == [recipe.key]
+    file, made = tmp_path / "tasks.h5", []
+    for tasks in (1, 2):
+        asked = ["--out", file, "--sites", 1, "--tasks", tasks, "--methods", "ssd", "--ray", "--json"]
+        main_ok(["prior", "collect", *map(str, asked)])
+        done = capsys.readouterr()
+        assert "ray: 2 processes, one for each CPU" in done.err
+        document = json.loads(done.out)
+        assert (document["file"], document["valid"] + document["rejected"]) == (str(file), tasks)
+        keys = [recipe.key for group in recipes.collection([0], tasks, 0) for recipe in group]
+        records = list(load_collection(file))
+        assert [record.key for record in records] == keys
+        assert all(not record.responses for record in records if isinstance(record, Experience))
+        made.append({part.name: part.stat().st_mtime_ns for part in Path(f"{file}.parts").glob("*.h5")})
+    assert made[0].items() < made[1].items() and len(made[1]) == 2
 
 
 def test_show_prints_the_bundled_mapper(capsys):

@@ -21,13 +21,17 @@ from ssdtune.study.storage import open_storage, storage_errors
 
 @pytest.fixture
 def server(request, tmp_path, monkeypatch):
-    """``server(kind)``: (URL, process) of one."""
-    for name in ("ANSWER", "PROXY"):
-        monkeypatch.setattr(hanging, name, 1.0)
-    monkeypatch.setattr(storage, "ANSWER", 1.0)
-    monkeypatch.setattr(storage, "CONNECT_TIMEOUT", 2)
+    """``server(kind)``: (URL, process) of one with Optuna's tables, of which answers are then waited for a moment."""
 
     def find(kind):
+        url, process = running(kind)
+        open_storage(url, create=True)  # to make tables may take longer
+        for place, name, seconds in ((hanging, "ANSWER", 2.0), (hanging, "PROXY", 2.0), (storage, "ANSWER", 2)):
+            monkeypatch.setattr(place, name, seconds)
+        monkeypatch.setattr(storage, "CONNECT_TIMEOUT", 2)
+        return url, process
+
+    def running(kind):
         if kind == "postgresql":
             running = request.getfixturevalue("postgresql")
             return running.url, running.process.pid
@@ -46,7 +50,7 @@ def test_it_is_waited_for_and_what_was_in_hand_is_written(server, kind):
     url, process = server(kind)
     heard = []
     patience = Patience(60.0, on_change=lambda why, _: heard.append(why is not None))
-    study = optuna.create_study(storage=waited_for(open_storage(url, create=True), patience))
+    study = optuna.create_study(storage=waited_for(open_storage(url), patience))
     trial = study.ask()
     told = threading.Thread(target=lambda: study.tell(trial, 1.0), daemon=True)
     with hung(process):
@@ -67,7 +71,7 @@ def test_a_signal_is_not_kept_for_it_and_nothing_more_is_asked(server, kind, mon
     for name in ("ANSWER", "ANSWER_AT_END", "PROXY"):
         monkeypatch.setattr(hanging, name, 60.0)  # so that the signal alone ends the call
     monkeypatch.setattr(interrupts, "_ANSWER", 0.1)
-    study = optuna.create_study(storage=waited_for(open_storage(url, create=True), Patience(60.0)))
+    study = optuna.create_study(storage=waited_for(open_storage(url), Patience(60.0)))
     trial = study.ask()
     before = signal.signal(signal.SIGTERM, interrupts.raise_terminated)
     try:
