@@ -127,8 +127,8 @@ def train(
         print_json(result | {"losses": losses, "final_loss": losses[-1], "quality": means})
         return
     on_heldout = f", {validation[-1]:.4f} on retain_heldout" if validation else ""
-    epochs = f"{section.epochs} epoch{'s' * (section.epochs > 1)}"
-    click.echo(f"{out}: {epochs} on {', '.join(seen)}, final loss {losses[-1]:.4f}{on_heldout} ({loss})")
+    length = f"{section.epochs} epoch{'s' * (section.epochs > 1)}"
+    click.echo(f"{out}: {length} on {', '.join(seen)}, final loss {losses[-1]:.4f}{on_heldout} ({loss})")
     own = f", {sets['retain'].true_acceleration:.2f}x in truth on the retain set"
     click.echo(f"masks: {study.mask.in_words()}{own}, new in each epoch; fixed ones below")
     _print_quality(measures, seen)
