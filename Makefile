@@ -33,9 +33,10 @@ docs: install
 	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --timeout=600 docs/half_hour.ipynb
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# three processes of one thread for two cores: a third of their time they wait, for browsers, databases and clusters;
-# in the order of tests/conftest.py, as the long files with few tests would else come last and leave a core idle
-PYTEST := python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+# two processes of one thread: the models are tiny, and two threads on two busy cores wait for each other, as three
+# processes do; in the order of tests/conftest.py, as the long files with few tests would else come last and leave a
+# core idle
+PYTEST := python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 suite: install
 	OMP_NUM_THREADS=1 $(BIN)/$(PYTEST) --durations=15

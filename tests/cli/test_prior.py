@@ -61,11 +61,11 @@ def test_a_collection_on_ray_goes_on_where_it_was(two_places, tmp_path, capsys, 
     small |= {"pools": 1, "epochs": 1, "batch_size": 4}
     monkeypatch.setattr(recipes, "draw_site", lambda *given: replace(draw(*given), **small))
     file, made = tmp_path / "tasks.h5", []
-    for tasks in (1, 2):
-        asked = ["--out", file, "--sites", 1, "--tasks", tasks, "--methods", "ssd", "--ray", "--json"]
+    for tasks, where in ((1, []), (2, ["--ray"])):
+        asked = ["--out", file, "--sites", 1, "--tasks", tasks, "--methods", "ssd", "--json", *where]
         main_ok(["prior", "collect", *map(str, asked)])
         done = capsys.readouterr()
-        assert "ray: 2 processes, one for each CPU" in done.err
+        assert ("ray: 2 processes, one for each CPU" in done.err) == bool(where)
         document = json.loads(done.out)
         assert (document["file"], document["valid"] + document["rejected"]) == (str(file), tasks)
         keys = [recipe.key for group in recipes.collection([0], tasks, 0) for recipe in group]

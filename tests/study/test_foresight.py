@@ -53,7 +53,8 @@ def task(request, tmp_path_factory, fastmri_file):
 @pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
 @pytest.mark.parametrize(("task", "name"), CASES, indirect=["task"])
 def test_passes_counted_on_the_stand_in_are_the_tasks_own(name, task):
-    chosen = choose_method({"name": name})
+    ranged = isinstance(getattr(choose_method({"name": name}).options, "steps", None), tuple)
+    chosen = choose_method({"name": name, **({"steps": [1, 5]} if ranged else {})})  # fewer cost less and count alike
     unlearner = chosen.method.prepare(task, chosen.options, analyse=lambda: analyse(task), track=silent)
     own = run(unlearner, middle(chosen.method.knobs(chosen.options)), 0).cost
     assert method_passes(chosen, stand_in(task)) == own
