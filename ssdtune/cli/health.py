@@ -5,6 +5,7 @@ Nothing in them names a study, a file or an address.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -95,6 +96,8 @@ def listen(app: Callable[..., Any], host: str, port: int, *, threads: int) -> An
     """
     from waitress import create_server
 
+    # that a request waits for a thread is no news on a busy machine
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:
         return create_server(app, host=host, port=port, threads=threads, ident=None, clear_untrusted_proxy_headers=True)
     except (OSError, ValueError) as reason:
