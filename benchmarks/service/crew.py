@@ -19,6 +19,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+import torch
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,12 +28,17 @@ from benchmarks.service import sleeping
 from ssdtune.cli import work  # noqa: F401  what a worker imports, once, for all that are forked
 from ssdtune.cli.worker_processes import ending_with_parent
 from ssdtune.report import dashboard, spectrum  # noqa: F401
+from ssdtune.task import Task
 
 STUDY = "storm"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-task = cache(lambda: small_task(0))
+@cache
+def task() -> Task:
+    """That of all workers, on one thread: what is forked would wait for the threads of a pool that it does not have."""
+    torch.set_num_threads(1)
+    return small_task(0)
 
 
 def make_study(url: str | None, trials: int, seconds: float, seed: int, sampler: str = "random") -> optuna.Study:
