@@ -24,22 +24,21 @@ import optuna
 import torch
 
 from benchmarks.competition.held_out import read_replays
-from benchmarks.competition.tables import in_words, with_interval
-from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, kept, main, table
+from benchmarks.competition.tables import in_words, regret_metrics, with_interval
+from benchmarks.competition.transfer import residuals
+from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, kept, main
 from benchmarks.outcome.runs import Made, say
 from benchmarks.outcome.tasks import CASES, Case, make_task
 from ssdtune.arrays import Array
 from ssdtune.learning.fit import fit
-from ssdtune.learning.fit_methods import RECIPE, learn_rows, rows_of
+from ssdtune.learning.fit_methods import RECIPE, foreseen, parts_without, rows_of
 from ssdtune.learning.processes import run_in_processes
 from ssdtune.learning.training import Recipe
 from ssdtune.objective.baseline import MIN_GAP
-from ssdtune.prior.calibration import HeldOut, residual_by_level
 from ssdtune.prior.experience import BUNDLED, Experience
 from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.method_inputs import METHOD_INPUTS
 from ssdtune.prior.method_mapper import MethodMapper
-from ssdtune.prior.points import folds
 from ssdtune.progress import silent
 from ssdtune.report.regret import area_under_regret, win_rate
 from ssdtune.study.create import create_study
@@ -49,15 +48,12 @@ from ssdtune.study.run import run_study
 from ssdtune.study.storage import quiet_optuna
 from ssdtune.study.trials import scored_trials
 from ssdtune.studyfile import ScoreSection, SearchSection
-from ssdtune.surrogate.belief import squash
 
 OURS, RIVALS = "ei", ("ei-alone", "tpe")
 TRIALS = {"spectral": 50}
 OTHERS = 20  # trials of a study of a method that trains
 SHOWN = (1, 3, 5, 10, 20, 50)
-CLOSE = 0.01
 QUICK = ("mri-014-1", "mri-020-1")
-_NETWORKS = 2  # of a part that has not seen a family
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -128,42 +124,30 @@ def mappers_without(
     """For each family a mapper whose parts have seen no task of it; how strange a task is to it is measured alike."""
     parts: dict[str, dict[str, MethodMapper]] = {family: {} for family in families}
     for method in methods:
-        for family, part in parts_without(method, records, families, chosen).items():
+        for family, part in parts_of(method, records, families, chosen).items():
             parts[family][method] = part
     found = {}
     for family in set(families):
         others = [record for record in records if record.family != family]
-        small = Recipe(networks=1, epochs=1)  # of SSD, which is not searched here
+        small = Recipe(networks=1, epochs=1, trees=0)  # of SSD, which is not searched here
         frame = fit(others, seed=chosen.seed, recipe=small, calibration=SpectrumMapper.load().calibration)
         found[family] = replace(frame, methods=parts[family])
     return found
 
 
-def parts_without(
+def parts_of(
     method: str, records: Sequence[Experience], families: Sequence[str], chosen: argparse.Namespace
 ) -> dict[str, MethodMapper]:
     """A method's part for each family, from the tasks of other folds; its residual is that on other families."""
     rows = [rows_of(record, method) for record in records if method in record.responses]
     if not rows:
         raise SystemExit(f"error: no responses to {method}, {chosen.collection}, give a collection that has them")
-    fold_of = folds([each.family for each in rows])
-    recipe = replace(RECIPE, networks=1, epochs=10) if chosen.quick else replace(RECIPE, networks=_NETWORKS)
-    parts: dict[int, MethodMapper] = {}
-    for fold in sorted(set(fold_of)):
-        seen = [each for each, own in zip(rows, fold_of, strict=True) if own != fold]
-        parts[fold] = learn_rows(method, seen, recipe, chosen.seed)
-        say(f"{method}: fold {fold} learned")
-    held_out = []
-    for each, own in zip(rows, fold_of, strict=True):
-        members = np.moveaxis(parts[own].members(each.local, each.features, each.floor_ratio), 1, 2)
-        held_out.append((each.family, HeldOut(members, squash(each.y), each.local)))
-    own_fold = dict(zip([each.family for each in rows], fold_of, strict=True))
+    recipe = replace(RECIPE, networks=1, epochs=10) if chosen.quick else RECIPE
+    parts, own = parts_without(method, rows, seed=chosen.seed, recipe=recipe), [each.family for each in rows]
+    residual = residuals([foreseen(part, each) for part, each in zip(parts, rows, strict=True)], own)
+    say(f"{method}: learned")
     return {
-        family: replace(
-            parts[own_fold[family]],
-            residual_sd=residual_by_level([found for other, found in held_out if other != family]),
-        )
-        for family in set(families) & own_fold.keys()
+        family: replace(parts[own.index(family)], residual_sd=residual[family]) for family in set(families) & set(own)
     }
 
 
@@ -210,19 +194,9 @@ def report(method: str, plans: Sequence[Plan], lines: list[str]) -> Metrics:
     best = np.max([found.max(axis=(1, 2)) for found in incumbents.values()], axis=0)
     regrets = {name: (best[:, None, None] - found).mean(axis=1) for name, found in incumbents.items()}
     budget = plans[0].trials[method]
-    metrics: Metrics = {f"{method}.tasks": len(valid)}
-    body = []
-    for name, regret in regrets.items():
-        close = regret <= CLOSE
-        trials = np.where(close.any(axis=1), close.argmax(axis=1) + 1, budget + 1)
-        metrics |= with_interval(f"{method}.median_trials.{name}", trials, np.median)
-        shown = [n for n in SHOWN if n <= budget]
-        for n in shown:
-            metrics |= with_interval(f"{method}.regret.{name}.{n}", regret[:, n - 1], np.mean)
-        keys = [f"{method}.median_trials.{name}", *(f"{method}.regret.{name}.{n}" for n in shown)]
-        body.append((name, *(in_words(metrics, key) for key in keys)))
-    lines += ["", f"`{method}`, {len(valid)} tasks, {budget} trials:", ""]
-    lines += table(("sampler", "trials to within 0.01", *(f"regret after {n}" for n in shown)), body)
+    metrics, rows = regret_metrics(method, regrets, [n for n in SHOWN if n <= budget], "sampler")
+    metrics[f"{method}.tasks"] = len(valid)
+    lines += ["", f"`{method}`, {len(valid)} tasks, {budget} trials:", "", *rows]
     ours = area_under_regret(regrets[OURS], budget)
     for name in RIVALS:
         theirs = area_under_regret(regrets[name], budget)

@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Metrics, main, median_seconds, show, table
 from ssdtune.learning.fit import Predictor, learn_networks, predict_held_out
+from ssdtune.learning.growing import ratios
 from ssdtune.learning.recipes import WIDE_SITES
 from ssdtune.learning.training import Recipe
 from ssdtune.prior.assess import SETTINGS, Assessment, assess
 from ssdtune.prior.calibration import calibrate
 from ssdtune.prior.experience import BUNDLED, Experience, load_collection
+from ssdtune.prior.forest import side_by_side
 from ssdtune.prior.mapper import SpectrumMapper
 from ssdtune.prior.points import Points, points
 from ssdtune.prior.view import TaskView
@@ -39,32 +41,28 @@ Learn = Callable[[Sequence[Points]], Predictor]
 
 NETWORKS = 2
 _GP_POINTS = 1000
-_NEAREST, _WIDTH = 16, 0.15  # past tasks of the task kernel; of the average along (log10 rho, log10 kappa)
-
-
-def rows(task: Points) -> Array:
-    """Local and global inputs side by side, (n, L + U)."""
-    return np.concatenate([task.local, np.broadcast_to(task.global_, (len(task.gate), task.global_.size))], axis=1)
+_NEAREST, _WIDTH = 16, 0.15  # past tasks of the task kernel; of the average along each axis
 
 
 def remembered(ratio: Array, task: Points) -> Array:
     return 1 - (1 - ratio) / (1 - task.floor_ratio)
 
 
-def ratios(task: Points) -> Array:
-    """(n, 2): squashed retained, and the forget quality ratio that goes with the squashed remembered."""
-    y = squash(task.y)
-    return np.stack([y[:, 0], 1 - (1 - y[:, 1]) * (1 - task.floor_ratio)], axis=1)
+def taught(seen: Sequence[Points]) -> tuple[Array, Array]:
+    """(inputs, outputs) of all settings, as the shipped trees learn them."""
+    x = [side_by_side(task.local, task.global_) for task in seen]
+    return np.concatenate(x), np.concatenate([ratios(task.y, task.floor_ratio) for task in seen])
 
 
 def learn_trees(seed: int, seen: Sequence[Points]) -> Predictor:
     from sklearn.ensemble import ExtraTreesRegressor
 
     forest = ExtraTreesRegressor(100, min_samples_leaf=3, max_features=0.5, bootstrap=True, random_state=seed)
-    forest.fit(np.concatenate([rows(task) for task in seen]), np.concatenate([ratios(task) for task in seen]))
+    forest.fit(*taught(seen))
 
     def predict(task: Points) -> Array:
-        members = np.stack([tree.predict(rows(task)) for tree in forest.estimators_])
+        x = side_by_side(task.local, task.global_)
+        members = np.stack([tree.predict(x) for tree in forest.estimators_])
         members[..., 1] = remembered(members[..., 1], task)
         return squash(members)
 
@@ -76,7 +74,7 @@ def learn_gp(seed: int, seen: Sequence[Points]) -> Predictor:
     from sklearn.gaussian_process.kernels import RBF, WhiteKernel
     from sklearn.preprocessing import StandardScaler
 
-    x, y = np.concatenate([rows(task) for task in seen]), np.concatenate([ratios(task) for task in seen])
+    x, y = taught(seen)
     chosen = np.random.default_rng(seed).choice(len(x), min(_GP_POINTS, len(x)), replace=False)
     scale = StandardScaler().fit(x)
     kernel = RBF(5.0) + WhiteKernel(0.01)
@@ -84,7 +82,7 @@ def learn_gp(seed: int, seen: Sequence[Points]) -> Predictor:
     process.fit(scale.transform(x[chosen]), y[chosen])
 
     def predict(task: Points) -> Array:
-        mean = process.predict(scale.transform(rows(task)))
+        mean = process.predict(scale.transform(side_by_side(task.local, task.global_)))
         mean[:, 1] = remembered(mean[:, 1], task)
         return squash(mean[None])
 
@@ -97,7 +95,7 @@ def place(task: Points) -> Array:
 
 
 def average(at: Array, places: Array, y: Array) -> Array:
-    """(n, 2): the mean of responses y (m, 2) at places (m, 2), near places (n, 2)."""
+    """(n, 2): the mean of responses y (m, 2) at places (m, d), near places (n, d)."""
     near = np.exp(-0.5 * (((at[:, None] - places) / _WIDTH) ** 2).sum(axis=2)) + 1e-12
     found: Array = near @ y / near.sum(axis=1, keepdims=True)
     return found

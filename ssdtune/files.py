@@ -41,8 +41,13 @@ def check_writable(*paths: Path | None, error: type[SsdtuneError] = DataError) -
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not folder.is_dir():
             raise _unwritable(path, os.strerror(errno.ENOTDIR), error)
-        if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        if not may_write(folder):
             raise _unwritable(path, os.strerror(errno.EACCES), error)
+
+
+def may_write(folder: Path | str) -> bool:
+    """Whether this process may make files in a folder that is there."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def check_apart(inputs: Iterable[Path], outputs: Mapping[str, Path | None]) -> None:

@@ -64,6 +64,23 @@ def in_words(metrics: Metrics, key: str) -> str:
     return f"{metrics[key]:.3g} ({metrics[key + '.lo']:.3g} … {metrics[key + '.hi']:.3g})"
 
 
+def regret_metrics(
+    prefix: str, regrets: Mapping[str, np.ndarray], shown: Sequence[int], title: str
+) -> tuple[Metrics, list[str]]:
+    """Of regrets (tasks, trials) by name: median trials to target (one more than all where it is not met) and mean
+    regret at trial counts, with the lines of their table."""
+    metrics: Metrics = {}
+    body = []
+    for name, regret in regrets.items():
+        trials = np.minimum(trials_to_target(regret, TARGET), regret.shape[1] + 1)
+        found = with_interval(f"{prefix}.median_trials.{name}", trials, np.median)
+        for count in shown:
+            found |= with_interval(f"{prefix}.regret.{name}.{count}", regret[:, count - 1], np.mean)
+        body.append((name, *(in_words(found, key) for key in found if not key.endswith((".lo", ".hi")))))
+        metrics |= found
+    return metrics, table((title, f"trials to within {TARGET:g}", *(f"regret after {n}" for n in shown)), body)
+
+
 def sampler_metrics(ledger: Ledger, setting: str, label: str) -> Metrics:
     """Median trials to target (budget + 1: more than the budget), mean and median regret at trial counts."""
     runs = ledger.regret(setting, label)

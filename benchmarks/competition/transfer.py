@@ -16,8 +16,9 @@ import numpy as np
 from benchmarks.competition.priors import AVERAGE, FITS
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import SETTINGS, progress
-from benchmarks.competition.tables import ABLATED, TARGET, in_words, with_interval
-from benchmarks.harness import Metrics, table
+from benchmarks.competition.tables import ABLATED, in_words, regret_metrics, with_interval
+from benchmarks.harness import Metrics
+from benchmarks.mapper import average
 from ssdtune.arrays import Array
 from ssdtune.learning.fit_methods import RECIPE, Rows, predict_rows, rows_of
 from ssdtune.prior.calibration import HeldOut, residual_by_level, sd_at
@@ -34,7 +35,6 @@ IN_UNITS = ("relative", "first", "second")
 """What inputs that come from the spectrum have in their names."""
 
 TRANSFER = "transfer"
-_WIDTH = 0.15  # of the average over past responses, of each knob's range
 
 
 def _same(method: str, record: Experience, rows: Rows) -> Rows:
@@ -153,18 +153,22 @@ def averages(recorded: Recorded) -> list[HeldOut]:
         others = [n for n, other in enumerate(recorded.rows) if other.family != each.family]
         there = np.concatenate([recorded.places[n] for n in others])
         y = np.concatenate([squash(recorded.rows[n].y) for n in others])
-        near = np.exp(-0.5 * (((places[:, None] - there) / _WIDTH) ** 2).sum(axis=2)) + 1e-12
-        found.append(HeldOut((near @ y / near.sum(axis=1, keepdims=True))[None], squash(each.y), each.local))
+        found.append(HeldOut(average(places, there, y)[None], squash(each.y), each.local))
     return found
+
+
+def residuals(found: Sequence[HeldOut], families: Sequence[str]) -> dict[str, Array]:
+    """For each family the residual of what was foreseen of tasks of other families, by level."""
+    return {
+        family: residual_by_level([each for each, other in zip(found, families, strict=True) if other != family])
+        for family in set(families)
+    }
 
 
 def beliefs(found: Sequence[HeldOut], recorded: Recorded) -> list[Foreseen]:
     """What is foreseen of every task, its residual measured on tasks of other families."""
     families = [each.family for each in recorded.rows]
-    residual = {
-        family: residual_by_level([f for f, other in zip(found, families, strict=True) if other != family])
-        for family in set(families)
-    }
+    residual = residuals(found, families)
     beliefs = []
     for each, family, places in zip(found, families, recorded.places, strict=True):
         members = np.moveaxis(each.members, 1, 2)
@@ -207,20 +211,11 @@ def mean_regret(s: Array, goal: Goal, first: int, seed: int) -> Array:
 
 def report(prefix: str, regrets: dict[str, Array], ablated: dict[str, Array], lines: list[str]) -> Metrics:
     """Metrics and the table of one method and goal."""
-    metrics: Metrics = {}
-    body = []
-    for name, regret in regrets.items():
-        close = regret <= TARGET
-        trials = np.where(close.any(axis=1), close.argmax(axis=1) + 1, TRIALS + 1)
-        metrics |= with_interval(f"{prefix}.median_trials.{name}", trials, np.median)
-        for n in SHOWN:
-            metrics |= with_interval(f"{prefix}.regret.{name}.{n}", regret[:, n - 1], np.mean)
-        row = [f"{prefix}.median_trials.{name}", *(f"{prefix}.regret.{name}.{n}" for n in SHOWN)]
-        body.append((name, *(in_words(metrics, key) for key in row)))
+    metrics, rows = regret_metrics(prefix, regrets, SHOWN, "first trials by")
     saved = regrets["published"][:, 2] - regrets[TRANSFER][:, 2]
     metrics |= with_interval(f"{prefix}.gain_3", saved, np.mean)
     lines += ["", f"`{prefix}`, {len(saved)} tasks:", ""]
-    lines += table(("first trials by", "trials to within 0.01", *(f"regret after {n}" for n in SHOWN)), body)
+    lines += rows
     words = in_words(metrics, f"{prefix}.gain_3")
     lines.append(f"\nThree trials by the prior rather than by the published settings save {words}.")
     whole = area_under_regret(regrets[TRANSFER], ABLATED)

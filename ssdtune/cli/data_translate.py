@@ -78,6 +78,7 @@ def translate(
 
     import ssdtune
     from ssdtune.files import check_apart, content_hash
+    from ssdtune.mri.networks.resume import resume_path
     from ssdtune.mri.networks.train import check_free
     from ssdtune.mri.translation.domains import domain_files, read_domains
     from ssdtune.mri.translation.picture import draw_translator
@@ -85,7 +86,7 @@ def translate(
     from ssdtune.mri.translation.translator import Translator, check, save_translator
     from ssdtune.report.style import matplotlib_settings
 
-    picture, resume = out.with_suffix(".png"), out.with_name(f"{out.name}.resume")
+    picture, resume = out.with_suffix(".png"), resume_path(out)
     written = {"--out": out, "--out's picture": picture, "--out's resume file": resume}
     check_apart(chain(domain_files(healthy), domain_files(lesion)), written)
     for path in (out, picture):

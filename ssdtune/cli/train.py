@@ -71,6 +71,7 @@ def train(
     from ssdtune.mri.networks.checkpoint import read_provenance
     from ssdtune.mri.networks.mixed import check_precision
     from ssdtune.mri.networks.models import build_model
+    from ssdtune.mri.networks.resume import resume_path
     from ssdtune.mri.networks.train import Joined, check_free
     from ssdtune.mri.networks.train import train as fit
     from ssdtune.mri.task import open_sets
@@ -86,7 +87,7 @@ def train(
         return
     place = find_device(device)
     check_precision(precision, place)
-    written = {"--out": out, "--out's resume file": out.with_name(f"{out.name}.resume")}
+    written = {"--out": out, "--out's resume file": resume_path(out)}
     check_apart([study_file, *scans_of(study)], written)
     check_free(out, overwrite)
     loss = USUAL[section.architecture] if study.fisher.loss == "auto" else study.fisher.loss
@@ -115,7 +116,7 @@ def train(
             device=place,
         )
     except KeyboardInterrupt:
-        click.echo(f"kept in {out.name}.resume; the same command goes on from there", err=True)
+        click.echo(f"kept in {resume_path(out).name}; the same command goes on from there", err=True)
         raise
     measures = _measure(model, sets, place)
     validation = ((read_provenance(out) or {}).get("training") or {}).get("validation")

@@ -74,17 +74,27 @@ def predict_rows(
     method: str, rows: Sequence[Rows], *, seed: int = 0, recipe: Recipe = RECIPE, track: Track = silent
 ) -> list[HeldOut]:
     """Every task's response as foreseen by networks that have not seen its family, in the order of ``rows``."""
+    parts = parts_without(method, rows, seed=seed, recipe=recipe, track=track)
+    return [foreseen(part, each) for part, each in zip(parts, rows, strict=True)]
+
+
+def parts_without(
+    method: str, rows: Sequence[Rows], *, seed: int = 0, recipe: Recipe = RECIPE, track: Track = silent
+) -> list[MethodMapper]:
+    """For every task a part of few networks that have seen no task of its family, in the order of ``rows``."""
     fold_of = folds([each.family for each in rows])
     small = replace(recipe, networks=min(recipe.networks, _CALIBRATION_NETWORKS))
-    found: dict[str, HeldOut] = {}
+    parts = {}
     for fold in track(range(max(fold_of) + 1), f"{method}, held-out families", max(fold_of) + 1):
         others = [each for each, own in zip(rows, fold_of, strict=True) if own != fold]
-        part = learn_rows(method, others, small, seed)
-        for each, own in zip(rows, fold_of, strict=True):
-            if own == fold:
-                members = np.moveaxis(part.members(each.local, each.features, each.floor_ratio), 1, 2)
-                found[each.key] = HeldOut(members, squash(each.y), each.local)
-    return [found[each.key] for each in rows]
+        parts[fold] = learn_rows(method, others, small, seed)
+    return [parts[fold] for fold in fold_of]
+
+
+def foreseen(part: MethodMapper, rows: Rows) -> HeldOut:
+    """What a part says of one task, beside what was recorded."""
+    members = np.moveaxis(part.members(rows.local, rows.features, rows.floor_ratio), 1, 2)
+    return HeldOut(members, squash(rows.y), rows.local)
 
 
 def learn_rows(method: str, rows: Sequence[Rows], recipe: Recipe, seed: int) -> MethodMapper:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssdtune.arrays import Array
 from ssdtune.learning.training import Example, Recipe
 from ssdtune.prior.forest import Forest, side_by_side
 from ssdtune.surrogate.belief import squash
@@ -16,12 +17,12 @@ _SHARED = 16  # trees of a member times networks: so that members of both kinds 
 
 def grow(examples: Sequence[Example], recipe: Recipe, seed: int) -> Forest:
     """A forest of what the networks learn from; outputs squashed, the forget ratio that goes with remembered."""
-    from sklearn.ensemble import ExtraTreesRegressor  # a second
-
     if not recipe.trees:
         return Forest.none()
+    from sklearn.ensemble import ExtraTreesRegressor  # a second
+
     x = np.concatenate([side_by_side(each.local, each.global_) for each in examples])
-    y = np.concatenate([_ratios(each) for each in examples])
+    y = np.concatenate([ratios(each.y, each.floor_ratio) for each in examples])
     forest = ExtraTreesRegressor(
         recipe.trees, min_samples_leaf=recipe.leaf, max_features=_SHARE, bootstrap=True, random_state=seed
     )
@@ -37,6 +38,7 @@ def grow(examples: Sequence[Example], recipe: Recipe, seed: int) -> Forest:
     return Forest(feature, threshold, right, value, group=max(1, _SHARED // max(recipe.networks, 1)))
 
 
-def _ratios(example: Example) -> np.ndarray:
-    y = squash(example.y)
-    return np.stack([y[:, 0], 1 - (1 - y[:, 1]) * (1 - example.floor_ratio)], axis=1)
+def ratios(y: Array, floor_ratio: float) -> Array:
+    """(n, 2): squashed retained, and the forget ratio that goes with squashed remembered, of y (n, 2) unclipped."""
+    retained, remembered = squash(y).T
+    return np.stack([retained, 1 - (1 - remembered) * (1 - floor_ratio)], axis=1)

@@ -111,8 +111,7 @@ def save_classifier(path: Path, found: Classifier, width: int) -> None:
 
 
 def load_classifier(path: Path | str) -> Classifier:
-    """Read a file of ``ssdtune data classify``. Raises ModelError: unreadable, damaged, or not such a
-    file."""
+    """Read a file of ``ssdtune data classify``. Raises ModelError: unreadable, damaged, or not one."""
     content = read_weights_only(Path(path))
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ModelError("not a lesion classifier", path, "make one: ssdtune data classify HEALTHY LESION --out FILE")

@@ -45,9 +45,9 @@ class Forest:
         feature, right = self.feature.astype(int), self.right.astype(int)
         tree = np.arange(len(feature))[:, None]
         at = np.zeros((len(feature), len(rows)), int)
-        while (inner := feature[tree, at] >= 0).any():
-            left = rows[np.arange(len(rows)), feature[tree, at]] <= self.threshold[tree, at]
-            at = np.where(inner, np.where(left, at + 1, right[tree, at]), at)
+        while ((compared := feature[tree, at]) >= 0).any():
+            left = rows[np.arange(len(rows)), compared] <= self.threshold[tree, at]
+            at = np.where(compared >= 0, np.where(left, at + 1, right[tree, at]), at)
         found = self.value[tree, at].reshape(len(self), self.group, len(rows), 2).mean(axis=1)
         return np.asarray(1 - gate[:, None] * (1 - found))
 

@@ -27,10 +27,10 @@ from ssdtune.fisher.features import FEATURE_VERSION
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO, Box
 from ssdtune.plane.surface import ResponseSurface
-from ssdtune.prior import forest
 from ssdtune.prior.assess import Assessment
 from ssdtune.prior.calibration import Calibration
 from ssdtune.prior.density import HyperparameterPrior
+from ssdtune.prior.forest import ARRAYS as OF_FOREST
 from ssdtune.prior.forest import Forest, side_by_side
 from ssdtune.prior.inputs import INPUT_VERSION, gate, global_inputs, local_inputs, log_damage
 from ssdtune.prior.method_mapper import MethodMapper
@@ -168,7 +168,7 @@ class SpectrumMapper:
     def _arrays(self) -> dict[str, Array]:
         return {
             **{f"networks.{name}": getattr(self.networks, name) for name in ARRAYS},
-            **{f"forest.{name}": getattr(self.forest, name) for name in forest.ARRAYS},
+            **{f"forest.{name}": getattr(self.forest, name) for name in OF_FOREST},
             **{
                 f"{side}.{name}": getattr(getattr(self, side), name)
                 for side in ("local", "global_")
@@ -232,7 +232,7 @@ class SpectrumMapper:
         return cls(
             networks=Networks(**{item.name: arrays[f"networks.{item.name}"] for item in fields(Networks)}),
             forest=Forest(
-                **{name: arrays[f"forest.{name}"] for name in forest.ARRAYS}, group=int(header["trees_a_member"])
+                **{name: arrays[f"forest.{name}"] for name in OF_FOREST}, group=int(header["trees_a_member"])
             ),
             local=sides["local"],
             global_=sides["global_"],

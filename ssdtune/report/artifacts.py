@@ -15,6 +15,7 @@ from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, get_al
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from ssdtune.errors import ConfigError, StorageError, check_installed
+from ssdtune.files import may_write
 from ssdtune.study.storage import storage_errors
 from ssdtune.study.storage_url import JOURNAL, database_file, parse
 
@@ -72,7 +73,7 @@ def open_artifacts(place: str | None, *, create: bool = False) -> ArtifactStore 
 
 
 def _check_writable(folder: str) -> None:
-    if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not may_write(folder):
         raise PermissionError(EACCES, os.strerror(EACCES))
 
 

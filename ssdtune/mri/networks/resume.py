@@ -18,6 +18,11 @@ _TODO = "delete it to start over"
 _NOT_SHOWN = {"data": "other training data", "start": "another starting model"}
 
 
+def resume_path(checkpoint: Path) -> Path:
+    """Where the training of a checkpoint keeps what is done."""
+    return checkpoint.with_name(f"{checkpoint.name}.resume")
+
+
 @dataclass
 class Progress:
     """How far a training has come.

@@ -24,7 +24,7 @@ from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.files import content_hash
 from ssdtune.mri.networks.mixed import check_precision, mixed_precision
 from ssdtune.mri.networks.models import save_new_model
-from ssdtune.mri.networks.resume import Progress, ResumeFile
+from ssdtune.mri.networks.resume import Progress, ResumeFile, resume_path
 from ssdtune.mri.networks.stock import Reconstructor
 from ssdtune.mri.quality import LOSS_NAME, training_loss
 from ssdtune.progress import Track, silent
@@ -120,7 +120,7 @@ def train(
     if checkpoint is not None:
         content = {"start": _state_hash(model), "data": _fingerprint(samples)}
         content |= {"validation": _fingerprint(validation)} if validation is not None else {}
-        resume = ResumeFile(checkpoint.with_name(f"{checkpoint.name}.resume"), settings | content)
+        resume = ResumeFile(resume_path(checkpoint), settings | content)
     groups = _equal_shapes(samples) if batch_size > 1 else [np.arange(len(samples))]
     steps = sum(-(-len(group) // batch_size) for group in groups)
 

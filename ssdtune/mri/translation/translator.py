@@ -98,8 +98,7 @@ def save_translator(
 
 
 def load_translator(path: Path | str) -> Translator:
-    """Read a file of ``ssdtune data translate``. Raises ModelError: unreadable, damaged, or not such a
-    file."""
+    """Read a file of ``ssdtune data translate``. Raises ModelError: unreadable, damaged, or not one."""
     content = read_weights_only(Path(path))
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ModelError("not a translator", path, "make one: ssdtune data translate HEALTHY LESION --out FILE")
