@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ CYCLE, IDENTITY = 10.0, 5.0
 BUFFER = 50
 SAVE_EVERY_SECONDS = 60.0
 LOSSES = ("generators", "cycle", "identity", "discriminators")
+_PARTS = ("networks", "generators", "discriminators")
 _TODO = "delete it to start over"
 
 
@@ -83,7 +85,8 @@ def train_translator(
         state = State(width, blocks)
     if resume is not None:
         _take_up(state, resume, own, overwrite)
-        _keep(state, resume, own)  # a folder that cannot be written is found before the long work
+        whole = _content(state, own)
+        _keep(whole, resume)  # a folder that cannot be written is found before the long work
     saved = time.monotonic()
     try:
         for step in track(range(len(state.losses), steps), "training", steps - len(state.losses)):
@@ -94,12 +97,14 @@ def train_translator(
             if not np.isfinite(losses).all():
                 raise ModelError(f"a loss became non-finite in step {step + 1}", resume or "", "try another --seed")
             state.losses.append(losses)
-            if resume is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                _keep(state, resume, own)
-                saved = time.monotonic()
+            if resume is not None:
+                whole = _content(state, own)  # an interrupt comes within a step
+                if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                    _keep(whole, resume)
+                    saved = time.monotonic()
     except KeyboardInterrupt:
         if resume is not None:
-            _keep(state, resume, own)
+            _keep(whole, resume)
         raise
     state.networks.eval()
     return state
@@ -150,10 +155,15 @@ def _buffered(fakes: list[Tensor], new: Tensor, rng: np.random.Generator) -> Ten
     return old
 
 
-def _keep(state: State, path: Path, settings: Mapping[str, Any]) -> None:
-    parts = {name: getattr(state, name).state_dict() for name in ("networks", "generators", "discriminators")}
-    fakes = [torch.cat(each) if each else torch.empty(0) for each in state.fakes]
-    write_weights(path, {"settings": dict(settings), "losses": state.losses, "fakes": fakes, **parts})
+def _content(state: State, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the state as plain values and tensors, which the next step does not change."""
+    parts = {name: deepcopy(getattr(state, name).state_dict()) for name in _PARTS}
+    return {"settings": dict(settings), "losses": [*state.losses], "fakes": [[*each] for each in state.fakes], **parts}
+
+
+def _keep(content: dict[str, Any], path: Path) -> None:
+    fakes = [torch.cat(each) if each else torch.empty(0) for each in content["fakes"]]
+    write_weights(path, content | {"fakes": fakes})
 
 
 def _take_up(state: State, path: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
@@ -168,7 +178,7 @@ def _take_up(state: State, path: Path, settings: Mapping[str, Any], overwrite: b
         wrong = ", ".join(key for key in settings if kept["settings"].get(key) != settings[key])
         what = f"keeps a training of other settings ({wrong})"
         raise ConfigError(what, path, "use the same settings, or delete it or give --overwrite to start over")
-    for name in ("networks", "generators", "discriminators"):
+    for name in _PARTS:
         getattr(state, name).load_state_dict(kept[name])
     state.losses = kept["losses"]
     state.fakes = tuple(list(each.split(1)) if len(each) else [] for each in kept["fakes"])  # type: ignore[assignment]

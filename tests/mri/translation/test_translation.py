@@ -9,6 +9,7 @@ from PIL import Image
 from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.mri.phantom.simulate import simulate_folder
 from ssdtune.mri.poison import poison_folder
+from ssdtune.mri.translation import train
 from ssdtune.mri.translation.domains import read_domain, squared, to_range, unsquared
 from ssdtune.mri.translation.networks import Generator, discriminator
 from ssdtune.mri.translation.train import train_translator
@@ -86,18 +87,24 @@ def test_a_lesion_hardly_moves_the_range_of_tissue(knees):
     assert to_range(brighter)[1] == pytest.approx(to_range(image)[1], rel=0.1)
 
 
-def test_a_stopped_training_ends_where_an_unbroken_one_does(knees, tmp_path):
+@pytest.mark.parametrize("within", [False, True], ids=["between-steps", "within-a-step"])
+def test_a_stopped_training_ends_where_an_unbroken_one_does(within, knees, tmp_path, monkeypatch):
     domain = read_domain(knees, 32)
     whole = train_translator(domain, domain.flip(-2), steps=4, **SMALL)
     resume = tmp_path / "resume"
 
     def stop(items, *_):
         for number, item in enumerate(items):
-            if number == 2:
+            if number == 2 and within:
+                patch.setattr(train, "_buffered", interrupt)
+            elif number == 2:
                 raise KeyboardInterrupt
             yield item
 
-    with pytest.raises(KeyboardInterrupt):
+    def interrupt(*_):  # generators are a step ahead
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
         train_translator(domain, domain.flip(-2), steps=4, resume=resume, track=stop, **SMALL)
     with pytest.raises(ConfigError, match="other settings"):
         train_translator(domain, domain.flip(-2), steps=5, resume=resume, **SMALL)
