@@ -141,6 +141,7 @@ def test_parts_of_a_study_are_merged_without_its_data(study, tmp_path, capsys):
     for given, words in (
         (["--part", "3/2", "--out", "x"], "is no part"),
         (["--part", "1/2"], "give it with --out alone"),
+        (["--part", "1/900", "--out", tmp_path / "x"], "cut it into"),
         (["--merge", tmp_path / "1.part", "--spectral"], "leave --ray and --spectral out"),
     ):
         code, out, err = run(capsys, study, *given)

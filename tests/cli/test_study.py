@@ -137,6 +137,7 @@ def test_show_best_and_list(small, run):
     assert shown["trials"] == {"finished": 4, "running": 0, "failed": 0, "interrupted": 0}
     assert shown["best"]["feasible"]
     assert "retain_ssim" in run("best", small).out
+    assert "retain_volume_ssim_sd" in run("show", small).out
     assert small in run("list").out
     assert run("best", "smal").code == 4
     assert "did you mean 'small'?" in run("best", "smal").err
@@ -220,7 +221,8 @@ def test_apply_writes_a_checkpoint_that_fastmri_loads(small, run, inputs, tmp_pa
     out = tmp_path / "unlearned.pt"
     done = run("apply", small, "--out", out)
     assert done.code == 0, done.err
-    assert "forget_ssim" in done.out
+    assert "forget_ssim" in done.out and "_volume_" not in done.out
+    assert "measures: ssdtune study show small\n" in done.out
     stock = VarNet(num_cascades=1, sens_chans=2, sens_pools=2, chans=2, pools=2)
     stock.load_state_dict(torch.load(out, weights_only=True), strict=True)
     original = torch.load(inputs / "model.pt", weights_only=True)

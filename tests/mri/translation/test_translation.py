@@ -114,6 +114,26 @@ def test_a_stopped_training_ends_where_an_unbroken_one_does(within, knees, tmp_p
         torch.testing.assert_close(gone_on.networks.state_dict()[name], value, rtol=1e-3, atol=1e-5)
 
 
+def test_a_resume_file_that_does_not_hold_together_is_one_error(knees, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", -1.0)
+    domain, resume = read_domain(knees, 32), tmp_path / "resume"
+    train_translator(domain, domain, steps=1, resume=resume, **SMALL)
+    sound = torch.load(resume)
+    wide = torch.zeros(1, 1, 48, 48)
+    for change in (
+        {"settings": None},
+        {"networks": sound["generators"]},
+        {"generators": sound["discriminators"]},
+        {"losses": [[1.0, 2.0]]},
+        {"losses": 1},
+        {"fakes": sound["fakes"][:1]},
+        {"fakes": [wide, wide]},
+    ):
+        torch.save(sound | change, resume)
+        with pytest.raises(ModelError, match=r"damaged resume file.*delete it to start over"):
+            train_translator(domain, domain, steps=1, resume=resume, **SMALL)
+
+
 def test_training_lowers_the_cycle(knees):
     domain = read_domain(knees, 32)
     losses = np.array(train_translator(domain, 0.5 * domain, steps=40, **SMALL).losses)
