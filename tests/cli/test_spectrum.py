@@ -195,6 +195,13 @@ def test_nothing_that_is_read_is_written_over(study, capsys, option, name):
         assert (study.parent / name).read_bytes() == before
 
 
+def test_no_analysis_is_written_among_the_scans(study, capsys):
+    for words in ([], ["--part", "1/1"]):
+        code, _, err = run(capsys, study, *words, "--out", study.parent / "retain" / "fisher.h5")
+        assert code == 2 and "in a folder that is read here, --out, name a file elsewhere" in err
+    assert len(list((study.parent / "retain").iterdir())) == 1
+
+
 def test_two_results_are_two_files(study, tmp_path, capsys):
     code, _, err = run(capsys, study, "--html", tmp_path / "a", "--png", tmp_path / "a")
     assert code == 2 and "is already that of --html" in err

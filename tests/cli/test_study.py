@@ -137,7 +137,7 @@ def test_show_best_and_list(small, run):
     assert shown["trials"] == {"finished": 4, "running": 0, "failed": 0, "interrupted": 0}
     assert shown["best"]["feasible"]
     assert "retain_ssim" in run("best", small).out
-    assert "retain_volume_ssim_sd" in run("show", small).out
+    assert "retain_volume_ssim" in run("show", small).out
     assert small in run("list").out
     assert run("best", "smal").code == 4
     assert "did you mean 'small'?" in run("best", "smal").err
