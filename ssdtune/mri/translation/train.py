@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from ssdtune.errors import ConfigError, ModelError
 from ssdtune.mri.networks.checkpoint import read_weights_only, write_weights
 from ssdtune.mri.networks.resume import START_OVER, check_numbers, load_adam, refusing_damage
 from ssdtune.mri.translation.networks import Generator, discriminator
+from ssdtune.nests import change
 from ssdtune.progress import Track, silent
 
 LEARNING_RATE, BETAS = 2e-4, (0.5, 0.999)
@@ -157,7 +157,7 @@ def _buffered(fakes: list[Tensor], new: Tensor, rng: np.random.Generator) -> Ten
 
 def _content(state: State, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the state as plain values and tensors, which the next step does not change."""
-    parts = {name: deepcopy(getattr(state, name).state_dict()) for name in _PARTS}
+    parts = {name: change(Tensor.clone, getattr(state, name).state_dict()) for name in _PARTS}
     return {"settings": dict(settings), "losses": [*state.losses], "fakes": [[*each] for each in state.fakes], **parts}
 
 
