@@ -41,7 +41,8 @@ def check_numbers(values: Iterable[object]) -> None:
 
 
 def load_adam(optimizer: torch.optim.Optimizer, kept: Any) -> None:
-    """Put Adam's kept state into ``optimizer``; raises what ``refusing_damage`` knows if it does not fit."""
+    """Put Adam's kept state into ``optimizer``; raises ValueError, or what else ``refusing_damage`` knows, if it does
+    not fit."""
     own = _settings(optimizer)
     optimizer.load_state_dict(kept)
     fits = _settings(optimizer) == own and all(
