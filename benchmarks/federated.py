@@ -3,10 +3,9 @@
 `federated.rel_err`: the largest difference of any figure (diagonals, means, losses, Gram matrices, spectra, damages,
 features but the slopes) over the largest of its kind; goal 1e-6. `federated.{sums,gram,spectra,features}_err`: the same
 of sums over samples (diagonals, means, losses, embeddings), of single inner products, of eigenvalues and damages, and
-of features. Gradients of small networks are taken of many samples at once, in float32, and round otherwise beside other
-samples; `federated.one_by_one_err` is the same with gradients taken one by one, so it is what sums and files add, and
-`federated.batching_err` that of the whole between gradients in batches and one by one. `federated.slope_err`: of the
-decay slopes, which are fitted to logarithms of eigenvalues down to the rounding of gradients.
+of features. `federated.one_by_one_err` is the same with gradients taken one by one, `federated.batching_err` that of
+the whole between gradients in batches and one by one. `federated.slope_err`: of the decay slopes, which are fitted to
+logarithms of eigenvalues down to the rounding of gradients.
 `federated.{sites,slices,parameters}`. `federated.part_mib`: what leaves a site, the mean. One untrained network.
 """
 

@@ -2,7 +2,10 @@
 
 Notation: P parameters in ``Layout`` order; a unit's row is g = d loss / d theta, (P,) float32. Vectorised rows come
 from ``vmap`` over ``grad`` (torch.func), looped ones from ``torch.autograd.grad``; both are of the same function. Which
-way is taken follows from sizes alone (``_CHUNK``), so that the same task gives the same bits every time.
+way is taken follows from sizes alone (``_CHUNK``), so that the same task gives the same bits every time. torch's
+convolutions take few units in another order than many; an activation near 0, where a LeakyReLU bends, makes that
+rounding a per mille of a gradient. So never fewer than ``_FEWEST`` go together, and a unit's row has the same bits
+whichever others go with it: parts of a set (``parts``) add up to the whole.
 """
 
 from __future__ import annotations
@@ -34,8 +37,9 @@ _LOOPED, _VECTORISED = (1.8, 8.0), (3.2, 10.0)
 # What goes together, by kind of device: at most so many bytes, of models of at most so many parameters. On one core
 # VarNets and ResNet-9s within both gain a fifth to two thirds (most at the smallest); a perceptron of 1.6 M parameters
 # or a ResNet-9 of 6.6 M takes up to twice as long, as their rows are copied once more. GPUs: a guess.
-_CHUNK = {"cpu": (2.0**29, 2**19), "cuda": (2.0**31, 2**25)}
-_FEWEST, _MOST = 8, 64  # units; of fewer, each is large enough to go alone
+_CHUNK = {"cpu": (2.0**30, 2**19), "cuda": (2.0**31, 2**25)}
+_FEWEST, _MOST = 16, 64  # units; 16 fill the widest vector of a CPU, which with fewer sums in another order
+_PADDED = 4  # units of a shape, of which so many are made up to the fewest; fewer would take several times as long
 
 
 class GradientBlock(NamedTuple):
@@ -88,15 +92,22 @@ class GradientEngine:
                 yield from self._blocks_of(alike)
 
     def _blocks_of(self, alike: Iterator[Unit]) -> Iterator[GradientBlock]:
-        """Blocks of units of equal shapes, in full chunks as far as they go."""
+        """Blocks of units of equal shapes; the first by itself shows how much memory one takes."""
         waiting: list[Unit] = []
+        block: GradientBlock | None
         while waiting := waiting or list(islice(alike, 1)):
-            size = self._chunk(waiting[0])
-            waiting += islice(alike, max(size - len(waiting), 0))
             with full_precision():
-                block = self._try_vectorised(waiting[:size]) if size > 1 else self._looped(waiting[0])
+                alone = None if waiting[0].shapes in self._saved else self._looped(waiting[0])
+                most = self._chunk(waiting[0])
+                if most > 1:  # one more than go together shows whether these are the last
+                    waiting += islice(alike, max(most + 1 - len(waiting), 0))
+                if most == 1 or len(waiting) < _PADDED:
+                    number, block = 1, alone or self._looped(waiting[0])
+                else:
+                    number = len(waiting) if len(waiting) <= most else most - _FEWEST + 1
+                    block = self._try_vectorised(waiting[:number])
             if block is not None:
-                del waiting[:size]
+                del waiting[:number]
                 yield block
 
     def release(self) -> None:
@@ -105,12 +116,12 @@ class GradientEngine:
         trim_heap()
 
     def _chunk(self, unit: Unit) -> int:
-        """How many units like this one go together; the first of its shapes goes alone, which shows its bytes."""
-        shapes = unit.shapes
-        if not self._vectorise or shapes is None or shapes not in self._saved:
+        """How many units like this one, whose size is known, may go together."""
+        if not self._vectorise or unit.shapes is None:
             return 1
-        fit = min(self._together, self.workspace) // self._bytes(_VECTORISED, shapes)
-        return min(int(fit), self.most) if fit >= _FEWEST else 1
+        fit = min(self._together, self.workspace) // self._bytes(_VECTORISED, unit.shapes)
+        most = min(int(fit), self.most)
+        return most if most >= 2 * _FEWEST - 1 else 1  # so that what is left at the end can be shared out
 
     def _try_vectorised(self, units: Sequence[Unit]) -> GradientBlock | None:
         """Vectorised; None if that cannot be done, and is not tried again (or for want of memory with fewer units).
@@ -127,6 +138,8 @@ class GradientEngine:
         return None
 
     def _vectorised(self, units: Sequence[Unit]) -> GradientBlock:
+        number = len(units)
+        units = [*units, *[units[-1]] * (_FEWEST - number)]
         inputs, target = stack(units)
         per_unit = vmap(grad_and_value(self._functional_loss, has_aux=True), in_dims=(None, 0, 0))
         with warnings.catch_warnings():
@@ -135,7 +148,7 @@ class GradientEngine:
         rows = self._space(len(units))
         for name, place in zip(self.layout.names, self.layout.slices, strict=True):
             rows[:, place] = grads.pop(name).reshape(len(units), -1)
-        return _block(units, rows, losses, embedding)
+        return _block(units[:number], rows[:number], losses[:number], tuple(each[:number] for each in embedding))
 
     def _looped(self, unit: Unit) -> GradientBlock:
         """A unit by itself: the sum over its parts by their shares in the mean loss."""

@@ -1,5 +1,7 @@
 """Per-sample gradients: vectorised, looped and literal autograd agree; every unit comes once; faults are named."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -28,18 +30,18 @@ def relative(found, wanted):
     return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize("most", [64, 5, 1])
+@pytest.mark.parametrize("most", [64, 31, 1])
 @pytest.mark.parametrize("kind", ["perceptron", "complex"])
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_every_way_equals_plain_autograd(make, kind, most, batch_size):
-    task = getattr(make, kind)(retain=23)
+    task = getattr(make, kind)(retain=43)
     found, _, _, numbers = rows_of(GradientEngine(task, most=most), Units(task.retain, batch_size))
     assert relative(found, make.gradients(task, task.retain, batch_size)) < 1e-5
-    assert numbers == list(range(-(-23 // batch_size)))
+    assert numbers == list(range(-(-43 // batch_size)))
 
 
 def test_vectorised_equals_looped_for_a_varnet(varnet_task, make):
-    engines = {"vectorised": GradientEngine(varnet_task, most=5), "loop": GradientEngine(varnet_task, most=1)}
+    engines = {"vectorised": GradientEngine(varnet_task), "loop": GradientEngine(varnet_task, most=1)}
     found = {method: rows_of(engine, Units(varnet_task.forget)) for method, engine in engines.items()}
     assert relative(found["vectorised"][0], found["loop"][0]) < 1e-5
     assert relative(found["loop"][0], make.gradients(varnet_task, varnet_task.forget)) < 1e-5
@@ -60,7 +62,7 @@ def test_samples_of_several_shapes(make):
             return self.filter(image[:, None]).square().mean((-2, -1))
 
     torch.manual_seed(0)
-    samples = [(torch.randn(5 + (i // 3) % 2, 6), torch.tensor(i % 3)) for i in range(14)]
+    samples = [(torch.randn(5 + (i // 6) % 2, 6), torch.tensor(i % 3)) for i in range(26)]
     task = Task(model=Pooled(), loss=nn.functional.cross_entropy, retain=samples, forget=samples, quality=make.quality)
     for batch_size in (1, 4):
         wanted = make.gradients(task, samples, batch_size)
@@ -131,10 +133,10 @@ def test_a_runtime_error_of_the_loss_comes_through_too(make):
 
 def test_chunks_keep_to_the_workspace(make):
     task = make.perceptron(retain=64)
-    engine = GradientEngine(task, workspace=80_000.0)
+    engine = GradientEngine(task, workspace=25_000.0)
     largest = max(len(block.rows) for block in engine.stream(Units(task.retain)))
     (saved,) = engine._saved.values()
-    assert 1 < largest <= 80_000 / (3.2 * saved + 10 * engine.layout.parameters)
+    assert 1 < largest <= 25_000 / (3.2 * saved + 10 * engine.layout.parameters) < 64
     tight = GradientEngine(task, workspace=100.0)
     assert all(len(block.rows) == 1 for block in tight.stream(Units(task.retain)))
     assert len(tight.warnings) == 1 and "memory budget" in tight.warnings[0]
@@ -180,11 +182,32 @@ def test_a_loss_that_is_not_one_number_is_refused(make):
         list(GradientEngine(task).stream(Units(task.forget, 3)))
 
 
-def test_how_many_go_together_follows_from_their_size_alone(make, varnet_task):
-    """Small units many at once, large ones one by one; the first of a shape alone, as its size is not known."""
-    for task, sizes in ((make.perceptron(retain=70), [1, 64, 5]), (make.perceptron(hidden=100_000), [1] * 14)):
-        for _ in range(2):
-            assert [len(block.numbers) for block in GradientEngine(task).stream(Units(task.retain))] == sizes
+@pytest.mark.parametrize("number", [1, 3, 4, 15, 16, 63, 64, 65, 80, 113])
+def test_small_units_go_many_at_once(make, number):
+    task = make.perceptron(retain=number)
+    sizes = [len(block.numbers) for block in GradientEngine(task).stream(Units(task.retain))]
+    assert sum(sizes) == number and max(sizes) <= 64
+    assert min(sizes) >= 16 or sizes == ([number] if number >= 4 else [1] * number)
+
+
+def test_large_units_go_one_by_one(make):
+    task = make.perceptron(hidden=100_000)
+    assert [len(block.numbers) for block in GradientEngine(task).stream(Units(task.retain))] == [1] * 14
+
+
+def test_a_gradient_is_the_same_whichever_others_go_with_it(make):
+    """In float32, where an activation that rounding takes across a bend changes a gradient by far more."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4), nn.LeakyReLU(0.2), nn.Conv2d(4, 3, 3)]
+    model = nn.Sequential(*layers, nn.InstanceNorm2d(3), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(3 * 12**2, 3))
+    samples = [(torch.randn(1, 16, 16), torch.tensor(i % 3)) for i in range(40)]
+    task = make.perceptron(model=model, retain=samples)
+    whole, losses, embeddings, _ = rows_of(GradientEngine(task), Units(samples))
+    for ends in ((0, 5, 24, 40), (0, 20, 40), (0, 17, 36, 40)):
+        parts = [rows_of(GradientEngine(task), Units(samples[a:b])) for a, b in pairwise(ends)]
+        for number, wanted in enumerate((whole, losses, embeddings)):
+            found = np.concatenate([part[number] for part in parts])
+            np.testing.assert_allclose(found, wanted, rtol=1e-7, atol=1e-9)
 
 
 def test_gradients_are_taken_in_full_precision(make):
