@@ -2,7 +2,9 @@
 
 psycopg waits for an answer without end, and the signs of life of TCP come from a server's system, not from the server.
 So a thread shuts down connections on which one answer is waited for too long. The call then fails as where the server
-has closed them, and ``patience`` goes on from there. PyMySQL and gRPC end a call in time if they are asked to.
+has closed them, and ``patience`` goes on from there. PyMySQL ends a call in time if it is asked to; so would gRPC, but
+Optuna's proxy asks for nothing and hands no option on, and no environment variable sets one. What it offers is to close
+its channel, which ends the calls on it.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import sqlalchemy
-from optuna.storages import GrpcStorageProxy
+from optuna.storages import BaseStorage, GrpcStorageProxy
 from sqlalchemy.pool import QueuePool
 
 from ssdtune.study.interrupts import stop_asked
@@ -62,9 +65,42 @@ class WatchedPool(QueuePool):
 
 
 def limit_calls(proxy: GrpcStorageProxy) -> None:
-    """Have each call of Optuna's proxy end in time, for which it has no option."""
-    for name, call in vars(proxy._stub).items():
-        setattr(proxy._stub, name, partial(call, timeout=PROXY))
+    """Have each method of Optuna's proxy end in time, by a TimeoutError and with a new channel for the next."""
+    limit = _Limit(proxy)
+    for name in dir(BaseStorage):
+        if not name.startswith("_"):
+            setattr(proxy, name, partial(limit.within, getattr(proxy, name)))
+
+
+class _Limit:
+    """Closes the channel of a proxy under whatever takes too long, of all threads."""
+
+    def __init__(self, proxy: GrpcStorageProxy) -> None:
+        self._proxy, self._lock, self._closed = proxy, threading.Lock(), 0
+
+    def within(self, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """What the call gives. Raises TimeoutError: too late, or another thread's was."""
+        with self._lock:
+            before = self._closed
+        timer = threading.Timer(PROXY, self._close, (before,))
+        timer.daemon = True
+        timer.start()
+        try:
+            return call(*given, **named)
+        except Exception as reason:
+            with self._lock:
+                if self._closed == before:
+                    raise
+            raise TimeoutError(f"no answer within {PROXY:.0f} s") from reason
+        finally:
+            timer.cancel()
+
+    def _close(self, before: int) -> None:
+        with self._lock:
+            if self._closed == before:  # else it is closed already
+                self._proxy.close()
+                self._proxy.__setstate__(self._proxy.__getstate__())  # which opens one, as a pickled proxy does
+                self._closed += 1
 
 
 def _end_idle_transactions(connection: Any, _: Any) -> None:
@@ -76,7 +112,7 @@ def _end_idle_transactions(connection: Any, _: Any) -> None:
 def _watch(connection: Any, entry: Any, *_: Any) -> None:
     _forget(entry)
     if not connection.closed:
-        _start(os.getpid())
+        _start()
         with _lock:
             handle = socket.socket(fileno=os.dup(connection.fileno()))
             _in_use[entry] = _Use(connection, handle, time.monotonic())
@@ -89,9 +125,22 @@ def _forget(entry: Any) -> None:
 
 
 @cache
-def _start(process: int) -> None:
-    """The thread of this process, which a fork has not."""
+def _start() -> None:
     threading.Thread(target=_shut_down_hanging, daemon=True).start()
+
+
+def _forked() -> None:
+    """A forked process has no thread yet, and the connections of the one before are not its to shut down."""
+    global _lock
+    _lock = threading.Lock()  # which may have been held
+    for use in _in_use.values():
+        use.handle.close()
+    _in_use.clear()
+    _start.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # Windows forks no process
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _shut_down_hanging() -> None:

@@ -118,6 +118,19 @@ def test_only_an_answer_is_waited_for_not_what_is_done_with_it(postgresql, monke
         assert is_lost(caught.value)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_forked_process_leaves_the_connections_of_the_other_alone(postgresql):
+    open_storage(postgresql.url, create=True)
+    with open_storage(postgresql.url).engine.connect() as connection:
+        assert hanging._in_use
+        with hanging._lock:  # of another thread, at that moment
+            child = os.fork()
+            if not child:
+                os._exit(2 * bool(hanging._in_use) + hanging._lock.locked())
+        assert os.waitpid(child, 0)[1] == 0
+        assert connection.exec_driver_sql("select 1").scalar() == 1
+
+
 def test_a_proxy_that_is_not_there_is_no_wait(monkeypatch):
     grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
     monkeypatch.setattr(grpc, "insecure_channel", lambda *_, **__: pytest.fail("gRPC waits"))
