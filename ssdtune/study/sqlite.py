@@ -11,6 +11,7 @@ import optuna
 import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
+from ssdtune.errors import StorageError
 from ssdtune.study.storage_url import database_file
 
 _LOCAL_DISKS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay"}
@@ -51,7 +52,8 @@ def quick_commits(storage: optuna.storages.BaseStorage) -> Iterator[None]:
         yield
     finally:
         sqlalchemy.event.remove(engine, "connect", relax)
-        _set_journal(engine, "DELETE")
+        with suppress(StorageError):  # the file is gone, which whoever wrote last was told
+            _set_journal(engine, "DELETE")
 
 
 def _set_journal(engine: sqlalchemy.Engine, mode: str) -> None:

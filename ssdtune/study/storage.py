@@ -15,12 +15,12 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ssdtune.errors import StorageError, nearest
 from ssdtune.study.hanging import ANSWER, WatchedPool, limit_calls
+from ssdtune.study.kept_file import KeptJournal, keep_to_file
 from ssdtune.study.sqlite import is_local, quick_commits, whole_or_none
 from ssdtune.study.storage_url import GRPC, JOURNAL, SQLITE, database_file, parse, shown, shown_url, storage_url
 
@@ -57,10 +57,10 @@ def open_storage(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if parsed.drivername == GRPC:
             return _open_proxy(str(parsed.host), int(parsed.port or 0))
-        if parsed.drivername == JOURNAL:
-            return JournalStorage(JournalFileBackend(str(file)))
+        if parsed.drivername == JOURNAL and file is not None:
+            return JournalStorage(KeptJournal(file))
         try:
-            return kind(
+            opened = kind(
                 parsed.render_as_string(hide_password=False),
                 engine_kwargs=_engine_options(parsed, pre_ping),
                 heartbeat_interval=HEARTBEAT,
@@ -69,6 +69,9 @@ def open_storage(
             )
         except RuntimeError as reason:  # tables of another Optuna version
             raise _of_another_version(reason, shown(url)) from reason
+        if parsed.get_backend_name() == SQLITE and file is not None:
+            keep_to_file(opened.engine, file)
+        return opened
 
 
 def _engine_options(parsed: URL, pre_ping: bool = False) -> dict[str, Any]:
@@ -110,19 +113,10 @@ def check_new_name(name: str, url: str | None = None) -> None:
     ------
     StorageError : the name is taken, or the storage could not be written.
     """
-    if check_place(url) and name in study_names(open_storage(url)):
-        raise duplicate(name, shown(url))
-
-
-def check_place(url: str | None = None) -> bool:
-    """Refuse a storage that can neither be opened nor made, before any long work; whether there is one.
-
-    Raises StorageError.
-    """
-    there = storage_exists(url)
-    if not there:
+    if not storage_exists(url):
         _check_writable(parse(url))
-    return there
+    elif name in study_names(open_storage(url)):
+        raise duplicate(name, shown(url))
 
 
 def duplicate(name: str, where: str = "") -> StorageError:
