@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -53,3 +54,29 @@ def test_a_worker_that_waits_for_the_database_stops_when_told(hung, postgresql, 
     assert worker.returncode == 143
     assert json.loads(log.read_text().splitlines()[-1])["event"] == "stopped"
     assert json.loads(run("list", "--json", "--storage", postgresql.url).out)[0]["trials"] >= 1
+
+
+def test_a_run_whose_database_is_gone_for_good_ends_by_ctrl_c(postgresql, study, run, start_process):
+    assert run("create", study, "--trials", 10_000, "--storage", postgresql.url).code == 0
+    # as in a terminal, whoever started these tests
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    words = ["study", "run", "small", "--storage", postgresql.url]
+    start = [sys.executable, "-c", f"{heard}; from ssdtune.cli import main; main()", *words]
+    process = start_process(start, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    seen = []
+
+    def wait_for(what):
+        while not (seen and what in seen[-1]):
+            seen.append(process.stderr.readline())
+            assert seen[-1], seen
+
+    wait_for("trial 0")
+    postgresql.stop()
+    try:
+        wait_for("the storage does not answer")
+        process.send_signal(signal.SIGINT)
+        (last,) = process.communicate(timeout=10)[1].splitlines()
+    finally:
+        postgresql.start()
+    assert process.returncode == 130
+    assert last.startswith("stopped: all finished trials are kept; go on with: ssdtune study run small")
