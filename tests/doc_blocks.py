@@ -114,5 +114,5 @@ def accepts(words):
     return {word for word in words if word.startswith("--")} <= known
 
 
-SCRIPT = blocks("docs/service.md", "sh")[-1].splitlines()
+SCRIPT = blocks("docs/service/schedulers.md", "sh")[-1].splitlines()
 """The batch script of Slurm."""

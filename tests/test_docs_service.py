@@ -1,4 +1,4 @@
-"""The examples of docs/service.md that need other programs: run where these are, else checked as far as can be."""
+"""Examples of the pages on a service that need other programs: run where these are, else checked as far as can be."""
 
 import base64
 import os
@@ -99,7 +99,7 @@ def test_the_script_of_slurm_starts_a_worker_with_its_storage(tmp_path):
 
 
 def test_the_deployment_fits_the_command_line_and_itself():
-    (text,) = blocks(PAGE, "yaml")
+    (text,) = blocks("docs/service/schedulers.md", "yaml")
     deployment = yaml.safe_load(text)
     pod = deployment["spec"]["template"]
     assert deployment["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
