@@ -25,7 +25,7 @@ from benchmarks.harness import Metrics, main
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
 from ssdtune.learning.making import make_mri_task, make_site
-from ssdtune.learning.recipes import draw_mri, draw_site
+from ssdtune.learning.recipes import TRAININGS, MriRecipe, collection, draw_mri
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.prior.experience import BUNDLED, Experience, Rejected, load_collection
 from ssdtune.surrogate.improvement import Goal
@@ -37,7 +37,7 @@ KAPPAS = (0.1, 0.3, 1.0)
 PER_DECADE = 16
 LEAST_RHO = 1e-3
 GOAL = Goal(0.2, 0.95)
-TASKS = ((12, 1), (14, 0), (16, 2), (19, 0), (22, 1))  # (site, number) of small sites
+TASKS = ((12, 1), (14, 0), (16, 2), (19, 0), (22, 1))  # (site, number) of small sites in the bundled collection
 QUICK_TASKS = TASKS[:2]
 
 
@@ -45,11 +45,18 @@ def measure(options: argparse.Namespace) -> Metrics:
     recorded = {r.key: r for r in load_collection(BUNDLED) if not isinstance(r, Rejected)}
     found = []
     for site, number in QUICK_TASKS if options.quick else TASKS:
-        recipe = draw_mri(draw_site(site), number)
+        recipe = recipe_of(site, number)
         task = make_mri_task(recipe, make_site(recipe.site))
         found.append(one_task(task, recorded[recipe.key]))
     names = found[0].keys()
     return {"tasks": len(found), **{name: float(np.nanmedian([each[name] for each in found])) for name in names}}
+
+
+def recipe_of(site: int, number: int) -> MriRecipe:
+    """Of a task in the collection, whose site is trained from one of several seeds."""
+    first = collection([site], TRAININGS, 0)[number % TRAININGS][0]
+    assert isinstance(first, MriRecipe)
+    return draw_mri(first.site, number)
 
 
 def one_task(task: Task, record: Experience) -> Metrics:

@@ -1,8 +1,8 @@
 """The tasks: one or two of every family of the collection, and the real anatomies; some with several trained models.
 
 Of each family the task that is quickest to make among those with corrupted slices that are not given (`unknown`), and
-five larger ones. They are drawn by number (``learning.recipes``), so that nothing has to be kept. Model 0 is the
-collection's own; the others are trained with other seeds, and their oracles too.
+five larger ones. They are drawn by number (``learning.recipes``), so that nothing has to be kept; each slice is trained
+under one mask. Model 0 is trained from its site's seed, the others from other seeds, and their oracles too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Case:
 
     @property
     def recipe(self) -> Recipe | None:
-        """How the collection makes it; None for a real anatomy."""
+        """How it is made; None for a real anatomy."""
         kind, *numbers = self.key.split("-")
         if kind == "real":
             return None

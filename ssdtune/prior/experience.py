@@ -22,7 +22,6 @@ from ssdtune.errors import DataError
 from ssdtune.files import atomic_path, new_hdf5
 
 FORMAT = 4
-_FORMATS = (3, FORMAT)  # 3 has no responses; it goes when the bundled collection is of the new one
 BUNDLED = Path(__file__).with_name("data") / "experience.h5"
 """The collection that the bundled mapper was fitted to; in the repository, too large for wheels."""
 
@@ -117,7 +116,7 @@ def load_collection(path: Path | str) -> Iterator[Experience | Rejected]:
     """
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") not in _FORMATS:
+            if file.attrs.get("format") != FORMAT:
                 raise DataError(f"not a collection of format {FORMAT}", path, "collect again")
             for key in file:
                 yield _read(key, file[key])
