@@ -145,13 +145,14 @@ def opened_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 @contextmanager
-def new_hdf5(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to write; a full disk is an OSError at its end."""
+def new_hdf5(path: Path, libver: str | None = None) -> Iterator[h5py.File]:
+    """An HDF5 file to write; a full disk is an OSError at its end. libver : the oldest HDF5 that is to read it, such as
+    ``v110``, whose chunked datasets need 3 kB less each."""
     import h5py
 
     with _Disk(path, "w+") as disk:
         try:
-            with h5py.File(disk, "w") as file:
+            with h5py.File(disk, "w", libver=libver) as file:
                 yield file
         finally:
             if disk.failure is not None:  # also the cause of whatever else went wrong, as HDF5 reads what it wrote

@@ -103,7 +103,7 @@ class Rejected:
 
 def save_collection(path: Path | str, records: Iterable[Experience | Rejected]) -> None:
     """Write a collection as one HDF5 file, whole or not at all."""
-    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
+    with atomic_path(path) as temporary, new_hdf5(temporary, "v110") as file:
         file.attrs["format"] = FORMAT
         for record in records:
             _write(file, record)
