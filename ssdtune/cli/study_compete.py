@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ssdtune.report.view import StudyView
     from ssdtune.study.compete import Entry, Studies
 
-DEFAULT = ("spectrum", "tpe", "gp", "random")
+PLAIN = ("tpe", "gp", "random")
 
 
 @click.command(
@@ -46,7 +46,7 @@ DEFAULT = ("spectrum", "tpe", "gp", "random")
 @click.option(
     "--samplers",
     metavar="A,B,...",
-    help=f"Samplers by name.  [default: {','.join(DEFAULT)}; without the first for methods that have no prior]",
+    help=f"Samplers by name.  [default: the method's own, {', '.join(PLAIN)}]",
 )
 @click.option("--trials", type=click.IntRange(min=1), help="Of each study.  [default: search.trials]")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Studies of each sampler.")
@@ -86,9 +86,7 @@ def compete(
         alone = next_line(storage, "study", "create", str(study_file), "--method", chosen.method.name, "--name", name)
         raise ConfigError(what, "method.name", f"choose another, or run it alone: {alone}")
     first = resolved.search.seed
-    wanted = [name for name in DEFAULT if name != "spectrum" or chosen.method.sampler == name]
-    if samplers is not None:
-        wanted = words_of(samplers)
+    wanted = words_of(samplers) if samplers is not None else list(dict.fromkeys([chosen.method.sampler, *PLAIN]))
     check_writable(page)
     entries = entries_of(wanted, range(first, first + seeds))
     # imported once the study file is known to be good: these take seconds

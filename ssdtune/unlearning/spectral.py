@@ -24,7 +24,7 @@ from ssdtune.unlearning.spectral_update import DAMAGE, ETA, MU, WEIGHT, Spectral
 class Spectral(BaseMethod):
     """The method."""
 
-    name = "spectral"
+    name, sampler = "spectral", "ei"
     uses_analysis = True  # its own
     summary = "Ascent of the forget loss that spares what the retain set's Fisher information feels"
     Options: type[Options] = SpectralOptions

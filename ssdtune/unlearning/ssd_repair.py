@@ -56,7 +56,7 @@ class SSDRepairOptions(SSDOptions, TrainingOptions):
 class SSDRepair:
     """The method."""
 
-    name, summary, sampler = "ssd-repair", "SSD, then a few training steps that repair the retain set", "tpe"
+    name, summary, sampler = "ssd-repair", "SSD, then a few training steps that repair the retain set", "ei"
     uses_analysis = True
     Options: type[Options] = SSDRepairOptions
 
