@@ -88,7 +88,7 @@ def test_show_prints_the_bundled_mapper(capsys):
 
 
 def test_a_mapper_is_printed_in_a_line():
-    assert str(SpectrumMapper.load()) == f"SpectrumMapper(version='{SpectrumMapper.load().version}', tasks=158)"
+    assert str(SpectrumMapper.load()) == f"SpectrumMapper(version='{SpectrumMapper.load().version}', tasks=153)"
 
 
 @pytest.mark.parametrize(
