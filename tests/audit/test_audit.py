@@ -146,7 +146,7 @@ def test_relearning_counts_steps_and_leaves_the_task_alone(whole):
     before = {name: value.clone() for name, value in whole.params.items()}
     oracle = whole.state(whole.oracle)
     start = float(slicewise(whole, whole.forget, oracle).losses.mean())
-    assert relearn_steps(whole, whole.forget, oracle, start) == (0, 30)
+    assert relearn_steps(whole, whole.forget, oracle, start * 1.0001) == (0, 30)  # batches round apart
     assert relearn_steps(whole, whole.forget, oracle, 0.0) == (None, 30)
     some, _ = relearn_steps(whole, whole.forget, oracle, 0.95 * start)
     more, _ = relearn_steps(whole, whole.forget, oracle, 0.90 * start)

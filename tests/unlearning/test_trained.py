@@ -98,13 +98,15 @@ def test_every_method_on_every_task(any_task, name):
         return
     assert method.needs(task, method.Options()) is None
     before, unlearner = model_hash(task.model), prepared(task, name)
-    first, again, other = (run(unlearner, setting_of(name), seed) for seed in (1, 1, 2))
+    first, again = (run(unlearner, setting_of(name), 1) for _ in range(2))
     assert same(first.params, again.params) and first.cost == again.cost == CASES[name][1]
     assert same(first.params, run(prepared(task, name), setting_of(name), 1).params)
     assert all(value.isfinite().all() for value in first.params.values())
     assert not same(first.params, task.params)
     if name not in ("ft", "full-ft", "ng", "ga-l1", "ga-l1-ft", "bad-teacher", "scrub", "i2i", "ct", *FORGET_ALONE):
-        assert not same(first.params, other.params)  # of those above, one batch is the whole set
+        # of those above, one batch is the whole set; pseudo labels of psg may agree between two seeds
+        others = (run(unlearner, setting_of(name), seed) for seed in range(2, 8))
+        assert not all(same(first.params, other.params) for other in others)
     for nothing in ({"steps": 0}, WEIGHTLESS.get(name, {"steps": 0})):
         stage = run(unlearner, setting_of(name, **nothing), 1)
         assert same(stage.params, task.params) and stage.cost == 0
