@@ -30,6 +30,7 @@ types: install
 
 # the documentation site, in build/site; a warning or a dead link is an error, and the notebook runs first (a minute)
 docs: install
+	$(BIN)/python -m pip install $(PIP_WAY) --constraint constraints.txt --editable '.[notebook]'
 	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --timeout=600 docs/half_hour.ipynb
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 

@@ -31,6 +31,7 @@ COMMITS = "commits.txt"
 _CODE = "code is what measured them; `several` says that it changed between them."
 READ = f"All results were kept from earlier runs: commit, versions and seconds are of reading them, {_CODE}"
 SOME = f"Some results may be of earlier runs: commit and seconds are of the last, {_CODE}"
+UNNOTED = "It was not noted with these, whose files were written"
 """What a section says of results that were kept."""
 
 Metrics = dict[str, float]
@@ -86,6 +87,8 @@ def main(
         parts = {"only": _words(getattr(options, "only", None)), "device": options.device}
         code = code_hash(name, read_sources()) or "unknown" if work is None else code_of(work, name, facts)
         kept_words = READ if read_only else SOME if there else ""
+        if code == "unknown" and there:
+            kept_words += f" {UNNOTED} {days_of(there)}."
         publish(name, description, {**facts, "code": code}, lines, seconds, parts, kept_words)
 
 
@@ -158,6 +161,13 @@ def _results(work: Path | None) -> dict[Path, int]:
             if path.is_file() and path.name != COMMITS:
                 found[path] = path.stat().st_mtime_ns
     return found
+
+
+def days_of(found: Mapping[Path, int]) -> str:
+    """The days on which files were written, the first and the last, given their times in nanoseconds."""
+    times = (min(found.values()), max(found.values()))
+    first, last = (datetime.datetime.fromtimestamp(time / 1e9, datetime.UTC).date() for time in times)
+    return f"on {first}" if first == last else f"from {first} to {last}"
 
 
 def take_back(work: Path, name: str, facts: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import sqlite3
+import sys
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -64,6 +65,14 @@ def pytest_collection_modifyitems(items):
     ]
     if unnamed:
         raise pytest.UsageError(f"name them so that one process starts the cluster for all: {unnamed}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """The cluster ends with the last test for it: its processes are busy even where nothing is asked of them."""
+    ray = sys.modules.get("ray")
+    if ray and nextitem and ON_A_CLUSTER.search(item.nodeid) and not ON_A_CLUSTER.search(nextitem.nodeid):
+        ray.shutdown()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -54,7 +54,8 @@ def check(paths: tuple[str, ...], strict: bool, write_usable: Path | None, every
         odd = sum(bool(report.mismatches) for report in reports)
         read = sum(sum(map(bool, report.kspace_ids)) for report in reports)
         part = "" if every or read == total or faulty else f" (of {read} the content was read, of all with --all)"
-        click.echo(f"{len(reports)} files, {total} slices{part}: {faulty} with faults, {odd} with mismatches")
+        count = f"{len(reports)} file{'s' * (len(reports) != 1)}, {total} slices{part}"
+        click.echo(f"{count}: {faulty} with faults, {odd} with mismatches")
         for twice in _twice(reports):
             click.echo(f"warning: {twice}", err=True)
     if write_usable is not None:

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 LOG_JSON = "--log-json"
 
 _PLAIN = re.compile(r"[a-z]+(?:['-][a-z]+)*|\d{1,5}(?:\.\d{1,4})?|[+-]?\d\.\d+(?:e[+-]\d+)?|'?--[a-z]+(?:-[a-z]+)*'?")
+_SEVERAL = re.compile(r"(?<!\w)'[^']* [^']*'(?!\w)")  # a quoted name with spaces in it
 
 
 class Events:
@@ -46,7 +47,13 @@ def write_event(out: TextIO, event: str, **facts: Any) -> None:
 
 def write_error(out: TextIO, reason: BaseException, words: str) -> None:
     """What ends a command, as an event."""
-    write_event(out, "error", error=type(reason).__name__, why=plain_words(words[:1].lower() + words[1:]))
+    write_event(out, "error", error=type(reason).__name__, why=plain_error(reason, words[:1].lower() + words[1:]))
+
+
+def plain_error(reason: BaseException, words: str) -> str:
+    """``plain_words`` of what is said of an error, the place that it names left out as a whole."""
+    where = getattr(reason, "where", "")
+    return plain_words(words.replace(where, "…") if "/" in where or "." in where else words)  # a path may have spaces
 
 
 def plain_words(text: str) -> str:
@@ -54,6 +61,7 @@ def plain_words(text: str) -> str:
 
     Paths, file names, addresses, quoted names and anything with a capital or an underscore in it become ``…``.
     """
+    text = _SEVERAL.sub("…", text)
     kept = [word if _PLAIN.fullmatch(word.strip(",;:.()")) else "…" for word in text.split()]
     return re.sub(r"…( …)+", "…", " ".join(kept))
 

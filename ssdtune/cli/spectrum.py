@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,7 @@ from ssdtune.cli.storage import device_option
 from ssdtune.cli.study_inputs import models_of, print_warnings, read_study_file, scans_of
 from ssdtune.errors import ConfigError
 from ssdtune.files import check_apart, check_writable
+from ssdtune.mri.kspace.find import SUFFIXES
 
 if TYPE_CHECKING:
     from ssdtune.fisher.result import FisherAnalysis
@@ -93,7 +95,7 @@ def spectrum(
     if part is not None:
         if parts or address or groups or spectral or html or png or out is None:
             raise ConfigError("a part is written to one file", "--part", "give it with --out alone")
-        check_apart([study_file, *_files_of(study)], {"--out": out})
+        _check_apart([study_file, *_files_of(study)], {"--out": out})
         write(study, part, out, device, as_json)
         return
     if parts and (address or spectral):
@@ -101,7 +103,7 @@ def spectrum(
     html, png = html or Path(f"{study.name}-spectrum.html"), png or Path(f"{study.name}-spectrum.png")
     check_writable(out, html, png)
     inputs = [*parts, *models_of(study), *scans_here(study)] if parts else _files_of(study)
-    check_apart([study_file, *inputs], {"--out": out, "--html": html, "--png": png})
+    _check_apart([study_file, *inputs], {"--out": out, "--html": html, "--png": png})
     space = None
     with warnings.catch_warnings(), open_ray(address, device) as on_ray:
         warnings.simplefilter("ignore", FisherWarning)  # printed below, also when the analysis comes from the cache
@@ -135,6 +137,13 @@ def spectrum(
 def _files_of(study: StudyFile) -> list[Path]:
     """What a study reads: its checkpoints and scans."""
     return [*models_of(study), *scans_of(study)]
+
+
+def _check_apart(inputs: list[Path], outputs: Mapping[str, Path | None]) -> None:
+    """Refuse to write over what is read, and HDF5 beside scans: a set that is a folder or a glob would take it in."""
+    check_apart(inputs, outputs)
+    scans = {path.parent for path in inputs if path.suffix.lower() in SUFFIXES}
+    check_apart(scans, {what: path for what, path in outputs.items() if path and path.suffix.lower() in SUFFIXES})
 
 
 def spectrum_document(analysis: FisherAnalysis) -> dict[str, Any]:

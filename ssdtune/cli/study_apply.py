@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdtune.cli.console import file_option, json_option, print_json
-from ssdtune.cli.storage import device_option, open_study, storage_option
+from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import check_stored, load_inputs
 from ssdtune.cli.study_read import print_before_after
 from ssdtune.errors import ConfigError, DataError, ModelError
@@ -44,7 +44,7 @@ def apply(
     """Write the unlearned checkpoint, in the form of the original, with its provenance inside.
 
     Stock fastMRI loads it as it loaded the original. Whatever else in the original holds weights (averages, a second
-    copy, the optimiser's state) is left out and named. Prints every measure before and after.
+    copy, the optimiser's state) is left out and named. Prints measures before and after.
     """
     from ssdtune.study.record import read_record
 
@@ -82,7 +82,7 @@ def apply(
     if left_out:
         click.echo(f"left out, as it may hold the old weights: {', '.join(left_out)}")
     click.echo(f"{out}: trial {chosen.number}, {chosen.setting_in_words()}")
-    print_before_after(study, chosen)
+    print_before_after(study, chosen, next_line(storage, "study", "show", name) if number is None else None)
 
 
 def check_notes(item: ScoredTrial, notes: Mapping[str, float], name: str) -> None:

@@ -93,9 +93,10 @@ def compare(
         raise ConfigError("a cluster measures several trials of one method at once", "--ray with --jobs", "give one")
     resolved, _ = read_study_file(study_file)
     from ssdtune.study.compare import SAMPLER, Budget, lacking, rivals_of
-    from ssdtune.study.storage import open_storage, quiet_optuna, storage_url
+    from ssdtune.study.storage import check_place, open_storage, quiet_optuna, storage_url
 
     quiet_optuna()
+    check_place(storage)
     name = name or resolved.name
     page = out or Path(f"{name}-comparison.html")
     check_writable(page)

@@ -76,9 +76,10 @@ def compete(
     """
     resolved, chosen = read_study_file(study_file, method)
     from ssdtune.study.compete import entries_of
-    from ssdtune.study.storage import open_storage, quiet_optuna
+    from ssdtune.study.storage import check_place, open_storage, quiet_optuna
 
     quiet_optuna()
+    check_place(storage)
     name, trials = name or resolved.name, trials or resolved.search.trials
     page = out or Path(f"{name}-competition.html")
     if not chosen.method.knobs(chosen.options):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from ssdtune.cli.computing import open_task
 from ssdtune.cli.console import json_option, print_json, print_table, say, study_file_argument, track, words_of
 from ssdtune.cli.storage import device_option, next_line, open_study, storage_option
 from ssdtune.cli.study_inputs import read_study_file
+from ssdtune.cli.study_read import print_measures
 from ssdtune.errors import ConfigError
 from ssdtune.studyfile import SAMPLER_NAMES
 from ssdtune.studyfile import check_name as check_study_name
@@ -85,10 +86,10 @@ def create(
     composes = "parents" in chosen.method.Options.model_fields
     if parents is not None and not composes:
         raise ConfigError(f"method '{chosen.method.name}' has no parents", "--parents", "leave it out, or take compose")
+    check_new_name(name, storage)
     if dry_run:
         _foresee(resolved, chosen, device, as_json)
         return
-    check_new_name(name, storage)
     # imported once file and name are known to be good: these take seconds
     from ssdtune.cli.study_inputs import check_mapper
     from ssdtune.fisher.memory import plan_memory
@@ -114,7 +115,7 @@ def create(
         print_json({"name": name, "storage": shown(storage), **record.to_attributes()})
         return
     click.echo(f"study {name} in {shown(storage)}")
-    _print_record(record)
+    _print_record(record, next_line(storage, "study", "show", name))
     fold = getattr(task.retain, "true_acceleration", None)
     truth = f", {fold:.2f}x in truth" if fold else ""
     click.echo(f"masks: {resolved.mask.in_words()}{truth}; loss: {resolved.fisher.loss}")
@@ -169,7 +170,7 @@ def delete(name: str, yes: bool, storage: str | None, as_json: bool) -> None:
         click.echo(f"deleted study {name}" if wanted else "kept")
 
 
-def _print_record(record: StudyRecord) -> None:
+def _print_record(record: StudyRecord, show: str) -> None:
     from ssdtune.report.statement import LOW_FLOOR, is_low
 
     rule = record.rule
@@ -185,8 +186,4 @@ def _print_record(record: StudyRecord) -> None:
     )
     if is_low(record):
         click.echo(f"{LOW_FLOOR} An oracle, clean targets or score.floor give a better one.")
-    columns: dict[str, Any] = {"untouched": record.baseline}
-    if record.oracle is not None:
-        columns["oracle"] = record.oracle
-    rows = [[name, *(column.get(name) for column in columns.values())] for name in record.baseline]
-    print_table(["measure", *columns], rows)
+    print_measures(record, None, show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ssdtune.study.trials import ScoredTrial
 
 TOP = 5
+MOST_MEASURES = 12
+"""Rows of a table of measures that are shown without being asked for all."""
 
 
 @click.command("list", short_help="The studies of a storage.", epilog="Example: ssdtune study list")
@@ -70,6 +73,7 @@ def show(name: str, storage: str | None, as_json: bool) -> None:
     if view.trials:
         print_table(["account", ""], cost_of(study).rows())
     print_top(view.trials, "best trials")
+    print_measures(view.record, view.best)
 
 
 @click.command(short_help="The best trial, before and after.", epilog="Example: ssdtune study best mine --json")
@@ -149,8 +153,8 @@ def best_document(study: optuna.Study) -> dict[str, Any]:
     return document | {"retained_interval": interval and interval.document()}
 
 
-def print_best(study: optuna.Study) -> None:
-    """The best trial in one line, and its measures beside the untouched model's."""
+def print_best(study: optuna.Study, show: str | None = None) -> None:
+    """The best trial in one line, and its measures beside the untouched model's, as ``print_measures``."""
     from ssdtune.study.trials import scored_trials
 
     found = leading_trial(scored_trials(study), study.study_name)
@@ -159,24 +163,44 @@ def print_best(study: optuna.Study) -> None:
     elif found.estimated:
         click.echo("no trial beats the untouched model yet; the nearest is")
     click.echo(trial_in_words(found))
-    print_before_after(study, found)
+    print_before_after(study, found, show)
 
 
-def print_before_after(study: optuna.Study, item: ScoredTrial) -> None:
-    """Every measure before and after, and the oracle's where there is one."""
-    from ssdtune.study.record import as_number, read_record
-    from ssdtune.study.trials import measures_of
+def print_before_after(study: optuna.Study, item: ScoredTrial, show: str | None) -> None:
+    """Measures before and after, as ``print_measures``, and how sure ``retained`` is."""
+    from ssdtune.study.record import read_record
 
-    record = read_record(study)
-    after = measures_of(item, record)
-    rows: list[list[object]] = []
-    for name in record.baseline:
-        before = as_number(record.baseline[name])
-        row: list[object] = [name, before, after[name], after[name] - before]
-        rows.append(row + ([as_number(record.oracle.get(name))] if record.oracle else []))
-    print_table(["measure", "before", "after", "change"] + (["oracle"] if record.oracle else []), rows)
+    print_measures(read_record(study), item, show)
     if (interval := _interval(study, item)) is not None:
         click.echo(f"retained: {interval.in_words()}")
+
+
+def print_measures(record: StudyRecord, item: ScoredTrial | None, show: str | None = None) -> None:
+    """Measures of the untouched model, of a trial beside it if one is given, and of the oracle where there is one.
+
+    show : the command that prints all; where they are many, only the main ones are printed, and it below them.
+    """
+    from ssdtune.study.record import as_number
+    from ssdtune.study.trials import measures_of
+
+    names = list(record.baseline) if show is None else main_measures(record.baseline)
+    before = {name: as_number(record.baseline[name]) for name in names}
+    columns = {"untouched": before}
+    if item is not None:
+        after = measures_of(item, record)
+        columns = {"before": before, "after": after, "change": {name: after[name] - before[name] for name in names}}
+    if record.oracle:
+        columns["oracle"] = {name: as_number(record.oracle.get(name)) for name in names}
+    print_table(["measure", *columns], [[name, *(column[name] for column in columns.values())] for name in names])
+    if len(names) < len(record.baseline):
+        click.echo(f"all {len(record.baseline)} measures: {show}")
+
+
+def main_measures(names: Iterable[str]) -> list[str]:
+    """All of a dozen; else neither means over volumes, which follow those over slices, nor NMSE, which follows PSNR."""
+    names = list(names)
+    main = [name for name in names if "_volume_" not in name and not name.endswith("_nmse")]
+    return main if len(names) > MOST_MEASURES else names
 
 
 def _interval(study: optuna.Study, item: ScoredTrial) -> Interval | None:

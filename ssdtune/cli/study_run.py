@@ -107,7 +107,7 @@ def run(
     if as_json:
         print_json({**best_document(study), "cost": cost_of(study).document()})
         return
-    print_best(study)
+    print_best(study, next_line(storage, "study", "show", name))
     print_table(["account", ""], cost_of(study).rows())
     for command in next_commands(read_view(study)):
         click.echo(f"next: {next_line(storage, *shlex.split(command)[1:])}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ssdtune.cli.events import Events, plain_words
+from ssdtune.cli.events import Events, plain_error
 from ssdtune.cli.health import Health
 from ssdtune.cli.study_read import list_row
 from ssdtune.cli.study_run import Report, carry_out
@@ -129,7 +129,7 @@ class Work:
             study=name,
             failures=setback.failures,
             error=type(reason).__name__,
-            why=plain_words(why),
+            why=plain_error(reason, why),
         )
         if setback.aside:
             self.skipped = [each for each in self.skipped if each["study"] != name]

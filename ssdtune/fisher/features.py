@@ -2,7 +2,7 @@
 
 Notation as in ``statistics``; further C (n_forget, n_retain) the raw cross Gram, U a set's leading eigenvectors,
 r = f / o in falling order, phi the forget share. Every feature is finite for every finite input, and 0 where its
-formula is 0/0. docs/features.md says more of each.
+formula is 0/0. docs/reference/features.md says more of each.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssdtune.errors import DataError, ModelError
+from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.files import content_hash
 from ssdtune.fisher.analysis import Grouping, Subject, conclude, subject_of
 from ssdtune.fisher.crew import SETS, AtHand, Notes, Work
@@ -50,8 +50,15 @@ def write_part(
 
     how : plain values by name that have to be the same in all parts, such as the mask.
 
-    Raises DataError: a gradient is not finite, or the file cannot be written.
+    Raises
+    ------
+    ConfigError : more parts than units, so that some would be empty.
+    DataError : a gradient is not finite, or the file cannot be written.
     """
+    most = max(map(len, work.units.values()))
+    if of > most:
+        what = f"{of} parts of what has {most} {'samples' if work.size == 1 else 'batches'} in its larger set"
+        raise ConfigError(what, path, f"cut it into {most} at most")
     sums, rows = gather_part(work, number - 1, of)
     subject = subject_of(work, definition)
     tree: Tree = {name: getattr(subject, name) for name in _PLAIN} | {

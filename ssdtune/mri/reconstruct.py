@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ssdtune.device import full_precision
-from ssdtune.errors import DataError
+from ssdtune.errors import ConfigError, DataError
 from ssdtune.files import check_writable
 from ssdtune.mri.quality import center_crop
 from ssdtune.progress import Track, silent
@@ -32,7 +32,10 @@ def reconstruct(
 
     The folder appears when all files are whole; one volume is in memory at a time.
 
-    Raises DataError: ``folder`` is there already or cannot be written, or two volumes have one file name.
+    Raises
+    ------
+    ConfigError : ``folder`` is there already.
+    DataError : it cannot be written, or two volumes have one file name.
     """
     from fastmri import save_reconstructions
 
@@ -71,7 +74,7 @@ def volumes_of(samples: Samples) -> dict[str, list[int]]:
 
 
 def check_free_folder(folder: Path) -> None:
-    """Refuse a folder that is there already, or could not be made; raises DataError."""
+    """Refuse a folder that is there already, which raises ConfigError, or could not be made, which raises DataError."""
     if folder.exists():
-        raise DataError("is there already", folder, "choose another --out")
+        raise ConfigError("is there already", folder, "choose another --out")
     check_writable(folder)

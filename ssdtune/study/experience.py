@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from scipy.interpolate import RegularGridInterpolator
 
 from ssdtune.arrays import Array
 from ssdtune.errors import ConfigError
 from ssdtune.files import content_hash
+from ssdtune.plane.bilinear import cell, interpolate
 from ssdtune.plane.settings import GRID_KAPPA, GRID_RHO
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.view import TaskView
@@ -93,16 +93,13 @@ def experience_of(study: optuna.Study) -> Experience | None:
 def terms_at(view: TaskView, rho: Array, kappa: Array) -> dict[str, Array]:
     """Damage terms (n,) between the nodes of a view's grid, linear in log rho and log kappa; terms that cannot be
     negative are interpolated as logarithms."""
-    axes = (np.log(GRID_RHO), np.log(GRID_KAPPA))
-    place = np.stack(
-        [np.clip(np.log(each), axis[0], axis[-1]) for each, axis in zip((rho, kappa), axes, strict=True)], axis=-1
-    )
+    place = cell(np.log(GRID_RHO), np.log(rho)), cell(np.log(GRID_KAPPA), np.log(kappa))
     found = {}
     for name, term in view.terms.items():
         if name.endswith("_first"):
-            found[name] = RegularGridInterpolator(axes, term)(place)
+            found[name] = interpolate(term, *place)
         else:
-            found[name] = np.exp(RegularGridInterpolator(axes, np.log(np.maximum(term, _LEAST)))(place))
+            found[name] = np.exp(interpolate(np.log(np.maximum(term, _LEAST)), *place))
     return found
 
 

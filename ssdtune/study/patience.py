@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 from ssdtune.errors import StorageError
 from ssdtune.study.interrupts import held, stop_asked
 from ssdtune.study.lost import heartbeat_interval
+from ssdtune.study.record import ORIGIN
 from ssdtune.study.together import in_one_transaction
 
 T = TypeVar("T")
@@ -99,8 +100,10 @@ def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
 
     def create_marked(study_id: int, template_trial: FrozenTrial | None = None) -> int:
         template = template_trial or optuna.trial.create_trial(state=TrialState.RUNNING)
-        mark = uuid.uuid4().hex
-        template.system_attrs = {**template.system_attrs, _MARK: mark}
+        mark = signature(template)
+        if mark is None:
+            mark = uuid.uuid4().hex
+            template.system_attrs = {**template.system_attrs, _MARK: mark}
         call = _Call(lambda: at_once(lambda: begin(study_id, template)), patience, lambda: find_marked(study_id, mark))
         return int(call())
 
@@ -111,10 +114,15 @@ def waited_for(storage: BaseStorage, patience: Patience) -> BaseStorage:
             plain["record_heartbeat"](trial_id)
         return trial_id
 
-    def find_marked(study_id: int, mark: str) -> int | None:
+    def signature(trial: FrozenTrial) -> Any:
+        """What marks a trial under way that is made with its signature: its process takes no seed for two at a time."""
+        return trial.user_attrs.get(ORIGIN) if trial.state == TrialState.RUNNING else None
+
+    def find_marked(study_id: int, mark: Any) -> int | None:
         # asked of the database itself: Optuna's cache over it keeps a trial whose transaction was taken back
         all_trials = storage.get_all_trials if isinstance(storage, RDBStorage) else find_all
-        marked = [trial for trial in all_trials(study_id, deepcopy=False) if trial.system_attrs.get(_MARK) == mark]
+        trials = all_trials(study_id, deepcopy=False)
+        marked = [trial for trial in trials if mark in (trial.system_attrs.get(_MARK), signature(trial))]
         return marked[0]._trial_id if marked else None
 
     def ended(trial_id: int, state: TrialState, *_: Any) -> bool | None:

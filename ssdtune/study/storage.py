@@ -113,10 +113,19 @@ def check_new_name(name: str, url: str | None = None) -> None:
     ------
     StorageError : the name is taken, or the storage could not be written.
     """
-    if not storage_exists(url):
-        _check_writable(parse(url))
-    elif name in study_names(open_storage(url)):
+    if check_place(url) and name in study_names(open_storage(url)):
         raise duplicate(name, shown(url))
+
+
+def check_place(url: str | None = None) -> bool:
+    """Refuse a storage that can neither be opened nor made, before any long work; whether there is one.
+
+    Raises StorageError.
+    """
+    there = storage_exists(url)
+    if not there:
+        _check_writable(parse(url))
+    return there
 
 
 def duplicate(name: str, where: str = "") -> StorageError:

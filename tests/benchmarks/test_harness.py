@@ -1,5 +1,6 @@
 """Each kind of run of a script has a section of its own in the results, and replaces it alone."""
 
+import os
 import re
 import subprocess
 import sys
@@ -89,6 +90,12 @@ def test_results_that_are_kept_are_of_the_code_that_measured_them(kept, tmp_path
 def test_results_from_before_are_of_no_known_code(kept, tmp_path):
     (tmp_path / "w").mkdir()
     assert kept("abc", "--summary") == "unknown"
+    assert harness.UNNOTED not in harness.RESULTS.read_text()
+    for name, days in (("a.json", "on 1970-01-02"), ("b.json", "from 1970-01-02 to 1970-01-04")):
+        (tmp_path / "w" / name).write_text("{}")
+        os.utime(tmp_path / "w" / name, ns=(0, (1 if name == "a.json" else 3) * 86_400 * 10**9))
+        assert kept("abc", "--summary") == "unknown"
+        assert f"{harness.UNNOTED} {days}.\n" in harness.RESULTS.read_text()
     (tmp_path / "w" / "model0.json").write_text("{}")
     assert kept("abc") == "several"
 

@@ -87,12 +87,19 @@ def test_forget_and_retain_that_overlap(refused, forget):
     refused(CREATE, FILE, ("the retain and forget sets share 2 slices", "brain.h5:0", "take them out of one of the"))
 
 
-@pytest.mark.parametrize("spec", ["empty", "empty.txt", "nothing_*.h5"])
-def test_an_empty_forget_set(refused, spec):
+@pytest.mark.parametrize(
+    ("spec", "what", "todo"),
+    [
+        ("empty", "no HDF5 files", "name files that end in .h5"),
+        ("empty.txt", "a list that names no files", "list one file name a line"),
+        ("nothing_*.h5", "no HDF5 files", "name files that end in .h5"),
+    ],
+)
+def test_an_empty_forget_set(refused, spec, what, todo):
     Path("empty").mkdir()
     Path("empty.txt").write_text("# nothing yet\n")
     edit_study("forget/knee.h5", spec)
-    refused(CREATE, FILE, ("forget set: no HDF5 files", spec, "name files that end in .h5"))
+    refused(CREATE, FILE, (f"forget set: {what}", spec, todo))
 
 
 def test_a_folder_with_a_link_to_nothing(refused):

@@ -90,3 +90,4 @@ def test_a_dry_run_reads_headers_and_writes_nothing(run, study, tmp_path, monkey
         parts = 9 * found["slice_seconds"] + found["method_seconds"] + 0.02
         assert found["trial_seconds"] == pytest.approx(parts)
     assert run("create", study, "--dry-run", "--method", "none").code == 2
+    assert run("create", study, "--dry-run", "--storage", f"sqlite:///{tmp_path}/absent/studies.db").code == 4

@@ -1,6 +1,7 @@
 """`ssdtune data simulate` and `data poison`: files, summaries, JSON, and one line for what is wrong."""
 
 import json
+import shutil
 
 import h5py
 import pytest
@@ -120,11 +121,19 @@ def test_help_names_the_three_commands(ssdtune):
     assert "poison" in out
 
 
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    main(["data", "simulate", f"{folder}/healthy", "--subjects", "4", *QUICK])
+    lesions = ["--out", f"{folder}/lesions", "--fraction", "1", "--kind", "lesion"]
+    main(["data", "poison", f"{folder}/healthy", *lesions])
+    return folder
+
+
 @pytest.fixture
-def domains(ssdtune, tmp_path):
+def domains(scans, tmp_path):
     """A folder of healthy slices and one of the same with lesions."""
-    ssdtune("data", "simulate", tmp_path / "healthy", "--subjects", 4, *QUICK)
-    ssdtune("data", "poison", tmp_path / "healthy", "--out", tmp_path / "lesions", "--fraction", 1, "--kind", "lesion")
+    shutil.copytree(scans, tmp_path, dirs_exist_ok=True)
     return tmp_path / "healthy", tmp_path / "lesions/poisoned"
 
 

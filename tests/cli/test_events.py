@@ -7,7 +7,8 @@ import warnings
 
 import pytest
 
-from ssdtune.cli.events import Events, plain_words
+from ssdtune.cli.events import Events, plain_words, write_error
+from ssdtune.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -19,12 +20,19 @@ from ssdtune.cli.events import Events, plain_words
         "storage failed, postgresql://lab:hunter@host/db",
         "patient 19760412 has no clean target",
         "doe.john/scan-7.h5 is damaged",
+        "'/data/knees of john doe.h5' is such a file",
     ],
 )
 def test_paths_names_numbers_and_addresses_are_left_out(text):
     told = plain_words(text).lower()
     assert not any(secret in told for secret in ("doe", "john", "hunter", "lab", "1976", ".h5", "/"))
     assert any(word in told for word in ("is", "such", "share", "failed", "patient"))
+
+
+def test_a_path_with_spaces_is_left_out_of_an_error():
+    out, reason = io.StringIO(), DataError("no HDF5 files", "/data/knees of john doe", "check the path")
+    write_error(out, reason, str(reason))
+    assert json.loads(out.getvalue())["why"] == "no … files, … check the path"
 
 
 def test_everything_on_standard_error_becomes_a_line(monkeypatch):

@@ -29,7 +29,7 @@ def test_a_studys_images_score_what_the_study_says(small, run, inputs, tmp_path)
         assert float(fastmri.evaluate.nmse(gt, pred)) == pytest.approx(means["retain_volume_nmse"], rel=1e-3)
         assert float(fastmri.evaluate.psnr(gt, pred, top)) == pytest.approx(means["retain_volume_psnr"], rel=1e-4)
     again = run(small, "--out", out, group="reconstruct")
-    assert again.code == 3 and "is there already" in again.err
+    assert again.code == 2 and "is there already" in again.err
 
 
 def test_a_checkpoint_needs_data_and_gives_the_same(study, run, tmp_path):

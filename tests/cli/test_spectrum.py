@@ -141,6 +141,7 @@ def test_parts_of_a_study_are_merged_without_its_data(study, tmp_path, capsys):
     for given, words in (
         (["--part", "3/2", "--out", "x"], "is no part"),
         (["--part", "1/2"], "give it with --out alone"),
+        (["--part", "1/900", "--out", tmp_path / "x"], "cut it into"),
         (["--merge", tmp_path / "1.part", "--spectral"], "leave --ray and --spectral out"),
     ):
         code, out, err = run(capsys, study, *given)
@@ -192,6 +193,13 @@ def test_nothing_that_is_read_is_written_over(study, capsys, option, name):
         code, _, err = run(capsys, study, *words, option, study.parent / name)
         assert code == 2 and f"is read here, {option}, name another file" in err
         assert (study.parent / name).read_bytes() == before
+
+
+def test_no_analysis_is_written_among_the_scans(study, capsys):
+    for words in ([], ["--part", "1/1"]):
+        code, _, err = run(capsys, study, *words, "--out", study.parent / "retain" / "fisher.h5")
+        assert code == 2 and "in a folder that is read here, --out, name a file elsewhere" in err
+    assert len(list((study.parent / "retain").iterdir())) == 1
 
 
 def test_two_results_are_two_files(study, tmp_path, capsys):

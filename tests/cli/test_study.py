@@ -137,6 +137,7 @@ def test_show_best_and_list(small, run):
     assert shown["trials"] == {"finished": 4, "running": 0, "failed": 0, "interrupted": 0}
     assert shown["best"]["feasible"]
     assert "retain_ssim" in run("best", small).out
+    assert "retain_volume_ssim" in run("show", small).out
     assert small in run("list").out
     assert run("best", "smal").code == 4
     assert "did you mean 'small'?" in run("best", "smal").err
@@ -183,16 +184,25 @@ def test_rescore_names_what_was_stopped_early_and_evaluates_it(study, run, tmp_p
     assert json.loads(run(*goal, "--json").out)["better_by_estimate"] == []
 
 
-@pytest.mark.parametrize("command", ["study create", "spectrum", "study compete", "study compare --methods ssd,ft"])
-def test_a_checkpoint_that_is_not_there_is_noticed_before_anything_heavy_is_loaded(command, tmp_path):
+def test_a_checkpoint_that_is_not_there_is_noticed_before_anything_heavy_is_loaded(tmp_path):
     text = 'name = "x"\n[model]\ncheckpoint = "no.pt"\n[data]\nretain = "a"\nforget = "b"\n'
     (tmp_path / "study.toml").write_text(text)
-    code = "import sys, ssdtune.cli\ntry:\n    ssdtune.cli.main(sys.argv[1:])\nfinally:\n    print(*sys.modules)"
-    words = [*command.split(), str(tmp_path / "study.toml")]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert done.stderr == f"error: cannot read (No such file or directory), {tmp_path / 'no.pt'}, check the path\n"
-    assert not {"torch", "optuna", "scipy", "matplotlib"} & set(done.stdout.split())
+    commands = ["study create", "spectrum", "study compete", "study compare --methods ssd,ft"]
+    code = """
+import sys, ssdtune.cli
+for command in sys.argv[2:]:
+    try:
+        ssdtune.cli.main([*command.split(), sys.argv[1]])
+    except SystemExit as stop:
+        print(stop.code)
+print(*sys.modules)"""
+    words = [sys.executable, "-c", code, str(tmp_path / "study.toml"), *commands]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    line = f"error: cannot read (No such file or directory), {tmp_path / 'no.pt'}, check the path"
+    assert done.stderr.splitlines() == [line] * len(commands)
+    *codes, modules = done.stdout.splitlines()
+    assert codes == ["3"] * len(commands)
+    assert not {"torch", "optuna", "scipy", "matplotlib"} & set(modules.split())
 
 
 def test_export(small, run, tmp_path):
@@ -220,7 +230,8 @@ def test_apply_writes_a_checkpoint_that_fastmri_loads(small, run, inputs, tmp_pa
     out = tmp_path / "unlearned.pt"
     done = run("apply", small, "--out", out)
     assert done.code == 0, done.err
-    assert "forget_ssim" in done.out
+    assert "forget_ssim" in done.out and "_volume_" not in done.out
+    assert "measures: ssdtune study show small\n" in done.out
     stock = VarNet(num_cascades=1, sens_chans=2, sens_pools=2, chans=2, pools=2)
     stock.load_state_dict(torch.load(out, weights_only=True), strict=True)
     original = torch.load(inputs / "model.pt", weights_only=True)

@@ -156,6 +156,7 @@ def test_ctrl_c_keeps_what_is_finished(study_file, run, monkeypatch):
         (("--methods", "ft@"), 2, "no sampler after '@' in 'ft@'"),
         (("--methods", ","), 2, "no methods to compare"),
         (("--methods", "ssd@spektrum"), 2, "no sampler 'spektrum'"),
+        (("--methods", "ft", "--dry-run", "--storage", "sqlite:///absent/x.db"), 4, "folder does not exist"),
         (("--methods", "ft@spectrum"), 2, "sampler 'spectrum' is made for the knobs of ssd"),
     ],
 )

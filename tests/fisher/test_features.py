@@ -284,7 +284,7 @@ def test_few_samples_and_growing_spectra_are_reported():
 
 
 def test_every_feature_is_in_the_docs_with_formula_and_source():
-    page = Path(__file__).parents[2].joinpath("docs/features.md").read_text()
+    page = Path(__file__).parents[2].joinpath("docs/reference/features.md").read_text()
     lines = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
     assert set(lines) == set(FEATURES)
     for name, feature in FEATURES.items():

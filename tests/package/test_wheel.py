@@ -36,6 +36,7 @@ def wheel(tmp_path_factory):
         "wheel",
         "--quiet",
         "--no-deps",
+        "--no-build-isolation",  # the environment's setuptools, which need not be installed once more
         "--disable-pip-version-check",
         "--wheel-dir",
     ]

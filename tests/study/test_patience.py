@@ -203,7 +203,7 @@ def test_a_trial_is_the_databases_where_its_commit_was_lost(tmp_path, monkeypatc
     monkeypatch.setattr(together._Joined, "really_commit", once_lost)
     trial, seen = own.ask({"origin": "here"})
     assert len(lost) == 1
-    assert [each.user_attrs for each in study.get_trials()] == [{"origin": "here"}]
+    assert [(each.user_attrs, each.system_attrs) for each in study.get_trials()] == [({"origin": "here"}, {})]
     assert [each.number for each in seen] == [trial.number] == [0]
     trial.set_user_attr("more", 1)
     assert study.get_trials()[0].user_attrs == {"origin": "here", "more": 1}

@@ -51,6 +51,7 @@ LACKING = {  # by task and method: what is said
     ("plain", "boundary-shrink"): "classes",
     ("varnet", "boundary-shrink"): "classes",
 }
+OPTIONS = {"psg": {"gamma": 3.0}}  # so that its noise turns a sign, also of few numbers
 FORGET_ALONE = ("boundary-shrink", "task-arithmetic")
 WEIGHTLESS = {"bad-teacher": {"w_f": 0.0}, "i2i": {"a_f": 0.0}, "task-arithmetic": {"s": 0.0}}
 SAME = {  # a setting of one method that is another's
@@ -97,16 +98,15 @@ def test_every_method_on_every_task(any_task, name):
             create_study(task, method={"name": name})
         return
     assert method.needs(task, method.Options()) is None
-    before, unlearner = model_hash(task.model), prepared(task, name)
-    first, again = (run(unlearner, setting_of(name), 1) for _ in range(2))
-    assert same(first.params, again.params) and first.cost == again.cost == CASES[name][1]
-    assert same(first.params, run(prepared(task, name), setting_of(name), 1).params)
+    before, options = model_hash(task.model), OPTIONS.get(name, {})
+    unlearner = prepared(task, name, **options)
+    first, other = (run(unlearner, setting_of(name), seed) for seed in (1, 2))
+    again = run(prepared(task, name, **options), setting_of(name), 2)  # which has run nothing before
+    assert same(other.params, again.params) and first.cost == again.cost == CASES[name][1]
     assert all(value.isfinite().all() for value in first.params.values())
     assert not same(first.params, task.params)
     if name not in ("ft", "full-ft", "ng", "ga-l1", "ga-l1-ft", "bad-teacher", "scrub", "i2i", "ct", *FORGET_ALONE):
-        # of those above, one batch is the whole set; pseudo labels of psg may agree between two seeds
-        others = (run(unlearner, setting_of(name), seed) for seed in range(2, 8))
-        assert not all(same(first.params, other.params) for other in others)
+        assert not same(first.params, other.params)  # of those above, one batch is the whole set
     for nothing in ({"steps": 0}, WEIGHTLESS.get(name, {"steps": 0})):
         stage = run(unlearner, setting_of(name, **nothing), 1)
         assert same(stage.params, task.params) and stage.cost == 0

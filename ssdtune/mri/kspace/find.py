@@ -45,6 +45,8 @@ def find_files(spec: str | Path) -> list[Path]:
             raise DataError("no such file or folder", spec, near_file(spec))
     except OSError as reason:
         raise DataError(f"cannot read ({reason.strerror})", spec, "check path and permissions") from reason
+    if not files and path.suffix.lower() == ".txt" and path.is_file():
+        raise DataError("a list that names no files", spec, "list one file name a line")
     if not files:
         raise DataError("no HDF5 files", spec, f"name files that end in {' or '.join(SUFFIXES)}")
     for file in files:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,46 @@ from ssdtune.errors import ConfigError, ModelError
 from ssdtune.mri.networks.checkpoint import read_weights_only, write_weights
 
 _FORMAT = 2
-_TODO = "delete it to start over"
+START_OVER = "delete it to start over"
 _NOT_SHOWN = {"data": "other training data", "start": "another starting model"}
 
 
 def resume_path(checkpoint: Path) -> Path:
     """Where the training of a checkpoint keeps what is done."""
     return checkpoint.with_name(f"{checkpoint.name}.resume")
+
+
+@contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """What of a resume file does not fit where it is put is a ModelError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as reason:
+        raise ModelError("damaged resume file", path, START_OVER) from reason
+
+
+def check_numbers(values: Iterable[object]) -> None:
+    """Raise ValueError unless all are finite floats."""
+    if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+        raise ValueError
+
+
+def load_adam(optimizer: torch.optim.Optimizer, kept: Any) -> None:
+    """Put Adam's kept state into ``optimizer``; raises ValueError, or what else ``refusing_damage`` knows, if it does
+    not fit."""
+    own = _settings(optimizer)
+    optimizer.load_state_dict(kept)
+    fits = _settings(optimizer) == own and all(
+        state["exp_avg"].shape == state["exp_avg_sq"].shape == weight.shape and state["step"].numel() == 1
+        for weight, state in optimizer.state.items()
+    )
+    if not fits:
+        raise ValueError
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """All but the learning rate, which is set in every step."""
+    return [{key: group[key] for key in group if key not in ("params", "lr")} for group in optimizer.param_groups]
 
 
 @dataclass
@@ -37,6 +72,13 @@ class Progress:
     total: float = 0.0
     losses: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise ValueError unless the values are of their kinds and one loss was kept for every epoch."""
+        check_numbers([self.total, *self.losses, *self.validation])
+        counts = type(self.epoch) is type(self.step) is int and min(self.epoch, self.step) >= 0
+        if not counts or len(self.losses) != self.epoch or len(self.validation) not in (0, self.epoch):
+            raise ValueError
 
     def advance(self, loss: float, count: int, steps: int, samples: int) -> None:
         """One more step, over ``count`` of ``samples``; the epoch has ``steps``."""
@@ -71,17 +113,21 @@ class ResumeFile:
         """
         if not self.path.exists():
             return None
-        kept = read_weights_only(self.path, _TODO)
+        kept = read_weights_only(self.path, START_OVER)
         if not isinstance(kept, dict) or kept.get("format") != _FORMAT:
-            raise ModelError("not a resume file of this version", self.path, _TODO)
-        if differences := self._differences(kept["settings"]):
-            if restart or (kept["epoch"], kept["step"]) == (0, 0):  # nothing would be lost
-                return None
-            what = f"keeps a training of other settings ({'; '.join(differences)})"
-            raise ConfigError(what, self.path, "use the same settings, or delete it or give --overwrite to start over")
-        model.load_state_dict(kept["model"])
-        optimizer.load_state_dict(kept["optimizer"])
-        return Progress(kept["epoch"], kept["step"], kept["total"], kept["losses"], kept["validation"])
+            raise ModelError("not a resume file of this version", self.path, START_OVER)
+        with refusing_damage(self.path):
+            progress = Progress(kept["epoch"], kept["step"], kept["total"], kept["losses"], kept["validation"])
+            if differences := self._differences(kept["settings"]):
+                if restart or (progress.epoch, progress.step) == (0, 0):  # nothing would be lost
+                    return None
+                what = f"keeps a training of other settings ({'; '.join(differences)})"
+                todo = "use the same settings, or delete it or give --overwrite to start over"
+                raise ConfigError(what, self.path, todo)
+            progress.check()
+            model.load_state_dict(kept["model"])
+            load_adam(optimizer, kept["optimizer"])
+        return progress
 
     def _differences(self, kept: Mapping[str, Any]) -> list[str]:
         return [

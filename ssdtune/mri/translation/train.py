@@ -23,7 +23,9 @@ from torch.nn.functional import l1_loss
 
 from ssdtune.errors import ConfigError, ModelError
 from ssdtune.mri.networks.checkpoint import read_weights_only, write_weights
+from ssdtune.mri.networks.resume import START_OVER, check_numbers, load_adam, refusing_damage
 from ssdtune.mri.translation.networks import Generator, discriminator
+from ssdtune.nests import change
 from ssdtune.progress import Track, silent
 
 LEARNING_RATE, BETAS = 2e-4, (0.5, 0.999)
@@ -31,7 +33,7 @@ CYCLE, IDENTITY = 10.0, 5.0
 BUFFER = 50
 SAVE_EVERY_SECONDS = 60.0
 LOSSES = ("generators", "cycle", "identity", "discriminators")
-_TODO = "delete it to start over"
+_PARTS = ("networks", "generators", "discriminators")
 
 
 @dataclass
@@ -82,8 +84,9 @@ def train_translator(
         torch.manual_seed(seed)
         state = State(width, blocks)
     if resume is not None:
-        _take_up(state, resume, own, overwrite)
-        _keep(state, resume, own)  # a folder that cannot be written is found before the long work
+        _take_up(state, resume, own, healthy.shape[1:], overwrite)
+        whole = _content(state, own)
+        _keep(whole, resume)  # a folder that cannot be written is found before the long work
     saved = time.monotonic()
     try:
         for step in track(range(len(state.losses), steps), "training", steps - len(state.losses)):
@@ -94,12 +97,14 @@ def train_translator(
             if not np.isfinite(losses).all():
                 raise ModelError(f"a loss became non-finite in step {step + 1}", resume or "", "try another --seed")
             state.losses.append(losses)
-            if resume is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                _keep(state, resume, own)
-                saved = time.monotonic()
+            if resume is not None:
+                whole = _content(state, own)  # an interrupt comes within a step
+                if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                    _keep(whole, resume)
+                    saved = time.monotonic()
     except KeyboardInterrupt:
         if resume is not None:
-            _keep(state, resume, own)
+            _keep(whole, resume)
         raise
     state.networks.eval()
     return state
@@ -150,25 +155,45 @@ def _buffered(fakes: list[Tensor], new: Tensor, rng: np.random.Generator) -> Ten
     return old
 
 
-def _keep(state: State, path: Path, settings: Mapping[str, Any]) -> None:
-    parts = {name: getattr(state, name).state_dict() for name in ("networks", "generators", "discriminators")}
-    fakes = [torch.cat(each) if each else torch.empty(0) for each in state.fakes]
-    write_weights(path, {"settings": dict(settings), "losses": state.losses, "fakes": fakes, **parts})
+def _content(state: State, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the state as plain values and tensors, which the next step does not change."""
+    parts = {name: change(Tensor.clone, getattr(state, name).state_dict()) for name in _PARTS}
+    return {"settings": dict(settings), "losses": [*state.losses], "fakes": [[*each] for each in state.fakes], **parts}
 
 
-def _take_up(state: State, path: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+def _keep(content: dict[str, Any], path: Path) -> None:
+    fakes = [torch.cat(each) if each else torch.empty(0) for each in content["fakes"]]
+    write_weights(path, content | {"fakes": fakes})
+
+
+def _take_up(state: State, path: Path, settings: Mapping[str, Any], shape: torch.Size, overwrite: bool) -> None:
     if not path.exists():
         return
-    kept = read_weights_only(path, _TODO)
+    kept = read_weights_only(path, START_OVER)
     if not isinstance(kept, dict) or "settings" not in kept or "discriminators" not in kept:
-        raise ModelError("not a resume file of a translator", path, _TODO)
-    if kept["settings"] != dict(settings):
-        if overwrite or not kept["losses"]:
-            return
-        wrong = ", ".join(key for key in settings if kept["settings"].get(key) != settings[key])
-        what = f"keeps a training of other settings ({wrong})"
-        raise ConfigError(what, path, "use the same settings, or delete it or give --overwrite to start over")
-    for name in ("networks", "generators", "discriminators"):
-        getattr(state, name).load_state_dict(kept[name])
+        raise ModelError("not a resume file of a translator", path, START_OVER)
+    with refusing_damage(path):
+        if kept["settings"] != dict(settings):
+            if overwrite or not kept["losses"]:
+                return
+            wrong = ", ".join(key for key in settings if kept["settings"].get(key) != settings[key])
+            what = f"keeps a training of other settings ({wrong})"
+            raise ConfigError(what, path, "use the same settings, or delete it or give --overwrite to start over")
+        _put_back(state, kept, shape)
+
+
+def _put_back(state: State, kept: Mapping[str, Any], shape: torch.Size) -> None:
+    """Raises what ``refusing_damage`` knows if something does not fit. shape : of an image (1, h, w)."""
+    state.networks.load_state_dict(kept["networks"])
+    load_adam(state.generators, kept["generators"])
+    load_adam(state.discriminators, kept["discriminators"])
     state.losses = kept["losses"]
-    state.fakes = tuple(list(each.split(1)) if len(each) else [] for each in kept["fakes"])  # type: ignore[assignment]
+    for row in state.losses:
+        check_numbers(row)
+    if {len(row) for row in state.losses} - {len(LOSSES)}:
+        raise ValueError
+    of_y, of_x = kept["fakes"]
+    for fakes, own in zip((of_y, of_x), state.fakes, strict=True):
+        if len(fakes) != min(len(state.losses), BUFFER) or (len(fakes) and fakes.shape[1:] != shape):
+            raise ValueError
+        own[:] = fakes.split(1) if len(fakes) else []

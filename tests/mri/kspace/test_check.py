@@ -398,7 +398,7 @@ def test_file_names_that_repeat_are_told_apart_by_their_folders(tmp_path):
     [
         ("set/absent.h5", "no such file '.*absent.h5'"),
         ("set/a.h5\nset/../set/a.h5", "named 2 times"),
-        ("# nothing\n", "no HDF5 files"),
+        ("# nothing\n", "a list that names no files"),
     ],
 )
 def test_bad_lists_are_refused(content, message, tmp_path, fastmri_file):

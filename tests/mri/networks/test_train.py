@@ -315,6 +315,29 @@ def test_a_damaged_resume_file_is_one_error(tmp_path):
         train(build_model(SECTION), SAMPLES, epochs=1, checkpoint=tmp_path / "m.pt")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: kept.update(settings=3),
+        lambda kept: kept.pop("epoch"),
+        lambda kept: kept.update(losses=["low"]),
+        lambda kept: kept.update(step="2"),
+        lambda kept: kept.update(model=kept["optimizer"]),
+        lambda kept: kept["optimizer"]["state"][0].update(exp_avg=torch.zeros(3)),
+        lambda kept: kept["optimizer"]["param_groups"][0].update(betas="none"),
+    ],
+)
+def test_a_resume_file_that_does_not_hold_together_is_one_error(tmp_path, change):
+    out = tmp_path / "m.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(build_model(SECTION), SAMPLES[:1], epochs=2, checkpoint=out, track=Stop(1))
+    kept = torch.load(tmp_path / "m.pt.resume")
+    change(kept)
+    torch.save(kept, tmp_path / "m.pt.resume")
+    with pytest.raises(ModelError, match=r"damaged resume file.*delete it to start over"):
+        train(build_model(SECTION), SAMPLES[:1], epochs=2, checkpoint=out)
+
+
 def test_a_non_finite_loss_is_one_clear_error(tmp_path):
     inputs, target = SAMPLES[0]
     broken = (inputs, target | {"image": target["image"] * torch.nan})

@@ -9,6 +9,7 @@ from PIL import Image
 from ssdtune.errors import ConfigError, DataError, ModelError
 from ssdtune.mri.phantom.simulate import simulate_folder
 from ssdtune.mri.poison import poison_folder
+from ssdtune.mri.translation import train
 from ssdtune.mri.translation.domains import read_domain, squared, to_range, unsquared
 from ssdtune.mri.translation.networks import Generator, discriminator
 from ssdtune.mri.translation.train import train_translator
@@ -86,18 +87,24 @@ def test_a_lesion_hardly_moves_the_range_of_tissue(knees):
     assert to_range(brighter)[1] == pytest.approx(to_range(image)[1], rel=0.1)
 
 
-def test_a_stopped_training_ends_where_an_unbroken_one_does(knees, tmp_path):
+@pytest.mark.parametrize("within", [False, True], ids=["between-steps", "within-a-step"])
+def test_a_stopped_training_ends_where_an_unbroken_one_does(within, knees, tmp_path, monkeypatch):
     domain = read_domain(knees, 32)
     whole = train_translator(domain, domain.flip(-2), steps=4, **SMALL)
     resume = tmp_path / "resume"
 
     def stop(items, *_):
         for number, item in enumerate(items):
-            if number == 2:
+            if number == 2 and within:
+                patch.setattr(train, "_buffered", interrupt)
+            elif number == 2:
                 raise KeyboardInterrupt
             yield item
 
-    with pytest.raises(KeyboardInterrupt):
+    def interrupt(*_):  # generators are a step ahead
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
         train_translator(domain, domain.flip(-2), steps=4, resume=resume, track=stop, **SMALL)
     with pytest.raises(ConfigError, match="other settings"):
         train_translator(domain, domain.flip(-2), steps=5, resume=resume, **SMALL)
@@ -105,6 +112,26 @@ def test_a_stopped_training_ends_where_an_unbroken_one_does(knees, tmp_path):
     np.testing.assert_allclose(gone_on.losses, whole.losses, rtol=1e-4)
     for name, value in whole.networks.state_dict().items():
         torch.testing.assert_close(gone_on.networks.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_a_resume_file_that_does_not_hold_together_is_one_error(knees, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", -1.0)
+    domain, resume = read_domain(knees, 32), tmp_path / "resume"
+    train_translator(domain, domain, steps=1, resume=resume, **SMALL)
+    sound = torch.load(resume)
+    wide = torch.zeros(1, 1, 48, 48)
+    for change in (
+        {"settings": None},
+        {"networks": sound["generators"]},
+        {"generators": sound["discriminators"]},
+        {"losses": [[1.0, 2.0]]},
+        {"losses": 1},
+        {"fakes": sound["fakes"][:1]},
+        {"fakes": [wide, wide]},
+    ):
+        torch.save(sound | change, resume)
+        with pytest.raises(ModelError, match=r"damaged resume file.*delete it to start over"):
+            train_translator(domain, domain, steps=1, resume=resume, **SMALL)
 
 
 def test_training_lowers_the_cycle(knees):
