@@ -23,6 +23,8 @@ ROOM = 300.0
 ANY = "auto"
 """The cluster that RAY_ADDRESS names, or that this machine is of, else one of this machine alone, made for the time."""
 
+_LONG = 200  # characters of Ray's own words
+
 _SAME = ("ssdtune", "torch", "numpy")  # versions that a machine must share with this one
 
 
@@ -52,7 +54,7 @@ def cluster(address: str = ANY) -> Iterator[None]:
     except SystemExit as reason:  # of Ray's own handler of SIGTERM
         raise Terminated from reason
     except Exception as reason:  # of many kinds
-        what = f"no Ray cluster ({' '.join(str(reason).split())[:200] or type(reason).__name__})"
+        what = f"no Ray cluster ({' '.join(str(reason).split())[:_LONG] or type(reason).__name__})"
         raise ConfigError(what, f"--ray {address}", "give HOST:PORT of its head, or leave the address out") from reason
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -115,7 +117,7 @@ def sent(value: Any) -> Parcel:
     try:
         return pack(value)
     except Exception as reason:  # whatever the pickling of task and method raises
-        what = f"task or method cannot be sent to other processes ({' '.join(str(reason).split())[:200]})"
+        what = f"task or method cannot be sent to other processes ({' '.join(str(reason).split())[:_LONG]})"
         raise ConfigError(what, "--ray", "leave --ray out") from reason
 
 
@@ -144,9 +146,12 @@ def next_result(answers: Iterable[Any], places: Places) -> tuple[Any, Any]:
 
 
 def last_line(reason: BaseException) -> str:
-    """The line of Ray's long messages that says why."""
+    """The line of Ray's long messages that says why; of a long line its first sentences."""
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(reason).__name__)[:200]
+    words = lines[-1] if lines else type(reason).__name__
+    if len(words) <= _LONG:
+        return words
+    return words[:_LONG].rpartition(". ")[0] or words[:_LONG]
 
 
 def check_versions(there: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from small_task import ssd
 from ssdtune.errors import ConfigError, TrialError
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.study.actors import actor_pool
-from ssdtune.study.cluster import Places, cluster
+from ssdtune.study.cluster import Places, cluster, last_line
 from ssdtune.study.interrupts import Terminated
 from ssdtune.study.parcel import SHARED, pack, unpack
 from ssdtune.study.run import run_study
@@ -164,3 +164,11 @@ def test_a_signal_while_ray_starts_ends_a_command_as_any_other(monkeypatch):
     monkeypatch.setattr(ray, "init", ended)
     with pytest.raises(Terminated), cluster():
         pass
+
+
+def test_the_reason_of_a_death_is_told_in_whole_sentences():
+    causes = "Some common causes include: (1) the process was killed by the OOM killer due to high memory usage. " * 2
+    told = last_line(RuntimeError(f"The actor died.\n\tpid: 7\nIts process has died. End of file. {causes}"))
+    assert told.startswith("Its process has died. End of file. Some common causes") and told.endswith("memory usage")
+    assert last_line(RuntimeError("The node died.")) == "The node died."
+    assert last_line(RuntimeError("x" * 300)) == "x" * 200
