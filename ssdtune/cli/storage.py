@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ssdtune.errors import ConfigError, SsdtuneError, StorageError
 from ssdtune.places import DATA
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 
 DASHBOARD = "http://127.0.0.1:8080/dashboard/compare-studies"
-THREADS = "ssdtune.threads"
+_META = "ssdtune."
+THREADS = f"{_META}threads"
 """Where a command's context keeps ``--threads``."""
 
 
@@ -59,12 +61,13 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _set_data_root(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     """For this process and those it starts, by the variable that means the same."""
+    _remember(context, parameter, value)
     if value is not None:
         os.environ[DATA] = str(value.absolute())
 
 
-def _remember(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
-    context.meta[THREADS] = value
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    context.meta[f"{_META}{parameter.name}"] = value
 
 
 def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,6 +143,22 @@ def next_line(storage: str | None, *words: str) -> str:
 
         words = (*words, "--storage", shown(storage))
     return shlex.join(["ssdtune", *words])
+
+
+def typed_options(*but: str) -> list[str]:
+    """The options that the command under way was given as it was typed, for the line that goes on with it.
+
+    but : names of parameters left out, as are the storage, which ``next_line`` adds, and the form of the output.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for option in context.command.params:
+        name = str(option.name)
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if typed and isinstance(option, click.Option) and name not in ("storage", "as_json", *but):
+            value = context.params.get(name, context.meta.get(f"{_META}{name}"))
+            words += option.opts[-1:] if value is True or value == option.flag_value else [option.opts[-1], str(value)]
+    return words
 
 
 @click.group(short_help="Make a storage, or serve one.", epilog="Example: ssdtune storage create")

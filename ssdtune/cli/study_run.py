@@ -14,7 +14,7 @@ import click
 
 from ssdtune.cli.computing import open_ray, ray_option
 from ssdtune.cli.console import bar, json_option, print_json, print_table
-from ssdtune.cli.storage import device_option, next_line, storage_option
+from ssdtune.cli.storage import device_option, next_line, storage_option, typed_options
 from ssdtune.cli.study_inputs import check_stored, load_inputs, print_warnings
 from ssdtune.cli.study_read import best_document, print_best
 from ssdtune.errors import ConfigError, StorageError
@@ -78,7 +78,7 @@ def run(
     from ssdtune.study.trials import count_trials  # loads torch
 
     report = Report(record, trials or record.search.trials)
-    again = next_line(storage, "study", "run", name)
+    again = next_line(storage, "study", "run", name, *typed_options())
     try:
         with open_ray(address, device) as on_ray:
             carry_out(study, opened, report, device, exact=exact, precision=precision, on_ray=on_ray)
@@ -100,10 +100,9 @@ def run(
         what = f"{counts.finished} of {report.total} trials are finished, {counts.running} under way in other processes"
         click.echo(f"{what}; those that are lost are taken over after {GRACE // 60} minutes: {again}", err=True)
     if report.started >= report.total:
-        click.echo(
-            f"study {name} has {report.started} finished trials already; ask for more with: {again} --trials N",
-            err=True,
-        )
+        more = next_line(storage, "study", "run", name, *typed_options("trials"))
+        words = f"study {name} has {report.started} finished trials already; ask for more with: {more} --trials N"
+        click.echo(words, err=True)
     if as_json:
         print_json({**best_document(study), "cost": cost_of(study).document()})
         return

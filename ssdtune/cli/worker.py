@@ -12,7 +12,7 @@ import click
 
 from ssdtune.cli.console import FiniteRange, json_option, print_json, print_table
 from ssdtune.cli.events import LOG_JSON, Events
-from ssdtune.cli.storage import THREADS, device_option, next_line, storage_option
+from ssdtune.cli.storage import THREADS, device_option, next_line, storage_option, typed_options
 from ssdtune.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def worker(
     if stopped is not None:
         from ssdtune.study.interrupts import exit_code
 
-        again = next_line(storage, "worker", *names)
+        again = next_line(storage, "worker", *names, *typed_options())
         work.events("stopped", f"stopped: all finished trials are kept; go on with: {again}")
         sys.exit(exit_code(stopped))
     if work.skipped:

@@ -15,6 +15,8 @@ import pytest
 import torch
 from fastmri.models import VarNet
 
+from ssdtune.cli import study_run
+from ssdtune.cli.storage import typed_options
 from ssdtune.mri.networks.checkpoint import read_provenance
 from ssdtune.study.record import read_trial
 from ssdtune.study.storage import load_study, open_storage
@@ -313,3 +315,15 @@ def test_the_number_format_is_checked_and_said(study, run):
     trial = load_study("short", open_storage()).trials[0]
     taken = "bfloat16" if "computing in bfloat16" in done.err else None
     assert read_trial(trial).get("precision") == (None if read_trial(trial).get("reused_from") else taken)
+
+
+def test_the_line_that_goes_on_repeats_what_was_typed(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSDTUNE_DATA", "elsewhere")  # and put back, as --data-root sets it
+    options = ["--trials", "9", "--exact", "--ray", "--data-root", str(tmp_path), "--threads", "2"]
+    with study_run.run.make_context("run", ["mine", "--json", "--storage", "sqlite:///a.db", *options]):
+        again = typed_options()
+        assert set(again) == set(options) and len(again) == len(options)
+        assert again[again.index("--data-root") + 1] == str(tmp_path)
+        assert "9" not in typed_options("trials")
+    with study_run.run.make_context("run", ["mine", "--ray", "here:6379"]):
+        assert typed_options() == ["--ray", "here:6379"]

@@ -196,7 +196,7 @@ def test_workers_share_a_storage_and_one_watches_for_new_studies(study, run, tmp
         time.sleep(0.1)
     ends.append(_interrupted(watching))
     assert watching.returncode == 130
-    assert ends[-1][1].splitlines()[-1].endswith(f"go on with: ssdtune worker --storage {url}")
+    assert ends[-1][1].splitlines()[-1].endswith(f"go on with: ssdtune worker --watch 0.2 --storage {url}")
     rows = [row for out, _ in ends for row in json.loads(out)["studies"]]
     assert {row["name"]: row["ran"] for row in rows if row["name"] == "second"} == {"second": 2}
     assert sum(row["ran"] for row in rows if row["name"] == "first") == 20
