@@ -57,10 +57,10 @@ def _coordinates(method: str, record: Experience, rows: Rows) -> Rows:
 
 
 def _absolute(method: str, record: Experience, rows: Rows) -> Rows:
-    """mu as it is, not over the leading eigenvalue of its metric."""
+    """mu as a damping of the retain Fisher matrix, not over its largest eigenvalue."""
     names = list(METHOD_INPUTS[method].local)
     local = rows.local.copy()
-    local[:, names.index("log10_mu")] += np.log10(max(record.tables["spectrum_metric"][0], 1e-30))
+    local[:, names.index("log10_mu")] += np.log10(record.scales["largest_eigenvalue"])
     return replace(rows, local=local)
 
 
@@ -70,8 +70,8 @@ ABLATIONS: dict[str, Callable[[str, Experience, Rows], Rows]] = {
     "coordinates-only": _coordinates,
     "absolute-mu": _absolute,
 }
-OF_SPECTRAL, OF_OTHERS = "absolute-mu", "no-features"
-"""The first is an ablation of the spectral update alone; it has no features of an analysis, so the second is not."""
+ABLATED_OF = {"spectral": ("coordinates-only", "absolute-mu"), "ssd-repair": ("coordinates-only",)}
+"""Those that hide something of a method's own inputs and are not each other's like; of other methods the first three."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
     """Regrets of every way to choose, on every task."""
     method, fits = recorded.method, 1 if chosen.quick else FITS
     recipe = replace(RECIPE, networks=1, epochs=20) if chosen.quick else RECIPE
-    names = [] if chosen.quick else [n for n in ABLATIONS if n != (OF_OTHERS if method == "spectral" else OF_SPECTRAL)]
+    names = () if chosen.quick else ablations_of(method)
     foreseen: dict[str, list[Sequence[Foreseen]]] = {}
     for name in (TRANSFER, *names):
         shown = [
@@ -138,6 +138,11 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
         ablated = {n: searched(foreseen[n], recorded, goal, ABLATED) for n in foreseen if n != TRANSFER}
         metrics |= report(f"{method}.{setting}", regrets, ablated, lines)
     return metrics
+
+
+def ablations_of(method: str) -> tuple[str, ...]:
+    """Names of what is hidden from a method's networks, one thing at a time."""
+    return ABLATED_OF.get(method, tuple(ABLATIONS)[:3])
 
 
 def places_of(method: str, knobs: Mapping[str, Array]) -> Array:

@@ -1,13 +1,24 @@
 """The transfer part of the competition: the search among recorded settings, and what its ablations hide."""
 
 from argparse import Namespace
+from itertools import combinations
 
 import numpy as np
 import pytest
 from taught_of_ft import with_responses
 
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.transfer import ABLATIONS, Recorded, averages, beliefs, measure_transfer, search
+from benchmarks.competition.transfer import (
+    ABLATIONS,
+    Recorded,
+    ablations_of,
+    averages,
+    beliefs,
+    measure_transfer,
+    search,
+)
+from ssdtune.learning.fit_methods import rows_of
+from ssdtune.prior.experience import BUNDLED, Experience, load_collection
 from ssdtune.prior.method_inputs import METHOD_INPUTS
 from ssdtune.surrogate.improvement import Goal
 
@@ -48,6 +59,16 @@ def test_ablations_hide_what_they_say(recorded):
     hidden = shown["no-units"].local
     assert (hidden[:, names.index("log10_relative_rate")] == 0).all()
     assert (hidden[:, names.index("log10_lr")] == rows.local[:, names.index("log10_lr")]).all()
+
+
+@pytest.mark.parametrize("method", METHOD_INPUTS)
+def test_every_ablation_of_a_method_hides_what_no_other_does(method):
+    record = next(each for each in load_collection(BUNDLED) if isinstance(each, Experience))
+    rows = rows_of(record, method)
+    shown = [rows, *(ABLATIONS[name](method, record, rows) for name in ablations_of(method))]
+    assert len(shown) > 1
+    for one, other in combinations(shown, 2):
+        assert one.features != other.features or not np.allclose(one.local, other.local)
 
 
 def test_every_goal_is_reported(recorded):
