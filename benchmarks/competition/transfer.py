@@ -71,7 +71,7 @@ ABLATIONS: dict[str, Callable[[str, Experience, Rows], Rows]] = {
     "absolute-mu": _absolute,
 }
 ABLATED_OF = {"spectral": ("coordinates-only", "absolute-mu"), "ssd-repair": ("coordinates-only",)}
-"""Those that hide something of a method's own inputs and are not each other's like; of other methods the first three."""
+"""Those that hide something of a method's own inputs, each something else; of other methods the first three."""
 
 
 @dataclass(frozen=True, eq=False)
