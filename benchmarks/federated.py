@@ -38,6 +38,7 @@ from ssdtune.task import Task
 MIB = 2**20
 PICTURE = ROOT / "docs/images/federated.png"
 GOAL = 1e-6
+EDGE = 1e-9  # of the picture
 KINDS = {
     "sums": ("diagonal", "mean", "losses", "embeddings"),
     "gram": ("gram", "cross"),
@@ -116,11 +117,11 @@ def draw(errors: dict[str, dict[str, float]], left: list[Left], slices: list[int
         for place, (how, kinds) in enumerate(errors.items()):
             rows = np.arange(len(kinds)) + 0.15 * (2 * place - 1)
             label = f"gradients {how}, at most {max(kinds.values()):.2g}"
-            wrong.plot([each or np.nan for each in kinds.values()], rows, "o", label=label)  # 0 has no logarithm
+            wrong.plot([max(each, EDGE) for each in kinds.values()], rows, "o", label=label, clip_on=False, zorder=3)
         wrong.axvline(GOAL, color="black", ls="--", lw=1, label="goal")
         wrong.set_yticks(range(len(kinds)), list(kinds))
-        wrong.set(xscale="log", title="Merged less whole, over the largest", xlabel="relative difference")
-        wrong.set_xlim(1e-9, 1e-5)
+        wrong.set(xscale="log", title="Merged less whole, over the largest", ylim=(-0.5, len(kinds) - 0.5))
+        wrong.set(xlim=(EDGE, 1e-5), xlabel="relative difference (at the left edge: none)")
         wrong.legend(fontsize=8, loc="center left")
         base = np.zeros(len(left))
         for what in left[0]:
