@@ -10,6 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+from scipy.spatial import KDTree
 
 from ssdtune.arrays import Array
 from ssdtune.prior.knobs import KnobPrior
@@ -104,7 +105,7 @@ class KnobSampler(SeededSampler):
             near = seen.places[int(s.argmax())] + _NEAR * rng.standard_normal((_LOCAL, len(self._prior.knobs)))
             candidates = np.concatenate([candidates, self._prior.taken_by(np.clip(near, 0, 1))])
         taken = np.concatenate([seen.places, running, failed])
-        distance = np.abs(candidates[:, None] - taken).max(axis=2).min(axis=1, initial=np.inf)
+        distance, _ = KDTree(taken).query(candidates, p=np.inf)
         gain = np.where(distance < _APART, distance - 1, belief.improvement(candidates))
         place: Array = candidates[int(gain.argmax())]
         return place

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 from scipy.special import logsumexp
 
 from ssdtune.arrays import Array
@@ -38,9 +39,8 @@ class Foreseen(NamedTuple):
 
     def at(self, places: Array) -> tuple[Array, Array]:
         """(members (M, 2, c), sd (2, c)) at other places: of the nearest places by their inverse squared distance."""
-        squared = ((places[:, None] - self.places) ** 2).sum(axis=2)
-        near = np.argsort(squared, axis=1, kind="stable")[:, : self.places.shape[1] + 1]
-        weight = 1 / (np.take_along_axis(squared, near, axis=1) + 1e-12)
+        distance, near = KDTree(self.places).query(places, k=self.places.shape[1] + 1)
+        weight = 1 / (distance**2 + 1e-12)
         weight /= weight.sum(axis=1, keepdims=True)
         members = np.einsum("mjck,ck->mjc", self.members[:, :, near], weight)
         return members, np.einsum("jck,ck->jc", self.residual_sd[:, near], weight)
