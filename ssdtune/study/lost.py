@@ -22,7 +22,7 @@ from ssdtune.study.large import storage_of, trial_id_of
 from ssdtune.study.record import WORKER, origin_of
 
 PROC = Path("/proc")
-_UNSIGNED = timedelta(hours=27)  # datetimes are local to who wrote them: no two places are further apart than 26 hours
+_UNSIGNED = timedelta(hours=27)  # Optuna's proxy sends times of its own zone: no two are further apart than 26 hours
 
 
 def worker_name() -> str:

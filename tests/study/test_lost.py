@@ -1,5 +1,6 @@
 """How a process signs its trials: a process number says nothing outside its machine, boot and namespace."""
 
+import time
 from datetime import datetime, timedelta
 
 import optuna
@@ -8,6 +9,7 @@ from optuna.trial import TrialState
 
 from ssdtune.study import lost
 from ssdtune.study.own import OwnView
+from ssdtune.study.storage import open_storage
 
 
 @pytest.fixture
@@ -47,6 +49,36 @@ def test_a_process_elsewhere_is_not_asked_for(machine):
 def test_an_unsigned_trial_is_not_taken_by_the_clock_of_another_time_zone(hours, gone):
     """Optuna keeps local times without their zone, and clocks of two places differ by up to 26 hours."""
     assert lost._is_lost("", datetime.now() - timedelta(hours=hours)) == gone
+
+
+@pytest.fixture
+def move_to():
+    """``move_to(zone)``: this process keeps the local time of a zone."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def move(zone):
+            patch.setenv("TZ", zone)
+            time.tzset()
+
+        yield move
+    time.tzset()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "grpc"])
+def test_a_trial_that_began_in_another_time_zone_is_not_taken(request, move_to, tmp_path, kind):
+    """Neither one that is not signed, of which only its beginning is known, nor one of a machine elsewhere.
+
+    Optuna's proxy alone sends times as those of its own zone; the others store them in UTC.
+    """
+    move_to("<-12>12")
+    url = request.getfixturevalue("proxy").url if kind == "grpc" else f"{kind}:///{tmp_path}/studies"
+    own = OwnView(optuna.create_study(storage=open_storage(url, create=True), study_name="demo"))
+    own.ask({})
+    own.ask({"origin": {"worker": "elsewhere-1"}})
+    move_to("<+14>-14")
+    study = optuna.load_study(storage=open_storage(url), study_name="demo")
+    lost.release_lost_trials(study)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING] * 2
 
 
 def test_a_trial_is_signed_and_alive_from_its_first_moment_on(storage):
