@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ssdtune.objective.estimate import Estimate
+from ssdtune.objective.estimate import Estimate, estimate_mean
 from ssdtune.objective.evaluation import evaluate
 from ssdtune.objective.evaluator import Evaluator
 from ssdtune.objective.measure import Objective, measure_exactly
 from ssdtune.objective.score import Score, ScoreRule
-from ssdtune.objective.stopping import Incumbent, stop_reason
+from ssdtune.objective.stopping import STOPPED_SE, Incumbent, stop_reason
 from ssdtune.unlearning.method import Stage
 
 RULE = ScoreRule(q_retain=0.8, q_forget=0.8, floor=0.4)
@@ -142,7 +142,10 @@ def test_a_hopeless_trial_stops_with_estimates_of_every_measure(objective_of, ma
     rule = objective.rule
     for name, part, scale in (("retain", "retained", rule.q_retain), ("forget", "remembered", rule.q_forget - 0.01)):
         assert abs(outcome.means[f"{name}_ssim"] - full[f"{name}_ssim"]) <= 6 * outcome.errors[part] * scale + 1e-6
-        assert len(outcome.columns[name]) < len(many_slices.scored_sets[name])
+        column, controls = outcome.columns[name], objective.evaluator.untouched().columns[name]["ssim"][None]
+        assert len(column) < len(many_slices.scored_sets[name])
+        seen = estimate_mean(column, controls, slice(0, len(column)))
+        assert outcome.errors[part] * scale == pytest.approx(STOPPED_SE * seen.se)  # it stopped where it looked worst
     patient = objective_of(many_slices, stop_early=False)
     assert patient.measure(Given(Stage(params)), SETTING, incumbent).stopped is None
 
