@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -79,7 +80,9 @@ class Crew:
             arguments = ["worker", "--storage", self.url, "--log-json", *self.options]
             given = (arguments, log, ending_with_parent(signal.SIGKILL))
             member = multiprocessing.get_context("fork").Process(target=_work, args=given, daemon=True)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until it answers as a program does
             member.start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self.members.append(member)
 
     def send(self, member: Any, number: int) -> None:
@@ -128,6 +131,7 @@ def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) 
     end_with_parent()
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
     def load_inputs(name: str, record: Any, device: str, crew: Any = None) -> Any:
         return task(), prepare(record, task())
@@ -138,6 +142,9 @@ def _work(arguments: list[str], log: Path, end_with_parent: Callable[[], None]) 
         sys.stdout, sys.stderr = nowhere, events
         try:
             main(arguments)
+        except Exception:  # a program would print it
+            traceback.print_exc()
+            raise
         finally:  # a late signal changes no exit code of a program, but that of multiprocessing's processes
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -68,7 +68,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 usage or config, 3 data or model, 4 storage, 5 trial, 128 + a signal."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    end_on_sigterm()
     # Python looks for garbage once more as it ends, in all that torch and Plotly have made: a second of CPU time, ten
     # on a busy machine, in which an orchestrator may lose its patience; what is frozen is not looked at
     atexit.unregister(gc.freeze)
@@ -78,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        end_on_sigterm()  # here, where it is answered
         cli.main(args=[word for word in arguments if word != "--debug"], prog_name="ssdtune", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where it may still fail in words

@@ -78,6 +78,7 @@ def worker(
     from ssdtune.cli.work import Work
     from ssdtune.device import find_device
     from ssdtune.report.artifacts import artifact_place, open_artifacts
+    from ssdtune.study import interrupts
     from ssdtune.study.record import read_record
     from ssdtune.study.storage import load_study, open_storage, quiet_optuna, shown
 
@@ -87,18 +88,19 @@ def worker(
         find_device(each)
     if len(devices) > 1:
         _run_each(devices, storage, as_json)
-    open_artifacts(artifact_place(), create=True)  # a place that is none is refused before the long work
-    work = Work(
-        lambda: open_storage(storage),
-        names,
-        device,
-        events,
-        patience=patience,
-        failures=failures,
-        watched=watch is not None,
-    )
-    for name in names:
-        read_record(load_study(name, work.view(), storage))
+    with interrupts.taken(), interrupts.welcome():  # a signal may not be lost in what the database's driver does
+        open_artifacts(artifact_place(), create=True)  # a place that is none is refused before the long work
+        work = Work(
+            lambda: open_storage(storage),
+            names,
+            device,
+            events,
+            patience=patience,
+            failures=failures,
+            watched=watch is not None,
+        )
+        for name in names:
+            read_record(load_study(name, work.view(), storage))
     if port is not None:
         from ssdtune.cli.health import serve
 
@@ -122,11 +124,9 @@ def worker(
     elif stopped is None and not work.skipped:
         click.echo(f"nothing left to run in {shown(storage)}")
     if stopped is not None:
-        from ssdtune.study.interrupts import exit_code
-
         again = next_line(storage, "worker", *names, *typed_options())
         work.events("stopped", f"stopped: all finished trials are kept; go on with: {again}")
-        sys.exit(exit_code(stopped))
+        sys.exit(interrupts.exit_code(stopped))
     if work.skipped:
         sys.exit(work.skipped[0]["exit_code"])
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ssdtune.samplers.table import SamplerFactory
 from ssdtune.study.large import storage_of, trial_id_of
-from ssdtune.study.lost import sign_of_life, worker_name
+from ssdtune.study.lost import give_back, sign_of_life, worker_name
 from ssdtune.study.own import OwnView
 from ssdtune.study.record import ORIGIN, SEED_NUMBER, WORKER, StudyRecord, interrupted, origin_of
 from ssdtune.study.trials import FINISHED, Ended, tried_of
@@ -48,7 +48,7 @@ def ask(
         trial, seed, others = _signed(study, trials, seeds)
     choice = _choice(record, others, budget)
     if choice is None or seeds.of(others, before=trial.number).taken >= budget:
-        study.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        give_back(study.study, trial.number)
         return ask(study, record, sampler, budget, seeds)
     alike = others
     if len(choice.knobs) < len(record.knobs):  # what other knobs came to says nothing of these

@@ -65,8 +65,9 @@ def check() -> None:
 def taken() -> Iterator[None]:
     """Keep SIGINT and SIGTERM for ``welcome`` and ``check``; a second one is raised at once.
 
-    At its end one that is still kept is raised. Within another ``taken``, elsewhere than in the main thread, or where
-    somebody else handles them it does nothing.
+    At its end one that is still kept is raised, and so is one that was raised and that something within swallowed or
+    made another error of, as a database's driver may. Within another ``taken``, elsewhere than in the main thread, or
+    where somebody else handles them it does nothing.
     """
     global _kept, _stopping, _welcome, _holding
     usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: raise_terminated}
@@ -76,14 +77,19 @@ def taken() -> Iterator[None]:
     mine = [number for number, before in usual.items() if main and signal.getsignal(number) is before]
     for number in mine:
         signal.signal(number, _again if number == _ALARM else _handle)
+    heard = False
     try:
         yield
+    except KeyboardInterrupt:
+        heard = True
+        raise
     finally:
         if mine:
             _raise_in(0)
             for number in mine:
                 signal.signal(number, usual[number])
-            kept, _kept, _stopping, _welcome, _holding = _kept, None, False, False, False
+            kept = _raised() if _kept is None and _stopping and not heard else _kept
+            _kept, _stopping, _welcome, _holding = None, False, False, False
             if kept is not None:
                 raise kept
 

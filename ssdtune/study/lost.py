@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, fail_stale_trials
 from optuna.trial import TrialState
 
@@ -41,7 +42,13 @@ def release_lost_trials(study: optuna.Study) -> None:
         fail_stale_trials(study)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _is_lost(origin_of(trial).get(WORKER, ""), trial.datetime_start):
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            give_back(study, trial.number)
+
+
+def give_back(study: optuna.Study, number: int) -> None:
+    """Mark a trial that will not be finished as failed, unless another process has ended it, perhaps just now."""
+    with suppress(UpdateFinishedTrialError):
+        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def heartbeat_interval(storage: BaseStorage) -> float | None:

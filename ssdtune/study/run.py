@@ -23,7 +23,7 @@ from ssdtune.samplers.table import SamplerFactory, seed_of
 from ssdtune.study import interrupts
 from ssdtune.study.ask import Asked, Seeds, ask
 from ssdtune.study.experience import keep_view
-from ssdtune.study.lost import release_lost_trials, signs_of_life
+from ssdtune.study.lost import give_back, release_lost_trials, signs_of_life
 from ssdtune.study.own import OwnView
 from ssdtune.study.pool import OneByOne, OpenPool, Pool
 from ssdtune.study.prior import study_sampler
@@ -179,7 +179,7 @@ class _Runner:
             # those under way are marked as interrupted, wherever the signal arrived; others find one lost if that fails
             for each in begun.values():
                 with suppress(StorageError), storage_errors():
-                    self.study.tell(each.asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                    give_back(self.study, each.asked.trial.number)
             raise
         finally:
             for each in begun.values():
@@ -246,8 +246,9 @@ class _Runner:
 
     def _fail(self, asked: Asked, reason: Exception) -> NoReturn:
         what = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        asked.trial.set_user_attr(ERROR, f"{type(reason).__name__}: {what}")
-        self.study.tell(asked.trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # as in ``_tell``
+            asked.trial.set_user_attr(ERROR, f"{type(reason).__name__}: {what}")
+        give_back(self.study, asked.trial.number)
         raise TrialError(
             f"trial {asked.trial.number} failed ({what})",
             f"study '{self.study.study_name}', {in_words(asked.setting)}",

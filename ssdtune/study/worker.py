@@ -31,25 +31,24 @@ def waiting_studies(view: Callable[[], BaseStorage], names: Collection[str] = ()
     for name in study_names(view()):
         if not names or name in names:
             study = _find(name, view())
-            if study is not None and _has_trials_left(study):
+            if study is not None:
                 yield study
 
 
 def _find(name: str, storage: BaseStorage) -> optuna.Study | None:
-    """The study, if it is still there and one of ssdtune's."""
+    """The study, if it is still there, one of ssdtune's, and has trials left."""
     with storage_errors():
         try:
             study = optuna.load_study(study_name=name, storage=storage)
-            return study if is_ours(study.user_attrs) else None
-        except KeyError:
+            return study if is_ours(study.user_attrs) and _has_trials_left(study) else None
+        except KeyError:  # it was deleted, perhaps a moment ago
             return None
 
 
 def _has_trials_left(study: optuna.Study) -> bool:
-    with storage_errors():
-        budget = study.user_attrs.get("search", {}).get("trials", 0)  # a record of a newer version is refused later
-        release_lost_trials(study)
-        counts = count_trials(study)
+    budget = study.user_attrs.get("search", {}).get("trials", 0)  # a record of a newer version is refused later
+    release_lost_trials(study)
+    counts = count_trials(study)
     found: bool = counts.finished + counts.running < budget
     return found
 

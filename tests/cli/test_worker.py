@@ -1,6 +1,7 @@
 """``ssdtune worker``: whatever is left in a storage, the oldest study first, and what it skips."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ from ssdtune.cli.work import Work
 from ssdtune.errors import StorageError
 from ssdtune.objective.measure import Objective
 from ssdtune.study import worker
+from ssdtune.study.interrupts import Terminated
 from ssdtune.study.storage import load_study, open_storage
 
 
@@ -140,6 +142,31 @@ def test_what_ends_a_worker_is_an_event_too(work, study, run, tmp_path, monkeypa
     done = work("--log-json")
     assert done.code == 130
     assert json.loads(done.err)["event"] == "stopped"
+
+
+def test_a_signal_while_the_storage_is_opened_waits_for_the_database_and_is_not_lost(work, study, run, monkeypatch):
+    run("create", study, "--name", "one", "--trials", 1)
+    opened = []
+
+    def open_and_tell(url):
+        os.kill(os.getpid(), signal.SIGTERM)
+        opened.append(url)
+        return open_storage(url)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ssdtune.study.storage.open_storage", open_and_tell)
+        assert work().code == 143
+    assert len(opened) == 1
+    assert trials(run) == {"one": 0}
+
+
+def test_a_signal_as_soon_as_it_is_answered_ends_it_in_one_line(work, monkeypatch):
+    def told_at_once():
+        raise Terminated
+
+    monkeypatch.setattr("ssdtune.cli.end_on_sigterm", told_at_once)
+    done = work()
+    assert (done.code, done.err) == (143, "stopped\n")
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,12 @@ def as_in_a_command():
 )
 def test_a_signal_is_kept_until_it_is_welcome(number, kind, code):
     done = []
-    with interrupts.taken(), interrupts.taken():  # the inner one leaves everything to the outer
+    # the inner one leaves everything to the outer
+    with pytest.raises(kind) as caught, interrupts.taken(), interrupts.taken():
         os.kill(os.getpid(), number)
         done.append("bookkeeping")
         assert interrupts.stop_asked()
-        with pytest.raises(kind) as caught, interrupts.welcome():
+        with interrupts.welcome():
             done.append("evaluation")
     assert done == ["bookkeeping"]
     assert interrupts.exit_code(caught.value) == code
@@ -37,28 +38,34 @@ def test_a_signal_is_kept_until_it_is_welcome(number, kind, code):
 
 
 def test_a_second_signal_is_raised_at_once():
-    with interrupts.taken():
+    done = []
+    with pytest.raises(KeyboardInterrupt), interrupts.taken():
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
+        done.append("the first is kept")
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("the second is not")
+    assert done == ["the first is kept"]
     assert not interrupts.stop_asked()
 
 
 def test_one_that_python_dropped_is_raised_again(monkeypatch):
     monkeypatch.setattr(interrupts, "_AGAIN", 0.05)
-    with interrupts.taken():
+    done = []
+    with pytest.raises(interrupts.Terminated), interrupts.taken():
         with pytest.raises(interrupts.Terminated), interrupts.welcome():
             with pytest.raises(interrupts.Terminated):
                 os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
-        time.sleep(0.15)  # none comes once it has been heard
+        time.sleep(0.15)  # none comes once it has been heard, but at the end
+        done.append("bookkeeping")
+    assert done == ["bookkeeping"]
     assert signal.getsignal(signal.SIGTERM) is interrupts.raise_terminated
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_not_to_be_cut_within_an_evaluation_is_finished_first(number):
     done = []
-    with interrupts.taken(), pytest.raises(KeyboardInterrupt), interrupts.welcome():
+    with pytest.raises(KeyboardInterrupt), interrupts.taken(), interrupts.welcome():
         with interrupts.held():
             os.kill(os.getpid(), number)
             done.append("transaction")
@@ -79,6 +86,17 @@ def test_what_is_not_to_be_cut_is_given_up_where_it_does_not_end(monkeypatch, be
                 os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
         raise AssertionError("it went on")
+    assert not interrupts.stop_asked()
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyError])
+def test_one_that_a_driver_makes_another_error_of_is_raised_in_the_end(kind):
+    with pytest.raises(interrupts.Terminated), interrupts.taken():
+        try:
+            with interrupts.welcome():
+                os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as reason:
+            raise kind("the connection is lost") from reason
     assert not interrupts.stop_asked()
 
 

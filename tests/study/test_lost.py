@@ -45,6 +45,20 @@ def test_a_process_elsewhere_is_not_asked_for(machine):
     assert not lost._is_lost(f"{here}-{2**22 + 1}", None)
 
 
+def test_two_that_find_one_trial_lost_at_once_may_both_give_it_back(storage, monkeypatch):
+    study = optuna.create_study(storage=storage)
+    OwnView(study).ask({"origin": {"worker": f"{lost._machine()}-{2**22 + 1}"}})
+    end = storage.set_trial_state_values
+
+    def end_after_another(*given, **named):
+        end(*given, **named)
+        return end(*given, **named)
+
+    monkeypatch.setattr(storage, "set_trial_state_values", end_after_another)
+    lost.release_lost_trials(study)
+    assert study.trials[0].state == TrialState.FAIL
+
+
 @pytest.mark.parametrize(("hours", "gone"), [(-26, False), (0, False), (26, False), (28, True)])
 def test_an_unsigned_trial_is_not_taken_by_the_clock_of_another_time_zone(hours, gone):
     """Optuna keeps local times without their zone, and clocks of two places differ by up to 26 hours."""

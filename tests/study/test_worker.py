@@ -1,6 +1,8 @@
 """Studies that fail: tried again at growing intervals, then set aside, and no longer once they go on."""
 
+import optuna
 import pytest
+from optuna.storages import get_storage
 
 from ssdtune.study import worker
 from ssdtune.study.worker import Setbacks
@@ -36,3 +38,18 @@ def test_inputs_that_cannot_be_used_set_it_aside_at_once(clock):
     setbacks = Setbacks(3)
     assert setbacks.failed("one", "inputs changed", 3, passing=False).aside
     assert setbacks.next_try() is None
+
+
+def test_a_study_that_is_deleted_while_it_is_looked_at_has_nothing_left(storage, new_study, monkeypatch):
+    for name in ("gone", "there"):
+        new_study(name, storage=storage)
+    look = worker.release_lost_trials
+
+    def delete_first(study):
+        if study.study_name == "gone":
+            optuna.delete_study(study_name="gone", storage=storage)
+        look(study)
+
+    monkeypatch.setattr(worker, "release_lost_trials", delete_first)
+    found = worker.waiting_studies(lambda: get_storage(storage))
+    assert [study.study_name for study in found] == ["there"]
