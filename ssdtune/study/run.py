@@ -188,9 +188,8 @@ class _Runner:
     def _begin(self, asked: Asked) -> _Begun:
         life = ExitStack()
         life.enter_context(signs_of_life(self.study, asked.trial))
-        now = time.perf_counter()
-        searching, self.idle_since = now - self.idle_since, now
-        return _Begun(asked, searching, life)
+        before, self.idle_since = self.idle_since, time.perf_counter()
+        return _Begun(asked, self.idle_since - before, life)
 
     def _end(self, begun: _Begun, outcome: Outcome) -> FrozenTrial | None:
         self.idle_since = time.perf_counter()
