@@ -147,6 +147,7 @@ def test_each_fault_is_one_line(monkeypatch):
     faults = [
         (ConfigError, "take steps = 1", lambda: prepared(task, limit="damage")),
         (ConfigError, "'method.mu'", lambda: prepared(task, mu=[0, 1])),
+        (ConfigError, "eta: .* too far apart", lambda: prepared(task, eta=[1e-300, 1e300])),
         (ConfigError, "memory budget|too little", lambda: prepared(task, memory_budget_gib=1e-6)),
         (ModelError, "gradients of the", lambda: prepared(replace(task, loss=lambda *given: task.loss(*given) * 0))),
         (DataError, "not finite", lambda: prepared(replace(task, loss=lambda *given: task.loss(*given) / 0))),
