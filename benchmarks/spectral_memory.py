@@ -4,7 +4,8 @@
 gradient rows do not fit. `full`: rows on the disk, the metric applied once. `leading`: the method as it is, which keeps
 as many leading eigenvectors of the retain Fisher as fit, and makes one update. Both within the budget, 4 GiB (--quick:
 as much per parameter, for 1.5 million). `rank_error`: |d_k - d| / |d| between the forms at mu = 0.4, w_r = 3.6;
-`missed`: share of the trace of F_r beyond rank k.
+`missed`: share of the trace of F_r beyond rank k. `plane_ms`: both losses' predicted changes over 64 x 64 (mu, eta),
+512 samples a set, from matrices of sample size; the median of 20.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
+import timeit
 from collections import deque
 from typing import Any
+
+import numpy as np
 
 from benchmarks.harness import ROOT, Metrics, main
 
@@ -40,7 +45,19 @@ def measure(options: argparse.Namespace) -> Metrics:
         if done.returncode:
             raise SystemExit(done.stderr)
         metrics |= {f"{form}.{name}": value for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
-    return metrics
+    return {**metrics, "plane_ms": plane_ms(512, options.seed)}
+
+
+def plane_ms(samples: int, seed: int) -> float:
+    """Milliseconds for a plane of two sets of so many samples."""
+    from ssdtune.fisher.response import SampleSpace
+    from ssdtune.fisher.spectrum import spectrum_of_gram
+
+    rows = np.random.default_rng(seed).normal(size=(2 * samples + 2, 64))
+    gram, own = rows @ rows.T, slice(samples, 2 * samples)
+    space = SampleSpace(gram, gram, samples, samples, 1.0, spectrum_of_gram(gram[own, own]), samples)
+    mu, eta = np.geomspace(1e-3, 10, 64), np.geomspace(1e-3, 1, 64)
+    return 1e3 * statistics.median(timeit.repeat(lambda: space.plane(mu, eta, 3.6), number=1, repeat=20))
 
 
 def run_part(form: str, hidden: int, retain: int, forget: int, seed: int) -> Metrics:
