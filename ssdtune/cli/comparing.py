@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ssdtune.cli.console import track
+from ssdtune.cli.console import count, track
 from ssdtune.cli.study_inputs import analysis_of, prepare_timed, print_warnings
 from ssdtune.device import set_threads
 from ssdtune.errors import SsdtuneError, StorageError
@@ -125,14 +125,21 @@ class Place:
 
 
 class Bar:
-    """How far a comparison is, in slice passes: the bar of a terminal, and a line for each study that is through."""
+    """How far a comparison is: the bar of a terminal, and a line for each study that is through.
 
-    def __init__(self, groups: Mapping[str, Group], budget: Budget, description: str, show: Track = track) -> None:
-        self._budget = budget
-        self._prices = {label: _price(group) for label, group in groups.items()}
+    It counts seconds of trials, by what those of each method took so far. First trials, of which nothing is known,
+    count alike, and no time left is told of them.
+    """
+
+    def __init__(
+        self, groups: Mapping[str, Group], budget: Budget, description: str, show: Track | None = None
+    ) -> None:
+        self._budget, self._first = budget, budget.trials == 1
+        self._prices = {label: 1.0 if self._first else _seconds(group, budget) for label, group in groups.items()}
         self._labels = {study.study_name: rival for group in groups.values() for rival, study in group.items()}
         self.total = round(sum(self._left(rival, study) for each in groups.values() for rival, study in each.items()))
         self.done, self._start = 0.0, time.monotonic()
+        show = show or (count if self._first else track)
         self._ticks = iter(show(range(self.total), description, self.total))
         next(self._ticks, None)  # draws the bar
 
@@ -149,9 +156,9 @@ class Bar:
             found = f"best {best.score.value:.4f}" + ("" if best.score.feasible else " infeasible")
         words = [f"{rival.label} seed {rival.seed}: {found} of {count_trials(study).finished} trials"]
         words.append(f"{spent(study):.0f} passes in {timedelta(seconds=round(cost_of(study).total))}")
-        if self.done:
-            left = max(self.total - self.done, 0) * (time.monotonic() - self._start) / self.done
-            words.append(f"{timedelta(seconds=round(left))} left")
+        if not self._first:
+            speed = min(1.0, (time.monotonic() - self._start) / self.done) if self.done else 1.0  # several at once
+            words.append(f"{timedelta(seconds=round(max(self.total - self.done, 0) * speed))} left")
         print("  ".join(words), file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -162,13 +169,12 @@ class Bar:
         if self._budget.is_spent(rival, study):
             return 0.0
         if self._budget.cost is not None:
-            return self._budget.cost - min(spent(study), self._budget.cost)
+            return self._prices[rival.label] * (self._budget.cost - min(spent(study), self._budget.cost))
         return self._prices[rival.label] * (self._budget.of(rival) - count_trials(study).finished)
 
     def _step(self, study: optuna.Study, trial: FrozenTrial) -> float:
-        if self._budget.cost is not None:
-            return float(read_trial(trial).get("cost", 0.0))
-        return self._prices[self._labels[study.study_name].label]
+        passes = float(read_trial(trial).get("cost", 0.0)) if self._budget.cost is not None else 1.0
+        return self._prices[self._labels[study.study_name].label] * passes
 
 
 def run_comparison(
@@ -184,8 +190,8 @@ def run_comparison(
     StorageError, KeyboardInterrupt : finished trials are kept.
     """
     groups = by_method(studies)
-    parts = {"first trials": Budget(trials=1), "slice passes": budget}
-    order = sorted(groups, key=lambda label: _price(groups[label]), reverse=jobs > 1)
+    parts = {"first trials": Budget(trials=1), "seconds of trials": budget}
+    order = sorted(groups, key=lambda label: _seconds(groups[label], Budget()), reverse=jobs > 1)
     if jobs > 1:
         threads = max(1, torch.get_num_threads() // jobs)  # of those that were settled here
         names = {label: {rival: study.study_name for rival, study in groups[label].items()} for label in order}
@@ -236,7 +242,8 @@ def _place_of(study_file: str, device: str) -> Place:
     return Place(load_task(parsed, device), parsed)
 
 
-def _price(group: Group) -> float:
-    """Mean slice passes of a method's finished trials, at least one; 1 before there is any."""
+def _seconds(group: Group, budget: Budget) -> float:
+    """Of one of a method's finished trials, or of one of their slice passes where these are the budget; 0 of none."""
     found = [cost_of(study) for study in group.values()]
-    return max(1.0, sum(each.passes for each in found) / max(1, sum(each.trials for each in found)))
+    units = [each.trials if budget.cost is None else each.passes for each in found]
+    return sum(each.total for each in found) / max(1.0, sum(units))

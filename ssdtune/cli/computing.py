@@ -127,7 +127,8 @@ class OnRay(NamedTuple):
 
 @contextmanager
 def open_ray(address: str | None, device: str) -> Iterator[OnRay | None]:
-    """A Ray cluster, to which this process is connected meanwhile; None without an address. A line says how large.
+    """A Ray cluster, to which this process is connected meanwhile; None without an address. A line says that it starts,
+    one how large it is.
 
     Raises ConfigError: Ray, the cluster or room in it is not there, or the device is one of several.
     """
@@ -144,7 +145,7 @@ def open_ray(address: str | None, device: str) -> Iterator[OnRay | None]:
     if found.index is not None:
         raise ConfigError("with --ray every process has a GPU of its own", f"--device {device}", "give --device cuda")
     say = partial(click.echo, err=True)
-    with cluster(address):
+    with cluster(address, say):
         places = Places(click.get_current_context().meta.get(THREADS) or 1, found.type == "cuda")
         number = places.number()
         say(f"ray: {number} process{'es' if number > 1 else ''}, one for {places.each}")

@@ -109,13 +109,21 @@ def bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     return _shown(items, description, total, tells=True)
 
 
-def _shown(items: Iterable[T], description: str, total: int, tells: bool) -> Iterator[T]:
+def count(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """``track`` for items that take very different times: no time left is told."""
+    return _shown(items, description, total, tells=False, even=False)
+
+
+def _shown(items: Iterable[T], description: str, total: int, tells: bool, even: bool = True) -> Iterator[T]:
     from rich.console import Console
-    from rich.progress import track as drawn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if console.is_terminal:
-        yield from drawn(items, description, total, console=console, transient=True)
+        columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
+        columns += [TimeRemainingColumn(elapsed_when_finished=True)] if even else []
+        with Progress(*columns, console=console, transient=True) as progress:
+            yield from progress.track(items, total, description=description)
         return
     start, done, over, told = time.monotonic(), 0, False, threading.Event()
 
@@ -124,7 +132,7 @@ def _shown(items: Iterable[T], description: str, total: int, tells: bool) -> Ite
             if told.wait(QUIET):
                 told.clear()
                 continue
-            left = (time.monotonic() - start) / done * (total - done) if done else 0.0
+            left = (time.monotonic() - start) / done * (total - done) if done and even else 0.0
             words = f", about {left:.0f} s left" if left else ""
             print(f"{description}: {done} of {total}{words}", file=sys.stderr, flush=True)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssdtune.errors import ConfigError, SsdtuneError
+from ssdtune.progress import Say, unsaid
 from ssdtune.study.interrupts import Terminated
 from ssdtune.study.parcel import Parcel, pack
 from ssdtune.study.record import package_versions
@@ -29,8 +30,9 @@ _SAME = ("ssdtune", "torch", "numpy")  # versions that a machine must share with
 
 
 @contextmanager
-def cluster(address: str = ANY) -> Iterator[None]:
-    """Be connected to a Ray cluster; nothing is done where this process is already.
+def cluster(address: str = ANY, say: Say = unsaid) -> Iterator[None]:
+    """Be connected to a Ray cluster; nothing is done where this process is already. ``say`` is told when the wait for
+    it begins, which takes up to half a minute.
 
     Raises ConfigError: Ray is not installed, or there is no cluster at this address.
     """
@@ -49,6 +51,7 @@ def cluster(address: str = ANY) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     before = signal.getsignal(signal.SIGTERM)
+    say("starting Ray ...")
     try:
         ray.init(None if address == ANY else address, log_to_driver=False, logging_level=logging.CRITICAL)
     except SystemExit as reason:  # of Ray's own handler of SIGTERM

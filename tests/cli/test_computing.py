@@ -7,7 +7,8 @@ import pytest
 import torch
 from small_task import make_task
 
-from ssdtune.cli.computing import settle_threads, work_of
+from ssdtune.cli.computing import open_ray, settle_threads, work_of
+from ssdtune.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,21 @@ def test_outside_a_command(measured, capsys):
     assert click.get_current_context(silent=True) is None
     settle_threads("cpu", lambda: lambda: None)
     assert "2 threads" in capsys.readouterr().out
+
+
+def test_that_ray_starts_is_said_before_it_does(capsys, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
+    said = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: said.append(capsys.readouterr().err))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr("ssdtune.study.cluster.Places.number", lambda self: 2)
+    with click.Context(click.Command("run")), open_ray("auto", "cpu"):
+        assert said == ["starting Ray ...\n"]
+    assert capsys.readouterr().err == "ray: 2 processes, one for each CPU\n"
+    with pytest.raises(ConfigError), open_ray("127.0.0.1:none", "cpu"):
+        pass
+    assert capsys.readouterr().err == ""  # the error is a line by itself
 
 
 def test_the_work_that_is_timed_changes_nothing():

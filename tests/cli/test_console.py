@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ssdtune.cli import console, main
-from ssdtune.cli.console import bar, each_said_once, print_json, print_table, say, track
+from ssdtune.cli.console import bar, count, each_said_once, print_json, print_table, say, track
 from ssdtune.cli.storage import next_line
 from ssdtune.errors import DataError
 
@@ -54,6 +54,9 @@ def test_long_work_into_a_pipe_says_where_it_is(capsys, monkeypatch):
         patch.setattr(console, "QUIET", 0.05)
         assert list(track(slow(3), "slices", 3)) == [0, 1, 2]
         assert said[0] == "slices: 0 of 3" and re.fullmatch(r"slices: 2 of 3, about \d+ s left", said[-1])
+        said.clear()
+        assert list(count(slow(3), "first trials", 3)) == [0, 1, 2]
+        assert said[-1] == "first trials: 2 of 3"  # which say nothing of the last
         said.clear()
         assert list(bar(slow(1), "trials", 1)) == [0]  # a single one too
     capsys.readouterr()

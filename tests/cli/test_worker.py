@@ -144,6 +144,15 @@ def test_what_ends_a_worker_is_an_event_too(work, study, run, tmp_path, monkeypa
     assert json.loads(done.err)["event"] == "stopped"
 
 
+@pytest.fixture
+def as_in_a_program():
+    """SIGTERM is nobody's yet; Ray, which other tests start, takes it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("as_in_a_program")
 def test_a_signal_while_the_storage_is_opened_waits_for_the_database_and_is_not_lost(work, study, run, monkeypatch):
     run("create", study, "--name", "one", "--trials", 1)
     opened = []
