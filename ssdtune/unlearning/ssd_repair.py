@@ -79,13 +79,15 @@ class SSDRepair:
 
 
 class SSDRepairUnlearner(BaseUnlearner):
-    """SSD with repair on one task. ``unit`` : Adam's rate at lr = 1."""
+    """SSD with repair on one task. ``unit`` : Adam's rate at lr = 1, known where there is a repair."""
 
     def __init__(self, task: Task, options: SSDRepairOptions, analysis: FisherAnalysis) -> None:
         self.analysis, self._analyse = analysis, lambda: analysis
-        self.unit = rate_unit(analysis, task.name)
         self._options, self._ssd = options, SSDUnlearner(task, options, analysis)
         self.preparation = self._ssd.preparation
+        if not options.steps:
+            return
+        self.unit = rate_unit(analysis, task.name)
         self._trainer = Trainer(task, options, held_back=options.held_back)
         o = torch.from_numpy(analysis.retain.diagonal / analysis.retain.diagonal.mean())
         top = float(o.kthvalue(math.ceil(CAP * len(o))).values)
@@ -113,7 +115,8 @@ class SSDRepairUnlearner(BaseUnlearner):
         return tuple(sorted(setting.items())) if self._options.steps else self._ssd.effect(setting)
 
     def notes(self, setting: Setting) -> dict[str, float]:
-        return {**self._ssd.notes(setting), "rate": setting[LR] * self.unit}
+        rate = {"rate": setting[LR] * self.unit} if self._options.steps else {}
+        return {**self._ssd.notes(setting), **rate}
 
     def prior(self, request: PriorRequest) -> KnobPrior | None:
         return knob_prior(request, SSDRepair(), self._options, analysis=self._analyse, notes=self._ssd.notes)

@@ -91,6 +91,16 @@ def test_repair_of_no_steps_is_ssd(problem):
     assert repair.effect(setting) == ssd.effect(setting)
 
 
+@pytest.mark.filterwarnings("ignore::ssdtune.fisher.analysis.FisherWarning")
+def test_a_study_of_repairs_of_no_steps_is_one_of_ssd():
+    task, ranges = small_task.make_task(oracle=True), {"alpha": [0.1, 100.0], "lambda": [0.03, 30.0]}
+    sections = {"name": "ssd", **ranges}, {"name": "ssd-repair", "steps": 0, "held_back": 1000, **ranges}
+    studies = [tune(task, 3, method=section, sampler="random", min_retained=0.0) for section in sections]
+    ssd, repair = ([(trial.params, trial.values) for trial in study.trials] for study in studies)
+    assert ssd == repair
+    assert same(*(unlearned_params(study, task) for study in studies))
+
+
 def test_no_stage_on_the_way_remembers_more_than_the_result(problem):
     """A repair of a weak dampening forgets, as fine-tuning does: no trial may be given up for what it is before."""
     task, setting = problem[0], {"alpha": 90.0, "lambda": 25.0, "lr": 3.0, "beta": 1e-3}
