@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -117,7 +118,9 @@ def choose_method(section: Mapping[str, Any], where: object = "") -> Chosen:
     try:
         # strict, so that "30" or true is no number; JSON's rules still take a list for a range
         options = method.Options.model_validate_json(json.dumps(given, default=str), strict=True)
-        method.knobs(options)
+        for knob in method.knobs(options):  # not in Knob itself: stored studies are read, whatever their ranges
+            if knob.scale == "log" and not math.isfinite(knob.high / knob.low):
+                raise ValueError(f"{knob.name}: the ends of the range are too far apart")
     except ValidationError as reason:
         raise ConfigError(*explain_faults(reason, method.Options, where or "study file", "method")) from reason
     except ValueError as reason:
