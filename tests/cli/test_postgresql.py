@@ -56,6 +56,27 @@ def test_a_worker_that_waits_for_the_database_stops_when_told(hung, postgresql, 
     assert json.loads(run("list", "--json", "--storage", postgresql.url).out)[0]["trials"] >= 1
 
 
+def test_a_worker_whose_database_does_not_come_back_ends_with_4(postgresql, study, run, start_process, tmp_path):
+    assert run("create", study, "--trials", 10_000, "--storage", postgresql.url).code == 0
+    start = [sys.executable, "-c", "from ssdtune.cli import main; main()", "worker", "--watch", "--log-json"]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        environment = {**os.environ, "SSDTUNE_STORAGE": postgresql.url}
+        worker = start_process([*start, "--patience", "2"], stderr=out, env=environment)
+    while '"trial"' not in log.read_text():
+        assert worker.poll() is None, log.read_text()
+        time.sleep(0.1)
+    postgresql.stop()
+    try:
+        assert worker.wait(120) == 4
+    finally:
+        postgresql.start()
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["event"] for event in events[-2:]] == ["storage_lost", "error"]
+    finished = sum(event["event"] == "trial" for event in events)
+    assert json.loads(run("list", "--json", "--storage", postgresql.url).out)[0]["trials"] >= finished
+
+
 def test_a_run_whose_database_is_gone_for_good_ends_by_ctrl_c(postgresql, study, run, start_process):
     assert run("create", study, "--trials", 10_000, "--storage", postgresql.url).code == 0
     # as in a terminal, whoever started these tests

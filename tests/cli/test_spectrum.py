@@ -63,6 +63,17 @@ def test_features_are_printed_and_files_written_and_named(study, tmp_path, capsy
         assert name in out
 
 
+def test_it_is_the_same_on_a_cluster(study, capsys, two_places, tmp_path, monkeypatch):
+    found = {}
+    for where, more in (("here", []), ("ray", ["--ray"])):
+        monkeypatch.setenv("SSDTUNE_CACHE", str(tmp_path / where))  # computed anew
+        code, out, err = run(capsys, study, "--json", *more)
+        assert code == 0, err
+        assert ("ray: 2 processes, one for each CPU" in err) == (where == "ray")
+        found[where] = json.loads(out)["features"]
+    assert found["ray"] == pytest.approx(found["here"], rel=1e-6, nan_ok=True)
+
+
 def test_the_spectrum_of_each_block_on_request(study, capsys):
     code, out, err = run(capsys, study, "--groups", "block", "--json")
     assert code == 0, err

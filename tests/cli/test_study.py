@@ -327,3 +327,11 @@ def test_the_line_that_goes_on_repeats_what_was_typed(monkeypatch, tmp_path):
         assert "9" not in typed_options("trials")
     with study_run.run.make_context("run", ["mine", "--ray", "here:6379"]):
         assert typed_options() == ["--ray", "here:6379"]
+
+
+def test_a_study_is_run_on_a_cluster(study, run, two_places, tmp_path):
+    assert run("create", study, "--trials", 3).code == 0
+    done = run("run", "small", "--ray", "--json")
+    assert done.code == 0, done.err
+    assert "ray: 2 processes, one for each CPU" in done.err
+    assert len(load_study("small", open_storage(f"sqlite:///{tmp_path}/studies.db")).get_trials(states=FINISHED)) == 3
