@@ -13,7 +13,7 @@ are kept in `--work`, as `benchmarks.outcome`'s are.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
 from benchmarks.outcome.runs import Plan, Section, read_all, run_model, say
-from benchmarks.outcome.tables import Goal, Summary, interval
+from benchmarks.outcome.tables import Goal, Summary, stated
 from benchmarks.outcome.tasks import CASES
 from ssdtune.dampening import ratio
 from ssdtune.errors import ConfigError
@@ -158,11 +158,7 @@ def summarise(found: Summary, lines: list[str], seed: int) -> Metrics:
     best = {label: found.over_tasks(label, lambda study: study.best) for label in found.by}
     metrics: Metrics = {"tasks": len(best["t5"])}
 
-    def add(name: str, values: np.ndarray, statistic: Callable[..., Any] = np.mean) -> str:
-        low, high = interval(values, statistic, seed)
-        metrics.update({name: float(statistic(values)), f"{name}.lo": low, f"{name}.hi": high})
-        return f"{metrics[name]:.3f} [{low:.3f}, {high:.3f}]"
-
+    add = partial(stated, metrics, seed=seed)
     rows = []
     for label, values in best.items():
         name, rival = f"forms.{label}", plain(label)

@@ -191,6 +191,13 @@ def interval(values: Array, statistic: Callable[..., Any], seed: int = 0, sample
     return float(low), float(high)
 
 
+def stated(metrics: Metrics, name: str, values: Array, statistic: Callable[..., Any] = np.mean, seed: int = 0) -> str:
+    """A figure of values over tasks, with its interval, added to ``metrics``; in words."""
+    low, high = interval(values, statistic, seed)
+    metrics.update({name: float(statistic(values)), f"{name}.lo": low, f"{name}.hi": high})
+    return f"{metrics[name]:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def trial_ratios(summary: Summary, label: str) -> tuple[float, float]:
     """Medians over tasks of what a trial takes, were all its slices evaluated, in SSD's: (slice passes, seconds).
 

@@ -17,16 +17,14 @@ loses_vs_RIVAL` lower. 95 % bootstrap intervals over tasks. Results are kept in 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import ROOT, Metrics, add_resumable, main, table
 from benchmarks.outcome.runs import METHODS as RIVALS
 from benchmarks.outcome.runs import Plan, read_all, run_model, say
-from benchmarks.outcome.tables import Goal, Summary, interval
+from benchmarks.outcome.tables import Goal, Summary, stated
 from benchmarks.outcome.tasks import CASES
 from benchmarks.schedules.prototypes import KINDS, PREFIX, register
 from ssdtune.report.style import SERIES, matplotlib_settings
@@ -67,11 +65,7 @@ def summarise(found: Summary, lines: list[str], seed: int) -> Metrics:
     best = {label: found.over_tasks(label, lambda study: study.best) for label in found.by}
     metrics: Metrics = {"tasks": len(best["ssd"])}
 
-    def add(name: str, values: np.ndarray, statistic: Callable[..., Any] = np.mean) -> str:
-        low, high = interval(values, statistic, seed)
-        metrics.update({name: float(statistic(values)), f"{name}.lo": low, f"{name}.hi": high})
-        return f"{metrics[name]:.3f} [{low:.3f}, {high:.3f}]"
-
+    add = partial(stated, metrics, seed=seed)
     rows = []
     for label, values in best.items():
         name = f"schedules.{label}"
