@@ -69,7 +69,8 @@ def main(
         raise SystemExit("error: changes that are not committed, --publish, commit them first: figures name their code")
     name, work = _name(Path(sys.argv[0])), getattr(options, "work", None)
     there = _results(work)
-    if work is not None and not getattr(options, "summary", False) and not getattr(options, "dry_run", False):
+    adds = work is not None and not getattr(options, "summary", False) and not getattr(options, "dry_run", False)
+    if adds:
         note_commit(work, name, facts)
     started = time.perf_counter()
     metrics = measure(options)
@@ -77,7 +78,8 @@ def main(
     read_only = False
     if work is not None and _results(work) == there:
         read_only = True
-        take_back(work, name, facts)
+        if adds:
+            take_back(work, name, facts)
     lines = text or table(("metric", "value"), [(name, show(value)) for name, value in metrics.items()])
     print("\n".join(lines))
     print(f"\n{facts['machine']}; commit {facts['commit']}; {'quick, ' if options.quick else ''}{seconds:.0f} s")

@@ -78,6 +78,7 @@ def kept(tmp_path, monkeypatch, run):
 
 def test_results_that_are_kept_are_of_the_code_that_measured_them(kept, tmp_path):
     assert kept("abc") == "abc"
+    assert kept("abc", "--dry-run", adds="") == kept("abc", "--summary") == "abc"  # neither takes a note back
     assert kept("def", "--summary") == "abc"  # shown later, by other code
     assert harness.READ in harness.RESULTS.read_text()
     assert kept("def", "--quick") == "def"  # which are others
