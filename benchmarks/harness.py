@@ -69,8 +69,8 @@ def main(
         raise SystemExit("error: changes that are not committed, --publish, commit them first: figures name their code")
     name, work = _name(Path(sys.argv[0])), getattr(options, "work", None)
     there = _results(work)
-    adds = work is not None and not getattr(options, "summary", False) and not getattr(options, "dry_run", False)
-    if adds:
+    adds = not getattr(options, "summary", False) and not getattr(options, "dry_run", False)
+    if work is not None and adds:
         note_commit(work, name, facts)
     started = time.perf_counter()
     metrics = measure(options)

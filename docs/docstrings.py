@@ -99,9 +99,14 @@ def _first(function: Function) -> str:
 
 
 def raised(function: Function) -> set[str]:
-    """Names of the errors that a function raises itself."""
+    """Names of the errors that a function raises itself, but for those that it catches by name."""
     calls = (node.exc.func if isinstance(node.exc, ast.Call) else node.exc for node in walk(function))
-    return {call.id for call in calls if isinstance(call, ast.Name) and call.id.endswith("Error")}
+    caught = {
+        node.type.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name)
+    }
+    return {call.id for call in calls if isinstance(call, ast.Name) and call.id.endswith("Error")} - caught
 
 
 def walk(node: ast.AST) -> Iterator[ast.Raise]:
