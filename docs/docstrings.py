@@ -99,23 +99,22 @@ def _first(function: Function) -> str:
 
 
 def raised(function: Function) -> set[str]:
-    """Names of the errors that a function raises itself, but for those that it catches by name."""
-    calls = (node.exc.func if isinstance(node.exc, ast.Call) else node.exc for node in walk(function))
-    caught = {
-        node.type.id
-        for node in ast.walk(function)
-        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name)
-    }
-    return {call.id for call in calls if isinstance(call, ast.Name) and call.id.endswith("Error")} - caught
+    """Names of the errors that a function raises itself, but for those that its own ``try`` around them catches."""
+    return set(_errors(function, frozenset()))
 
 
-def walk(node: ast.AST) -> Iterator[ast.Raise]:
-    """The ``raise`` statements in a function, those of functions within it left out."""
+def _errors(node: ast.AST, caught: frozenset[str]) -> Iterator[str]:
+    """Of the ``raise`` statements in a node, without functions within it; ``caught`` : by a ``try`` around it."""
+    if isinstance(node, ast.Raise):
+        call = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        if isinstance(call, ast.Name) and call.id.endswith("Error") and call.id not in caught:
+            yield call.id
+        return
+    tried = node.body if isinstance(node, ast.Try) else []
+    named = {each.type.id for each in node.handlers if isinstance(each.type, ast.Name)} if tried else set()
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Raise):
-            yield child
-        elif not isinstance(child, Function | ast.Lambda):
-            yield from walk(child)
+        if not isinstance(child, Function | ast.Lambda):
+            yield from _errors(child, caught | named if child in tried else caught)
 
 
 def main() -> None:

@@ -161,8 +161,7 @@ class Summary:
 
         def add(name: str, values: Array, statistic: Callable[..., Any] = np.mean) -> None:
             if len(values):
-                low, high = interval(values, statistic, self._seed)
-                found.update({name: float(statistic(values)), f"{name}.lo": low, f"{name}.hi": high})
+                stated(found, name, values, statistic, self._seed)
 
         for label in self.by:
             best = self.over_tasks(label, lambda study: study.best)
