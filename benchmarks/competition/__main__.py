@@ -15,6 +15,8 @@ them, `published` the published settings and then any order, `random` any order 
 with its first ten trials; `gain_3` is what the prior saves against `published` after three trials. `no-features` hides
 the features of the analysis, `no-units` knobs in units of the task and predicted loss changes, `coordinates-only` both,
 `absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses.
+Trap: on every recorded task, under the default goal, the sampler with its prior and without, and `guarded`, which
+cannot take more than 1.5 times the trials of the one without and 2 (`ssd.SETTING.trap.{spectrum,guarded}.stuck_tasks`).
 Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`).
 """
 
@@ -27,10 +29,11 @@ from pathlib import Path
 from benchmarks.competition.fresh import measure_fresh
 from benchmarks.competition.held_out import measure_replay, read_replays
 from benchmarks.competition.transfer import measure_transfer
+from benchmarks.competition.trap import measure_trap
 from benchmarks.harness import Metrics, main
 from ssdtune.prior.experience import BUNDLED
 
-PARTS = ("replay", "transfer", "fresh")
+PARTS = ("replay", "transfer", "trap", "fresh")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +53,8 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         metrics |= measure_replay(chosen, lines)
     if "transfer" in parts:
         metrics |= measure_transfer(chosen, read_replays(chosen.collection)[0], lines)
+    if "trap" in parts:
+        metrics |= measure_trap(chosen, read_replays(chosen.collection)[0], lines)
     if "fresh" in parts:
         metrics |= measure_fresh(chosen, lines)
     return metrics

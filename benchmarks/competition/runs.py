@@ -85,24 +85,30 @@ def settings_of(sampler: str) -> str:
     return (RIVALS.get(sampler) or SAMPLERS[sampler]).settings
 
 
+def new_study(job: Job, task: Searched) -> optuna.Study:
+    """The job's study, in memory, with its sampler."""
+    return optuna.create_study(direction="maximize", study_name=f"{job.task}-{job.setting}", sampler=build(job, task))
+
+
 def run_job(job: Job, task: Searched) -> np.ndarray:
     """s of every trial, minus infinity where infeasible."""
-    goal = SETTINGS[job.setting]
-    study = optuna.create_study(direction="maximize", study_name=f"{job.task}-{job.setting}", sampler=build(job, task))
-    found = np.empty(job.trials)
-    for number in range(job.trials):
-        trial = study.ask()
-        alpha = trial.suggest_float(ALPHA, *BOX.alpha, log=True)
-        lam = trial.suggest_float(LAMBDA, *BOX.lam, log=True)
-        outputs = task.outputs(alpha, lam)[:, 0]
-        for name, value in zip((RETAINED, REMEMBERED), outputs, strict=True):
-            trial.set_user_attr(name, float(np.clip(value, 0, 1)))
-            trial.set_user_attr(name + UNCLIPPED, float(value))
-        trial.set_constraint(CONSTRAINT, goal.min_retained - float(np.clip(outputs[0], 0, 1)))
-        s = float(goal.score(*outputs))
-        study.tell(trial, s)
-        found[number] = s if goal.feasible(outputs[0]) else -np.inf
-    return found
+    study = new_study(job, task)
+    return np.array([try_next(study, task, SETTINGS[job.setting]) for _ in range(job.trials)])
+
+
+def try_next(study: optuna.Study, task: Searched, goal: Goal) -> float:
+    """One more trial of a study: its s, minus infinity where infeasible."""
+    trial = study.ask()
+    alpha = trial.suggest_float(ALPHA, *BOX.alpha, log=True)
+    lam = trial.suggest_float(LAMBDA, *BOX.lam, log=True)
+    outputs = task.outputs(alpha, lam)[:, 0]
+    for name, value in zip((RETAINED, REMEMBERED), outputs, strict=True):
+        trial.set_user_attr(name, float(np.clip(value, 0, 1)))
+        trial.set_user_attr(name + UNCLIPPED, float(value))
+    trial.set_constraint(CONSTRAINT, goal.min_retained - float(np.clip(outputs[0], 0, 1)))
+    s = float(goal.score(*outputs))
+    study.tell(trial, s)
+    return s if goal.feasible(outputs[0]) else -np.inf
 
 
 def regret_of(found: np.ndarray, best: float, goal: Goal) -> np.ndarray:

@@ -1,0 +1,48 @@
+"""A search that cannot be trapped: within 1.5 times the trials and 2 it has found what one without prior finds."""
+
+import numpy as np
+import pytest
+
+from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, run_job
+from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger
+from benchmarks.competition.trap import GUARDED, SETTING, own_turns, report, run_guarded
+
+
+class Peak:
+    """A task whose response is known in closed form: less is remembered, and less retained, as more is selected."""
+
+    key = "peak"
+
+    def outputs(self, alpha, lam):
+        harsh = np.log10(300 / alpha) / 4 + np.log10(300 / lam) / 8
+        return np.array([[1 - 0.2 * harsh**2], [np.exp(-2 * harsh)]])
+
+
+def test_the_search_without_prior_goes_its_own_way_at_its_turns():
+    trials = 9
+    guarded = run_guarded(Job(SETTING, GUARDED, SPECTRUM, "peak", 0, trials), Peak())
+    alone = run_job(Job(SETTING, NO_PRIOR, SPECTRUM, "peak", 0, 5), Peak())
+    turns = sorted(turn for turn in own_turns(trials) if turn < trials)
+    assert turns == [2, 4, 5, 7, 8]
+    np.testing.assert_allclose(guarded[turns], alone, rtol=1e-3)  # a fit ends where its CPU's rounding leads it
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3, 7, 40])
+def test_turns_keep_the_bound(trials):
+    turns = sorted(own_turns(41))
+    assert turns[trials - 1] + 1 <= TRAP_RATIO * trials + TRAP_GRACE < turns[trials - 1] + 2
+
+
+def test_the_report_names_who_breaks_the_bound():
+    ledger = Ledger({(SETTING, name): 1.0 for name in "abc"})
+    for task in "abc":
+        for label, first in ((SPECTRUM, 20 if task == "a" else 2), (NO_PRIOR, 4), (GUARDED, 5)):
+            for seed in range(2):
+                scores = np.where(np.arange(40) >= first - 1, 1.0, 0.5)
+                ledger.add(Job(SETTING, label, SPECTRUM, task, seed, 40), scores)
+    lines: list[str] = []
+    found = report(ledger, 3, lines)
+    assert found[f"ssd.{SETTING}.trap.{SPECTRUM}.stuck_tasks"] == 1
+    assert found[f"ssd.{SETTING}.trap.{GUARDED}.stuck_tasks"] == 0
+    assert found[f"ssd.{SETTING}.trap.{SPECTRUM}.max_ratio"] == pytest.approx(18 / 4)
+    assert any("on 1 tasks" in line for line in lines)
