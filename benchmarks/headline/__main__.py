@@ -14,8 +14,8 @@ on with every slice measured by the fast form, and each further trial counts the
 `replay_error` is the largest difference of a score between the two. `retrain_ratio`: slice passes of the shipped way,
 analysis and untouched model inside, over those of training again on the retain set; `retrain_ratio_paper` is computed
 for 5,898 + 536 slices and 50 epochs (`tables.paper_ratio`), `retrain_ratio_paper_part` where the analysis takes 590
-slices of each set at most. Starting Python is in no cell. About 50 core-minutes; results are kept one by one in
-`--work`, a run that was stopped goes on.
+slices of each set at most. `_tenth` and `_quarter` : two remedies, an analysis of a part (`cells.PARTS`). Starting
+Python is in no cell. About 50 core-minutes; results are kept one by one in `--work`, a run that was stopped goes on.
 """
 
 from __future__ import annotations

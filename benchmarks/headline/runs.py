@@ -13,18 +13,22 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import Metrics, kept
-from benchmarks.headline.cells import SAMPLERS, WAYS, fast_cell, plain_cell
+from benchmarks.headline.cells import PARTS, fast_cell, part_cell, plain_cell
 from benchmarks.headline.tables import CELLS, Task
 from benchmarks.headline.tasks import Made, Plan, dense_search, make
 from ssdtune.study.storage import quiet_optuna
 
-CELL = {"plain": plain_cell, "fast": fast_cell}
+CELL: dict[str, Callable[..., Metrics]] = {
+    "plain": plain_cell,
+    "fast": fast_cell,
+    **{name: partial(part_cell, share=share) for name, share in PARTS.items()},
+}
 REFERENCE, FACTS = "reference", "task"
 
 
 def files(work: Path, plan: Plan) -> list[Path]:
     """Where the results of a task are kept, those of its cells after the others."""
-    cells = [f"{way}.{sampler}.{seed}" for seed in range(plan.seeds) for way in WAYS for sampler in SAMPLERS]
+    cells = [f"{cell}.{seed}" for seed in range(plan.seeds) for cell in CELLS]
     return [work / plan.name / f"{name}.json" for name in (FACTS, REFERENCE, *cells)]
 
 

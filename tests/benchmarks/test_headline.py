@@ -75,3 +75,5 @@ def test_cells_pay_for_all_and_a_stand_in_gives_the_plain_scores(tmp_path):
     fast = runs.fast_cell(made, sampler="spectrum", target=0.0, seed=0, most=3)
     assert not fast["censored"]  # as soon as a trial is feasible and measured in full
     assert fast["passes"] >= 3 * 20 + 20 and fast["before_s"] > made.analysis_s
+    part = runs.part_cell(made, 0.2, sampler="spectrum", target=0.0, seed=0, most=3)
+    assert fast["passes"] - part["passes"] >= 3 * 16 - fast["slices"]  # two samples of ten of each set are analysed
