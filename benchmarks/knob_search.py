@@ -13,6 +13,7 @@ there is.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +43,6 @@ from ssdtune.prior.method_mapper import MethodMapper
 from ssdtune.progress import silent
 from ssdtune.report.regret import area_under_regret, win_rate
 from ssdtune.study.create import create_study
-from ssdtune.study.prior import fix_prior
 from ssdtune.study.record import read_record
 from ssdtune.study.run import run_study
 from ssdtune.study.storage import quiet_optuna
@@ -166,19 +166,21 @@ def run_task(plan: Plan) -> None:
 
 def search(made: Made, plan: Plan, method: str, sampler: str, seed: int) -> list[float | None]:
     """s of each trial in order, None where it is not feasible."""
-    asked = SearchSection(sampler=sampler.removesuffix("-alone"), trials=plan.trials[method], seed=seed)
-    study = create_study(
-        made.task, name=plan.case.key, method={"name": method}, search=asked, score=ScoreSection(), published=True
-    )
-    record = read_record(study)
-    unlearner = record.chosen.method.prepare(
-        made.task, record.chosen.options, analyse=lambda: made.analysed[0], track=silent
-    )
-    if asked.sampler == "ei":
-        assert plan.mapper is not None
-        fix_prior(study, record, unlearner, plan.mapper if sampler == OURS else replace(plan.mapper, methods={}))
-    with warnings.catch_warnings():
+    assert plan.mapper is not None
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        mapper = Path(folder) / "mapper.npz"  # named in the study, which would look into the bundled one otherwise
+        (plan.mapper if sampler == OURS else replace(plan.mapper, methods={})).save(mapper)
+        asked = SearchSection(
+            sampler=sampler.removesuffix("-alone"), trials=plan.trials[method], seed=seed, mapper=mapper
+        )
+        study = create_study(
+            made.task, name=plan.case.key, method={"name": method}, search=asked, score=ScoreSection(), published=True
+        )
+        record = read_record(study)
+        unlearner = record.chosen.method.prepare(
+            made.task, record.chosen.options, analyse=lambda: made.analysed[0], track=silent
+        )
         run_study(study, made.task, unlearner, stop_early=False, evaluator=made.evaluator)
     scores = [each.score for each in scored_trials(study, record=record)]
     return [score.value if score is not None and score.feasible else None for score in scores]

@@ -2,10 +2,15 @@
 
 import json
 from argparse import Namespace
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import knob_search
 from benchmarks.knob_search import CASES, Plan, choose_cases, report
+from ssdtune.prior.mapper import SpectrumMapper
+from ssdtune.study.prior import read_prior, study_sampler
+from ssdtune.study.record import read_record
 
 TASKS = [case for case in CASES if case.recipe is not None][:2]
 
@@ -52,3 +57,20 @@ def test_tasks_are_of_families_that_the_collection_has():
     assert {case.family for case in found} <= families and len(found) == len({case.family for case in found})
     with pytest.raises(SystemExit, match="choose among"):
         choose_cases(chosen, {"another/family"})
+
+
+def test_a_search_without_prior_does_not_look_into_the_bundled_mapper(task, analysis, tmp_path, monkeypatch):
+    priors = []
+
+    def look(study, task, unlearner, **options):
+        study_sampler(study, read_record(study), unlearner)
+        priors.append(read_prior(study))
+
+    monkeypatch.setattr(knob_search, "run_study", look)
+    made = SimpleNamespace(task=task, analysed=(analysis,), evaluator=None)
+    plan = Plan(TASKS[0], ["spectral"], {"spectral": 1}, 1, tmp_path, SpectrumMapper.load())
+    for sampler in ("ei", "ei-alone"):
+        knob_search.search(made, plan, "spectral", sampler, 0)
+    told, alone = priors
+    assert told is not None and len(told.prior.members) > 0
+    assert alone is None
