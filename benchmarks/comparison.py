@@ -52,9 +52,9 @@ def make(folder: Path) -> None:
             ssdtune(*command.format(out=".").split(), folder=folder)
 
 
-def timed(folder: Path, *words: str) -> tuple[dict[str, Any], float]:
+def timed(folder: Path, name: str, *words: str) -> tuple[dict[str, Any], float]:
     """(what a command prints as JSON, its wall time with that of the parts of it that were stopped before)"""
-    kept = folder / "seconds.txt"
+    kept = folder / f"{name}.txt"
     started = time.perf_counter()
     try:
         printed = ssdtune(*words, "--json", folder=folder)
@@ -72,7 +72,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     trials = chosen.trials or trials
     name = f"compare{len(methods)}x{trials}"
     words = ["study", "compare", "study.toml", "--methods", ",".join(methods), "--trials", str(trials), "--name", name]
-    found, seconds = timed(folder, *words, "--jobs", "2", "--device", chosen.device)
+    found, seconds = timed(folder, name, *words, "--jobs", "2", "--device", chosen.device)
     rows, metrics = [], {"minutes": seconds / 60, "methods": len(methods), "trials": trials}
     for label, row in found["methods"].items():
         metrics |= {f"s.{label}": row["s"], f"s_equal_cost.{label}": row["s_equal_cost"]}

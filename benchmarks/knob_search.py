@@ -1,7 +1,7 @@
 """The search over a method's knobs in real studies: the sampler ei, with and without a prior, against TPE.
 
 Every study reconstructs for real; nothing is interpolated. `ei` begins around networks that have seen no task of the
-family, `ei-alone` knows nothing of other tasks and begins, as `tpe` does, with the method's published settings. No
+family, `ei-alone` knows nothing of other tasks and begins, as `tpe` does, with the method's two published settings. No
 trial is stopped early. Regret is to the best that any of these studies found with the method on the task. In the JSON,
 `METHOD.regret.NAME.N` after N trials, `METHOD.median_trials.NAME` to within 0.01 of the best (budget + 1 where the
 median study never arrives) with 95 % intervals over tasks (`.lo`, `.hi`), `METHOD.win_rate.NAME` the share of tasks on
@@ -42,7 +42,7 @@ from ssdtune.prior.method_inputs import METHOD_INPUTS
 from ssdtune.prior.method_mapper import MethodMapper
 from ssdtune.progress import silent
 from ssdtune.report.regret import area_under_regret, win_rate
-from ssdtune.study.create import create_study
+from ssdtune.study.create import create_study, enqueue_published
 from ssdtune.study.record import read_record
 from ssdtune.study.run import run_study
 from ssdtune.study.storage import quiet_optuna
@@ -178,6 +178,8 @@ def search(made: Made, plan: Plan, method: str, sampler: str, seed: int) -> list
             made.task, name=plan.case.key, method={"name": method}, search=asked, score=ScoreSection(), published=True
         )
         record = read_record(study)
+        if sampler != OURS:
+            enqueue_published(study, record.chosen, record.knobs)  # nothing is done twice
         unlearner = record.chosen.method.prepare(
             made.task, record.chosen.options, analyse=lambda: made.analysed[0], track=silent
         )

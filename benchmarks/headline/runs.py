@@ -69,4 +69,5 @@ def core_minutes(work: Path, plans: Sequence[Plan]) -> float:
 def read_task(work: Path, plan: Plan) -> Task:
     read = {path.stem: json.loads(path.read_text()) for path in files(work, plan)}
     cells = {cell: [read[f"{cell}.{seed}"] for seed in range(plan.seeds)] for cell in CELLS}
-    return Task(plan.name, read[REFERENCE]["reference"], read[FACTS], cells)
+    reference = read[REFERENCE]
+    return Task(plan.name, reference["reference"], reference["untouched"], read[FACTS], cells)

@@ -48,6 +48,7 @@ PLANS = (
     Plan("32px-lesion", SMALL, 2, minutes=7),
     Plan("48px-bias", MIDDLE, 1, timed=15, minutes=9),
     Plan("48px-zipper", MIDDLE, 3, timed=15, minutes=9),
+    Plan("48px-lesion", MIDDLE, 7, timed=15, minutes=9),
     Plan("64px-blur", LARGER, 4, seeds=2, timed=10, minutes=8),
     Plan("128px-ghosting", LARGE, 5, seeds=2, timed=5, minutes=12),
 )

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, run_job
+from benchmarks.competition import trap
+from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, new_study, run_job
 from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger
 from benchmarks.competition.trap import GUARDED, SETTING, own_turns, report, run_guarded
 
@@ -25,6 +26,15 @@ def test_the_search_without_prior_goes_its_own_way_at_its_turns():
     turns = sorted(turn for turn in own_turns(trials) if turn < trials)
     assert turns == [2, 4, 5, 7, 8]
     np.testing.assert_allclose(guarded[turns], alone, rtol=1e-3)  # a fit ends where its CPU's rounding leads it
+
+
+def test_the_led_search_sees_what_the_other_has_tried(monkeypatch):
+    studies = []
+    monkeypatch.setattr(trap, "new_study", lambda job, task: studies.append(new_study(job, task)) or studies[-1])
+    run_guarded(Job(SETTING, GUARDED, SPECTRUM, "peak", 0, 6), Peak())
+    led, alone = (study.trials for study in studies)
+    assert (len(led), len(alone)) == (6, 3)
+    assert [trial.params for trial in alone] == [led[turn].params for turn in (2, 4, 5)]
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 7, 40])
