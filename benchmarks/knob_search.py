@@ -6,8 +6,8 @@ trial is stopped early. Regret is to the best that any of these studies found wi
 `METHOD.regret.NAME.N` after N trials, `METHOD.median_trials.NAME` to within 0.01 of the best (budget + 1 where the
 median study never arrives) with 95 % intervals over tasks (`.lo`, `.hi`), `METHOD.win_rate.NAME` the share of tasks on
 which the area under the regret of `ei` is below that of NAME (a tie counts half), and `METHOD.saved.NAME` that area a
-trial saved, paired. Results are kept one by one in `--work`: a run that was stopped goes on, and `--summary` shows what
-there is.
+trial saved, paired; `METHOD.mri.…` are of the tasks of MRI alone. Results are kept one by one in `--work`: a run that
+was stopped goes on, and `--summary` shows what there is.
 """
 
 from __future__ import annotations
@@ -201,6 +201,12 @@ def report(method: str, plans: Sequence[Plan], lines: list[str]) -> Metrics:
     metrics, rows = regret_metrics(method, regrets, [n for n in SHOWN if n <= budget], "sampler")
     metrics[f"{method}.tasks"] = len(valid)
     lines += ["", f"`{method}`, {len(valid)} tasks, {budget} trials:", "", *rows]
+    scans = [plan.case.key.split("-")[0] != "vision" for plan in valid]
+    if 2 <= sum(scans) < len(valid):
+        alone = {name: regret[scans] for name, regret in regrets.items()}
+        found, rows = regret_metrics(f"{method}.mri", alone, [n for n in SHOWN if n <= budget], "sampler")
+        metrics |= found
+        lines += ["", f"The {sum(scans)} of MRI among them:", "", *rows]
     ours = area_under_regret(regrets[OURS], budget)
     for name in RIVALS:
         theirs = area_under_regret(regrets[name], budget)

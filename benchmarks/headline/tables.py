@@ -123,8 +123,8 @@ def in_words(found: Metrics) -> list[str]:
         return f"{found[name]:{digits}} [{found[f'{name}.lo']:{digits}}, {found[f'{name}.hi']:{digits}}]"
 
     return [
-        f"{found['tasks']:g} tasks count; on {found['tasks_left_out']:g} the model as it is would be good enough: nothing "
-        f"that the dense search finds is better by more than {CLOSE:g}.",
+        f"{found['tasks']:g} tasks count; on {found['tasks_left_out']:g} the model as it is would be good enough, as "
+        f"nothing that the dense search finds is better by more than {CLOSE:g}.",
         f"Speed-up {shown('headline_speedup', '.1f')}, on the worst task {shown('worst_speedup', '.1f')}; "
         f"{found['tasks_at_50x']:.0%} of the tasks are at 50 or more. Passes over those of retraining: "
         f"{shown('retrain_ratio', '.3f')}, at the paper's sizes {found['retrain_ratio_paper']:.4f}, and "

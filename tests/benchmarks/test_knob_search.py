@@ -40,6 +40,18 @@ def test_regret_is_to_the_best_that_any_sampler_found(tmp_path):
     assert found["ft.win_rate.ei-alone"] == 0.75 and found["ft.win_rate.tpe"] == 1
     assert found["ft.saved.tpe.lo"] <= found["ft.saved.tpe"] <= found["ft.saved.tpe.hi"]
     assert any("ahead of `tpe` on 100%" in line for line in lines)
+    assert not any("of MRI" in line for line in lines)  # all of them are
+
+
+def test_tasks_of_mri_are_told_apart(tmp_path):
+    of_images = next(case for case in CASES if case.key.startswith("vision"))
+    runs = {"ei_alone": [0.8] * 3, "tpe": [0.8] * 3}
+    plans = [kept(tmp_path, case, ei=[0.9] * 3, **runs) for case in TASKS]
+    plans.append(kept(tmp_path, of_images, ei=[0.2] * 3, **runs))
+    lines = []
+    found = report("ft", plans, lines)
+    assert found["ft.mri.regret.ei.3"] == 0 and found["ft.regret.ei.3"] == pytest.approx(0.2)
+    assert "The 2 of MRI among them:" in lines
 
 
 def test_what_is_kept_is_not_missing_and_no_task_is_searched_where_there_is_nothing_to_forget(tmp_path):
