@@ -174,12 +174,10 @@ def search(made: Made, plan: Plan, method: str, sampler: str, seed: int) -> list
         asked = SearchSection(
             sampler=sampler.removesuffix("-alone"), trials=plan.trials[method], seed=seed, mapper=mapper
         )
-        study = create_study(
-            made.task, name=plan.case.key, method={"name": method}, search=asked, score=ScoreSection(), published=True
-        )
+        study = create_study(made.task, name=plan.case.key, method={"name": method}, search=asked, score=ScoreSection())
         record = read_record(study)
         if sampler != OURS:
-            enqueue_published(study, record.chosen, record.knobs)  # nothing is done twice
+            enqueue_published(study, record.chosen, record.knobs)
         unlearner = record.chosen.method.prepare(
             made.task, record.chosen.options, analyse=lambda: made.analysed[0], track=silent
         )

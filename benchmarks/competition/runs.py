@@ -99,6 +99,13 @@ def run_job(job: Job, task: Searched) -> np.ndarray:
 def try_next(study: optuna.Study, task: Searched, goal: Goal) -> float:
     """One more trial of a study: its s, minus infinity where infeasible."""
     trial = study.ask()
+    s, feasible = place(trial, task, goal)
+    study.tell(trial, s)
+    return s if feasible else -np.inf
+
+
+def place(trial: optuna.Trial, task: Searched, goal: Goal) -> tuple[float, bool]:
+    """(s, feasible) of the setting that a trial is given here, in the box; the trial has its outputs and constraint."""
     alpha = trial.suggest_float(ALPHA, *BOX.alpha, log=True)
     lam = trial.suggest_float(LAMBDA, *BOX.lam, log=True)
     outputs = task.outputs(alpha, lam)[:, 0]
@@ -106,9 +113,7 @@ def try_next(study: optuna.Study, task: Searched, goal: Goal) -> float:
         trial.set_user_attr(name, float(np.clip(value, 0, 1)))
         trial.set_user_attr(name + UNCLIPPED, float(value))
     trial.set_constraint(CONSTRAINT, goal.min_retained - float(np.clip(outputs[0], 0, 1)))
-    s = float(goal.score(*outputs))
-    study.tell(trial, s)
-    return s if goal.feasible(outputs[0]) else -np.inf
+    return float(goal.score(*outputs)), bool(goal.feasible(outputs[0]))
 
 
 def regret_of(found: np.ndarray, best: float, goal: Goal) -> np.ndarray:

@@ -12,21 +12,19 @@ import optuna
 
 from benchmarks.competition.held_out import read_replays, stratified
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import BOX, SETTINGS, regret_of
+from benchmarks.competition.runs import BOX, SETTINGS, place, regret_of
 from benchmarks.harness import Metrics
 from benchmarks.service.crew import make_study, task
 from ssdtune.objective.measure import measure_exactly
 from ssdtune.objective.outcome import Outcome
 from ssdtune.objective.stopping import Incumbent
 from ssdtune.prior.experience import BUNDLED
-from ssdtune.samplers.outputs import REMEMBERED, RETAINED, UNCLIPPED
 from ssdtune.samplers.table import SAMPLERS, SamplerFactory
 from ssdtune.study.pool import Measure
-from ssdtune.study.record import CONSTRAINT, read_record
+from ssdtune.study.record import read_record
 from ssdtune.study.run import run_study
 from ssdtune.study.tune import prepare
 from ssdtune.unlearning.method import Setting
-from ssdtune.unlearning.ssd import ALPHA, LAMBDA
 
 GOAL = SETTINGS["w0.2_min0.95"]
 TRIALS, WORKERS, RESAMPLES = 30, 4, 2000
@@ -62,15 +60,9 @@ def _begin(study: optuna.Study, replay: Replay, factory: SamplerFactory) -> tupl
     others = study.get_trials(deepcopy=False)
     trial = study.ask()
     study.sampler = factory.make(trial.number, others)
-    alpha = trial.suggest_float(ALPHA, *BOX.alpha, log=True)
-    lam = trial.suggest_float(LAMBDA, *BOX.lam, log=True)
-    outputs = replay.outputs(alpha, lam)[:, 0]
-    for name, value in zip((RETAINED, REMEMBERED), outputs, strict=True):
-        trial.set_user_attr(name, float(np.clip(value, 0, 1)))
-        trial.set_user_attr(name + UNCLIPPED, float(value))
-    trial.set_user_attr("feasible", bool(GOAL.feasible(outputs[0])))
-    trial.set_constraint(CONSTRAINT, GOAL.min_retained - float(np.clip(outputs[0], 0, 1)))
-    return trial, float(GOAL.score(*outputs))
+    s, feasible = place(trial, replay, GOAL)
+    trial.set_user_attr("feasible", feasible)
+    return trial, s
 
 
 def regrets(make: MakeFactory, tasks: Sequence[Replay], seeds: int, workers: int) -> np.ndarray:
