@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from benchmarks.imports import PACKAGES, code_hash, read_sources
 from benchmarks.imports import ROOT as ROOT
+from ssdtune.errors import SsdtuneError
 from ssdtune.files import atomic_path
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -73,7 +74,10 @@ def main(
     if work is not None and adds:
         note_commit(work, name, facts)
     started = time.perf_counter()
-    metrics = measure(options)
+    try:
+        metrics = measure(options)
+    except SsdtuneError as reason:
+        raise SystemExit(f"error: {reason}") from reason
     seconds = time.perf_counter() - started
     read_only = False
     if work is not None and _results(work) == there:
@@ -114,10 +118,21 @@ def add_only(parser: argparse.ArgumentParser, parts: Iterable[str]) -> None:
     parser.add_argument("--only", nargs="+", choices=list(parts), help="some of the parts")
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers from ``least`` on."""
+
+    def number(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
 def add_resumable(parser: argparse.ArgumentParser, work: Path) -> None:
     """Options of a long benchmark, whose results are kept one by one in a folder."""
     parser.add_argument("--work", type=Path, default=work, metavar="DIR", help="of the results")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default 2)")
+    parser.add_argument("--workers", type=at_least(1), default=2, help="processes of one thread each (default 2)")
     parser.add_argument("--dry-run", action="store_true", help="say what is missing and how long it takes")
     parser.add_argument("--summary", action="store_true", help="run nothing, show what there is")
 

@@ -30,7 +30,7 @@ from benchmarks.competition.fresh import measure_fresh
 from benchmarks.competition.held_out import measure_replay, read_replays
 from benchmarks.competition.transfer import measure_transfer
 from benchmarks.competition.trap import measure_trap
-from benchmarks.harness import Metrics, main
+from benchmarks.harness import Metrics, at_least, main
 from ssdtune.prior.experience import BUNDLED
 
 PARTS = ("replay", "transfer", "trap", "fresh")
@@ -42,7 +42,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mapper", type=Path, metavar="FILE", help="of the fresh part (default: the bundled one)")
     parser.add_argument("--tasks", type=int, default=24, help="tasks that every sampler runs on (default 24)")
     parser.add_argument("--wide", type=int, default=60, help="tasks of the spectrum sampler and TPE (default 60)")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=at_least(0), default=2, help="processes (default 2); 0: in this one")
     parser.add_argument("--kept", type=Path, metavar="FILE", help="finished runs of rivals, read and added to")
 
 

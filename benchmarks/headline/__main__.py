@@ -56,6 +56,8 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     tasks = [read_task(work, plan) for plan in plans if all(path.exists() for path in files(work, plan))]
     if not tasks:
         raise SystemExit("error: no results yet, --work, run without --summary")
+    if not any(task.counts for task in tasks):
+        raise SystemExit("error: no task has anything to find, --tasks, choose others as well")
     found = summary(tasks)
     minutes = core_minutes(work, plans)
     lines += [f"{len(tasks)} tasks, {minutes:.0f} minutes of one core, run at commit {commits_of(chosen.work)}.", ""]

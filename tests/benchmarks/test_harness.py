@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from benchmarks import harness
+from ssdtune.errors import DataError
 
 
 @pytest.fixture
@@ -51,6 +52,22 @@ def test_a_tree_with_changes_is_not_published(run):
     with pytest.raises(SystemExit, match="commit them first"):
         run(value=2, commit="1234567-dirty")
     assert run(value=1) == before
+
+
+def test_bad_input_is_one_line(monkeypatch):
+    def measure(options):
+        raise DataError("cannot read it", "here.h5", "name another")
+
+    monkeypatch.setattr(sys, "argv", ["benchmarks/speed.py"])
+    with pytest.raises(SystemExit, match=r"^error: cannot read it, here\.h5, name another$"):
+        harness.main("Speed.", measure)
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two", "1.5", ""])
+def test_workers_are_a_number(kept, capsys, workers):
+    with pytest.raises(SystemExit):
+        kept("abc", "--workers", workers)
+    assert "is not a whole number of at least 1" in capsys.readouterr().err
 
 
 @pytest.fixture

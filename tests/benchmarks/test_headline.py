@@ -1,11 +1,13 @@
 """The headline: what counts as good, what is censored, and how ratios and their intervals come about."""
 
+from argparse import Namespace
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from benchmarks.headline import __main__ as headline
 from benchmarks.headline import runs
 from benchmarks.headline.tables import CELLS, PAPER, Task, in_words, paper_ratio, summary, tables
 from benchmarks.headline.tasks import PLANS, Plan, sobol
@@ -42,6 +44,14 @@ def test_a_task_with_nothing_to_find_does_not_count():
     assert (found["headline_speedup"], found["worst_speedup"]) == (pytest.approx(20), pytest.approx(20))
     assert (found["tasks"], found["tasks_left_out"]) == (1, 1)
     assert "left out" in tables(both)[-1] and "left out" not in tables(both)[-2]
+
+
+def test_tasks_with_nothing_to_find_alone_are_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(headline, "files", lambda work, plan: [])
+    monkeypatch.setattr(headline, "read_task", lambda work, plan: task("b", [1], [5], target=0.205))
+    chosen = Namespace(quick=True, work=tmp_path, dry_run=False, summary=True)
+    with pytest.raises(SystemExit, match="no task has anything to find"):
+        headline.measure(chosen, [])
 
 
 def test_paper_ratio_is_the_sum_it_says():
