@@ -15,8 +15,9 @@ them, `published` the published settings and then any order, `random` any order 
 with its first ten trials; `gain_3` is what the prior saves against `published` after three trials. `no-features` hides
 the features of the analysis, `no-units` knobs in units of the task and predicted loss changes, `coordinates-only` both,
 `absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses.
-Trap: on every recorded task, under the default goal, the sampler with its prior and without, and `guarded`, which
-cannot take more than 1.5 times the trials of the one without and 2 (`ssd.SETTING.trap.{spectrum,guarded}.stuck_tasks`).
+Trap: on every recorded task the sampler with its prior and without, and two that are bounded: `guarded` cannot take
+more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
+brought nothing (`ssd.<setting>.trap.{spectrum,guarded,released}.stuck_tasks`).
 Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`).
 """
 
@@ -43,7 +44,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", type=int, default=24, help="tasks that every sampler runs on (default 24)")
     parser.add_argument("--wide", type=int, default=60, help="tasks of the spectrum sampler and TPE (default 60)")
     parser.add_argument("--workers", type=at_least(0), default=2, help="processes (default 2); 0: in this one")
-    parser.add_argument("--kept", type=Path, metavar="FILE", help="finished runs of rivals, read and added to")
+    parser.add_argument("--kept", type=Path, metavar="FILE", help="finished runs, read and added to")
 
 
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:

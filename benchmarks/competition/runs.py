@@ -1,12 +1,13 @@
 """Running samplers on recorded tasks: one Optuna study in memory a run, and what its trials leave.
 
 A job is one sampler on one task and setting with one seed; jobs are independent and run in processes of one thread.
-A prediction of the mapper travels with its job as JSON. Runs of rivals can be kept in a file, so that a stopped run
-goes on; those of our own sampler are always made anew.
+A prediction of the mapper travels with its job as JSON. Runs can be kept in a file, so that a stopped competition goes
+on; those that our own code has a part in are known by its hash too, so that other code makes them anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +27,7 @@ from optuna.samplers import BaseSampler
 
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.rivals import RIVALS, Given, Plane
+from benchmarks.imports import code_hash, read_sources
 from ssdtune.plane.settings import Box
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
@@ -138,14 +141,18 @@ def _start(replays: Mapping[str, Replay]) -> None:
     _replays.update(replays)
 
 
-def _one(job: Job) -> tuple[Job, np.ndarray]:
-    return job, run_job(job, _replays[job.task])
+Run = Callable[[Job, Searched], np.ndarray]
+
+
+def _one(work: tuple[Run, Job]) -> tuple[Job, np.ndarray]:
+    run, job = work
+    return job, run(job, _replays[job.task])
 
 
 def run_all(
-    jobs: Sequence[Job], replays: Mapping[str, Replay], workers: int, kept: Path | None = None
+    jobs: Sequence[Job], replays: Mapping[str, Replay], workers: int, kept: Path | None = None, run: Run = run_job
 ) -> Iterator[tuple[Job, np.ndarray]]:
-    """Every job with s of its trials; says on stderr how far it is. ``kept`` is a file of finished runs of rivals."""
+    """Every job with s of its trials; says on stderr how far it is. ``kept`` is a file of finished runs."""
     known = _read(kept)
     left = []
     for job in jobs:
@@ -154,20 +161,30 @@ def run_all(
         else:
             left.append(job)
     started = time.perf_counter()
-    for done, (job, found) in enumerate(in_processes(_one, left, workers, _start, (replays,)), 1):
+    work = ((run, job) for job in left)
+    for done, (job, found) in enumerate(in_processes(_one, work, workers, _start, (replays,)), 1):
         if done % 200 == 0:
-            progress(f"  {done} of {len(left)} runs, {time.perf_counter() - started:.0f} s")
-        if kept is not None and job.sampler != SPECTRUM and job.response is None:
+            spent = time.perf_counter() - started
+            progress(f"  {done} of {len(left)} runs, {spent:.0f} s, {spent / done * (len(left) - done):.0f} s left")
+        if kept is not None:
             with kept.open("a") as file:
                 file.write(json.dumps({"run": _name(job, replays[job.task]), "s": found.tolist()}) + "\n")
         yield job, found
 
 
 def _name(job: Job, replay: Replay) -> str:
-    """A run by what it depends on: the sampler and its seed, the setting, the budget, the task's measures."""
-    if job.sampler == SPECTRUM or job.response is not None:
-        return ""
-    return f"{job.setting} {job.sampler} {job.seed} {job.trials} {job.task} {replay.fingerprint}"
+    """A run by what it depends on: the sampler and its seed, the setting, the budget, the task's measures; where our
+    own code has a part in it, also the label, that code and what was predicted."""
+    name = f"{job.setting} {job.sampler} {job.seed} {job.trials} {job.task} {replay.fingerprint}"
+    if job.sampler != SPECTRUM and job.response is None:
+        return name
+    predicted = hashlib.sha256(json.dumps(job.response, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{name} {job.label} {_code()} {predicted}"
+
+
+@cache
+def _code() -> str:
+    return code_hash("competition", read_sources())
 
 
 def _read(kept: Path | None) -> dict[str, list[float]]:

@@ -1,12 +1,26 @@
 """A search that cannot be trapped: within 1.5 times the trials and 2 it has found what one without prior finds."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from benchmarks.competition import trap
 from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, new_study, run_job
 from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger
-from benchmarks.competition.trap import GUARDED, SETTING, own_turns, report, run_guarded
+from benchmarks.competition.trap import (
+    GUARDED,
+    PATIENCE,
+    RELEASED,
+    own_turns,
+    report,
+    run,
+    run_guarded,
+    run_released,
+    stagnates,
+)
+
+SETTING = "w0.2_min0.95"
 
 
 class Peak:
@@ -43,16 +57,51 @@ def test_turns_keep_the_bound(trials):
     assert turns[trials - 1] + 1 <= TRAP_RATIO * trials + TRAP_GRACE < turns[trials - 1] + 2
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], False),
+        ([0.1] * (PATIENCE - 1), False),  # too few to tell
+        ([0.1] * PATIENCE, True),  # the untouched model, 0.2, is better
+        ([-np.inf] * PATIENCE, True),
+        ([0.3] * PATIENCE, False),
+        ([0.5, 0.3, 0.5, 0.4], True),  # as good is no better
+        ([0.5, 0.3, 0.6, 0.4], False),
+        ([0.5, 0.6, 0.3, 0.6, 0.4], True),
+    ],
+)
+def test_a_search_stagnates_where_its_last_trials_brought_nothing(found, expected):
+    assert stagnates(np.array(found), 0.2) is expected
+
+
+def test_a_released_search_leaves_its_prior_where_it_stagnates(monkeypatch):
+    asked = []
+    monkeypatch.setattr(trap, "new_study", lambda job, task: SimpleNamespace(sampler="led"))
+    monkeypatch.setattr(trap, "build", lambda job, task: f"{job.label} {job.response}")
+    scores = iter([0.5, 0.4, 0.4, 0.4, 0.6, 0.1])
+    monkeypatch.setattr(trap, "try_next", lambda study, *rest: asked.append(study.sampler) or next(scores))
+    found = run_released(Job(SETTING, RELEASED, SPECTRUM, "peak", 0, 6, {"some": "prior"}), Peak())
+    assert asked == ["led", "led", "led", "led", f"{NO_PRIOR} None", "led"]
+    assert found.tolist() == [0.5, 0.4, 0.4, 0.4, 0.6, 0.1]
+
+
+def test_a_released_search_without_a_prior_to_leave_is_the_one_without():
+    released = run(Job(SETTING, RELEASED, SPECTRUM, "peak", 0, 6), Peak())
+    alone = run(Job(SETTING, NO_PRIOR, SPECTRUM, "peak", 0, 6), Peak())
+    np.testing.assert_allclose(released, alone, rtol=1e-3)
+
+
 def test_the_report_names_who_breaks_the_bound():
     ledger = Ledger({(SETTING, name): 1.0 for name in "abc"})
     for task in "abc":
-        for label, first in ((SPECTRUM, 20 if task == "a" else 2), (NO_PRIOR, 4), (GUARDED, 5)):
+        for label, first in ((SPECTRUM, 20 if task == "a" else 2), (NO_PRIOR, 4), (GUARDED, 5), (RELEASED, 9)):
             for seed in range(2):
                 scores = np.where(np.arange(40) >= first - 1, 1.0, 0.5)
                 ledger.add(Job(SETTING, label, SPECTRUM, task, seed, 40), scores)
     lines: list[str] = []
-    found = report(ledger, 3, lines)
+    found = report(ledger, SETTING, lines)
     assert found[f"ssd.{SETTING}.trap.{SPECTRUM}.stuck_tasks"] == 1
     assert found[f"ssd.{SETTING}.trap.{GUARDED}.stuck_tasks"] == 0
     assert found[f"ssd.{SETTING}.trap.{SPECTRUM}.max_ratio"] == pytest.approx(18 / 4)
+    assert found[f"ssd.{SETTING}.trap.{RELEASED}.max_ratio"] == pytest.approx(7 / 4)
     assert any("on 1 tasks" in line for line in lines)
