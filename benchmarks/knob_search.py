@@ -6,8 +6,9 @@ trial is stopped early. Regret is to the best that any of these studies found wi
 `METHOD.regret.NAME.N` after N trials, `METHOD.median_trials.NAME` to within 0.01 of the best (budget + 1 where the
 median study never arrives) with 95 % intervals over tasks (`.lo`, `.hi`), `METHOD.win_rate.NAME` the share of tasks on
 which the area under the regret of `ei` is below that of NAME (a tie counts half), and `METHOD.saved.NAME` that area a
-trial saved, paired; `METHOD.mri.…` are of the tasks of MRI alone. Results are kept one by one in `--work`: a run that
-was stopped goes on, and `--summary` shows what there is.
+trial saved, paired; `METHOD.trap.stuck_tasks` on how many tasks `ei` takes more than 1.5 times the trials of `ei-alone`
+and 2, `METHOD.trap.max_ratio` how many times at most; `METHOD.mri.…` are of the tasks of MRI alone. Results are kept
+one by one in `--work`: a run that was stopped goes on, and `--summary` shows what there is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import optuna
 import torch
 
 from benchmarks.competition.held_out import read_replays
-from benchmarks.competition.tables import in_words, regret_metrics, with_interval
+from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, in_words, regret_metrics, trap_of, with_interval
 from benchmarks.competition.transfer import residuals
 from benchmarks.harness import ROOT, Metrics, add_resumable, commits_of, kept, main
 from benchmarks.outcome.runs import Made, say
@@ -194,7 +195,8 @@ def report(method: str, plans: Sequence[Plan], lines: list[str]) -> Metrics:
         return {f"{method}.tasks": len(valid)}
     incumbents = {name: np.stack([incumbent(plan, method, name) for plan in valid]) for name in (OURS, *RIVALS)}
     best = np.max([found.max(axis=(1, 2)) for found in incumbents.values()], axis=0)
-    regrets = {name: (best[:, None, None] - found).mean(axis=1) for name, found in incumbents.items()}
+    runs = {name: best[:, None, None] - found for name, found in incumbents.items()}
+    regrets = {name: each.mean(axis=1) for name, each in runs.items()}
     budget = plans[0].trials[method]
     metrics, rows = regret_metrics(method, regrets, [n for n in SHOWN if n <= budget], "sampler")
     metrics[f"{method}.tasks"] = len(valid)
@@ -214,6 +216,11 @@ def report(method: str, plans: Sequence[Plan], lines: list[str]) -> Metrics:
             f"\n`ei` is ahead of `{name}` on {metrics[f'{method}.win_rate.{name}']:.0%} of tasks and saves a mean "
             f"regret of {in_words(metrics, f'{method}.saved.{name}')} a trial."
         )
+    metrics |= trap_of(method, runs[OURS], runs[RIVALS[0]])
+    lines.append(
+        f"\n`ei` takes more than {TRAP_RATIO} times the trials of `{RIVALS[0]}` and {TRAP_GRACE} on "
+        f"{metrics[f'{method}.trap.stuck_tasks']:g} tasks, at most {metrics[f'{method}.trap.max_ratio']:.2f} times."
+    )
     return metrics
 
 

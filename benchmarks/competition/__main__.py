@@ -12,9 +12,13 @@ bootstrap intervals over tasks (`.lo`, `.hi`). A quick run holds out several fam
 Transfer: the same of other methods, by their names as prefix, but among the settings at which each task's response was
 recorded: `transfer` is the sampler `ei` around networks that have seen no task of the family, `no-members` without
 them, `published` the published settings and then any order, `random` any order (the mean of 20), which is what TPE does
-with its first ten trials; `gain_3` is what the prior saves against `published` after three trials. `no-features` hides
-the features of the analysis, `no-units` knobs in units of the task and predicted loss changes, `coordinates-only` both,
-`absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses.
+with its first ten trials, after the published ones where there are any, so that `published` stands for it in
+`win_rate_vs_tpe` and `minus_tpe_10`; `gain_3` is what the prior saves against `published` after three trials.
+`no-features` hides the features of the analysis, `no-eigenvalues` and `no-globals` a part of them, `no-first-order` and
+`no-damage` predicted loss changes, `no-units` these and knobs in units of the task, `coordinates-only` all of that,
+`absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses. Ranks, wins,
+traps and wrong priors are as in the replay, over ten trials; `<setting>.{guarded,half-trust}.{trap,adversarial}` are
+of two remedies: turns for a search without prior, as under Trap, and half the prior's weight.
 Trap: on every recorded task the sampler with its prior and without, and two that are bounded: `guarded` cannot take
 more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
 brought nothing (`ssd.<setting>.trap.{spectrum,guarded,released}.stuck_tasks`).

@@ -84,6 +84,8 @@ ABLATIONS: dict[str, Variant] = {
         "all-inputs": (),
         "no-eigenvalues": ("eigenvalues",),
         "no-damage": ("diagonal", "full"),
+        "no-diagonal": ("diagonal",),
+        "no-full": ("full",),
         "no-first-order": ("first_order",),
         "no-globals": ("globals",),
         "diagonal-only": ("full", "first_order", "eigenvalues"),

@@ -128,8 +128,12 @@ def win_metrics(ledger: Ledger, setting: str, ours: str, theirs: str = "tpe") ->
     """Share of tasks on which our area under regret over 30 trials is below theirs; a tie counts half."""
     tasks = ledger.tasks(setting, (ours, theirs))
     own, other = (areas(ledger, setting, label, tasks, AREAS[-1]) for label in (ours, theirs))
-    won = np.where(np.abs(own - other) <= 1e-9, 0.5, own < other)
-    return with_interval(f"{setting}.win_rate_vs_{theirs.replace('-', '_')}", won, np.mean)
+    return wins_of(f"{setting}.win_rate_vs_{theirs.replace('-', '_')}", own, other)
+
+
+def wins_of(name: str, ours: np.ndarray, theirs: np.ndarray) -> Metrics:
+    """Share of tasks on which our area (tasks,) is below theirs; a tie counts half."""
+    return with_interval(name, np.where(np.abs(ours - theirs) <= 1e-9, 0.5, ours < theirs), np.mean)
 
 
 def adversarial_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], without: str) -> Metrics:
@@ -139,13 +143,13 @@ def adversarial_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], with
         tasks = ledger.tasks(setting, (label, without, "tpe"))
         both = np.stack([areas(ledger, setting, each, tasks, AREAS[-1]) for each in (label, without)], axis=1)
         at_end = [ledger.regret(setting, each, tasks).mean(axis=1)[:, AREAS[-1] - 1].mean() for each in (label, "tpe")]
-        metrics |= with_interval(f"{setting}.adversarial.{label}.aur_ratio", both, _ratio)
+        metrics |= with_interval(f"{setting}.adversarial.{label}.aur_ratio", both, ratio_of_means)
         metrics[f"{setting}.adversarial.{label}.minus_tpe_30"] = float(at_end[0] - at_end[1])
     ratios = [value for name, value in metrics.items() if name.endswith("aur_ratio")]
     return {f"{setting}.adversarial.aur_ratio": max(ratios), **metrics} if ratios else {}
 
 
-def _ratio(both: np.ndarray, axis: int) -> np.ndarray:
+def ratio_of_means(both: np.ndarray, axis: int) -> np.ndarray:
     """Of two means over tasks (..., 2)."""
     mean = both.mean(axis=axis)
     found: np.ndarray = mean[..., 0] / np.maximum(mean[..., 1], 1e-9)
@@ -153,28 +157,33 @@ def _ratio(both: np.ndarray, axis: int) -> np.ndarray:
 
 
 def trap_metrics(ledger: Ledger, setting: str, ours: str, without: str) -> Metrics:
+    """``trap_of`` two samplers, on the tasks that both have run on."""
+    tasks = ledger.tasks(setting, (ours, without))
+    return trap_of(setting, *(ledger.regret(setting, label, tasks) for label in (ours, without)))
+
+
+def trap_of(prefix: str, ours: np.ndarray, without: np.ndarray) -> Metrics:
     """Trials to the target against those without prior, task by task: the largest ratio beyond the grace of
     ``TRAP_GRACE`` trials, and on how many tasks it is above ``TRAP_RATIO``. Tasks that neither solves do not count;
-    what is not reached counts as one more than the budget.
+    what is not reached counts as one more than the budget. Both are regrets (tasks, seeds, trials).
 
     A search is also luck: ``one_seed`` is on how many tasks a single search with the prior breaks the bound against a
     single one without, and ``null`` the same of two searches without prior, each a mean over ordered pairs of seeds.
     """
-    tasks = ledger.tasks(setting, (ours, without))
-    runs = [ledger.regret(setting, label, tasks) for label in (ours, without)]
-    budget = runs[0].shape[2]
+    runs = (ours, without)
+    budget = ours.shape[2]
     own, plain = (np.minimum(block_trials(each, TARGET), budget + 1) for each in runs)
     ratio = trap_ratio(own, plain, budget)
     metrics: Metrics = {
-        f"{setting}.trap.max_ratio": float(ratio.max(initial=0.0)),
-        f"{setting}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
+        f"{prefix}.trap.max_ratio": float(ratio.max(initial=0.0)),
+        f"{prefix}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
     }
     single = [np.minimum(trials_to_target(each, TARGET), budget + 1) for each in runs]  # (tasks, seeds)
     seeds = range(min(each.shape[1] for each in single))
     pairs = [(i, j) for i in seeds for j in seeds if i != j]
     for name, found in zip(("one_seed", "null"), single, strict=True) if pairs else ():
         stuck = [(trap_ratio(found[:, i], single[1][:, j], budget) > TRAP_RATIO).sum() for i, j in pairs]
-        metrics[f"{setting}.trap.{name}.stuck_tasks"] = float(np.mean(stuck))
+        metrics[f"{prefix}.trap.{name}.stuck_tasks"] = float(np.mean(stuck))
     return metrics
 
 

@@ -2,7 +2,8 @@
 
 A task's candidates are the settings at which its response was recorded, and regret is to the best of them; so nothing
 is interpolated, and nothing beyond them can be found. What is foreseen comes from networks that have seen no task of
-the family. Ablations hide what the spectrum says from them; each is fitted as often as what it is compared with.
+the family. Ablations hide what the spectrum says from them; each is fitted as often as what it is compared with. Wrong
+priors are those of ``misled``.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmarks.competition.hidden import ABLATED_OF, ABLATIONS, nothing
+from benchmarks.competition.misled import Named, decade_of, wrong_priors
 from benchmarks.competition.priors import AVERAGE, FITS
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import SETTINGS, progress
-from benchmarks.competition.tables import ABLATED, in_words, regret_metrics, with_interval
+from benchmarks.competition.tables import ABLATED
+from benchmarks.competition.transfer_tables import ALONE, PUBLISHED, RANDOM, TRANSFER, TRIALS, report
+from benchmarks.competition.trap import own_turns
 from benchmarks.harness import Metrics
 from benchmarks.mapper import average
 from ssdtune.arrays import Array
@@ -24,54 +29,12 @@ from ssdtune.learning.fit_methods import RECIPE, Rows, predict_rows, rows_of
 from ssdtune.prior.calibration import HeldOut, residual_by_level, sd_at
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.method_inputs import METHOD_INPUTS
-from ssdtune.report.regret import area_under_regret
 from ssdtune.surrogate.belief import squash
 from ssdtune.surrogate.improvement import Goal
 from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief, Seen
 from ssdtune.unlearning.methods import find_method
 
-TRIALS, SHOWN, ORDERS = 10, (1, 3, 5, 10), 20
-IN_UNITS = ("relative", "first", "second")
-"""What inputs that come from the spectrum have in their names."""
-
-TRANSFER = "transfer"
-
-
-def _same(method: str, record: Experience, rows: Rows) -> Rows:
-    return rows
-
-
-def _no_features(method: str, record: Experience, rows: Rows) -> Rows:
-    """The features of the analysis are the same as of all other tasks."""
-    return replace(rows, features=dict.fromkeys(rows.features, 0.5))
-
-
-def _no_units(method: str, record: Experience, rows: Rows) -> Rows:
-    """Nor is anything told in units of the task, or of what is predicted of it."""
-    hidden = np.array([any(word in name for word in IN_UNITS) for name in METHOD_INPUTS[method].local])
-    return replace(rows, local=np.where(hidden, 0.0, rows.local))
-
-
-def _coordinates(method: str, record: Experience, rows: Rows) -> Rows:
-    return _no_units(method, record, _no_features(method, record, rows))
-
-
-def _absolute(method: str, record: Experience, rows: Rows) -> Rows:
-    """mu as a damping of the retain Fisher matrix, not over its largest eigenvalue."""
-    names = list(METHOD_INPUTS[method].local)
-    local = rows.local.copy()
-    local[:, names.index("log10_mu")] += np.log10(record.scales["largest_eigenvalue"])
-    return replace(rows, local=local)
-
-
-ABLATIONS: dict[str, Callable[[str, Experience, Rows], Rows]] = {
-    "no-features": _no_features,
-    "no-units": _no_units,
-    "coordinates-only": _coordinates,
-    "absolute-mu": _absolute,
-}
-ABLATED_OF = {"spectral": ("coordinates-only", "absolute-mu"), "ssd-repair": ("coordinates-only",)}
-"""Those that hide something of a method's own inputs, each something else; of other methods the first three."""
+ORDERS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +56,11 @@ class Recorded:
         """s of every candidate of every task, that of the untouched model where it is not feasible."""
         return [np.where(goal.feasible(each.y[:, 0]), goal.score(*each.y.T), goal.untouched) for each in self.rows]
 
+    def named(self, foreseen: Sequence[Foreseen], goal: Goal) -> list[Named]:
+        """Every task with what is foreseen of it."""
+        own = zip(self.rows, self.scores(goal), foreseen, strict=True)
+        return [Named(rows.key, rows.family, s, each) for rows, s, each in own]
+
 
 def measure_transfer(chosen: argparse.Namespace, replays: Sequence[Replay], lines: list[str]) -> Metrics:
     """Every method of which the collection has responses, under every goal."""
@@ -111,11 +79,11 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
     """Regrets of every way to choose, on every task."""
     method, fits = recorded.method, 1 if chosen.quick else FITS
     recipe = replace(RECIPE, networks=1, epochs=20) if chosen.quick else RECIPE
-    names = () if chosen.quick else ablations_of(method)
+    names = () if chosen.quick else ABLATED_OF[method]
     foreseen: dict[str, list[Sequence[Foreseen]]] = {}
     for name in (TRANSFER, *names):
         shown = [
-            ABLATIONS.get(name, _same)(method, *each) for each in zip(recorded.records, recorded.rows, strict=True)
+            ABLATIONS.get(name, nothing)(method, *each) for each in zip(recorded.records, recorded.rows, strict=True)
         ]
         foreseen[name] = [
             beliefs(predict_rows(method, shown, seed=seed, recipe=recipe), recorded)
@@ -126,23 +94,27 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
         foreseen[AVERAGE] = [beliefs(averages(recorded), recorded)]
     own = find_method(method)
     published = len(own.published(own.Options()))
+    decade = decade_of(own.knobs(own.Options())[0])
     metrics: Metrics = {f"{method}.tasks": len(recorded.rows)}
     for setting, goal in SETTINGS.items():
         scores = recorded.scores(goal)
-        regrets = {
+        runs = {
             TRANSFER: searched(foreseen[TRANSFER], recorded, goal, TRIALS),
-            "no-members": searched([[None] * len(scores)], recorded, goal, TRIALS),
-            "published": np.stack([mean_regret(s, goal, published, chosen.seed) for s in scores]),
-            "random": np.stack([mean_regret(s, goal, 0, chosen.seed) for s in scores]),
+            ALONE: searched([[None] * len(scores)], recorded, goal, TRIALS),
+            PUBLISHED: np.stack([mean_regret(s, goal, published, chosen.seed) for s in scores])[:, None],
+            RANDOM: np.stack([mean_regret(s, goal, 0, chosen.seed) for s in scores])[:, None],
         }
         ablated = {n: searched(foreseen[n], recorded, goal, ABLATED) for n in foreseen if n != TRANSFER}
-        metrics |= report(f"{method}.{setting}", regrets, ablated, lines)
+        bounded = {name: searched(foreseen[TRANSFER], recorded, goal, TRIALS, way) for name, way in BOUNDED.items()}
+        wrong = {
+            kind: {
+                name: searched([priors], recorded, goal, TRIALS, way)
+                for name, way in {TRANSFER: search, **BOUNDED}.items()
+            }
+            for kind, priors in wrong_priors(recorded.named(foreseen[TRANSFER][0], goal), goal, decade).items()
+        }
+        metrics |= report(f"{method}.{setting}", runs, bounded, ablated, wrong, lines)
     return metrics
-
-
-def ablations_of(method: str) -> tuple[str, ...]:
-    """Names of what is hidden from a method's networks, one thing at a time."""
-    return ABLATED_OF.get(method, tuple(ABLATIONS)[:3])
 
 
 def places_of(method: str, knobs: Mapping[str, Array]) -> Array:
@@ -181,29 +153,68 @@ def beliefs(found: Sequence[HeldOut], recorded: Recorded) -> list[Foreseen]:
     return beliefs
 
 
-def searched(foreseen: Sequence[Sequence[Foreseen | None]], recorded: Recorded, goal: Goal, trials: int) -> Array:
-    """(tasks, trials) regret of the search around what is foreseen, a mean over fits."""
-    scores = recorded.scores(goal)
-    fits = [
-        [search(*each, goal, trials) for each in zip(own, recorded.places, recorded.rows, scores, strict=True)]
-        for own in foreseen
-    ]
-    found: Array = np.mean(fits, axis=0)
-    return found
-
-
 def search(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
     """(trials,) regret after each trial of always taking the largest expected improvement."""
-    taken: list[int] = []
-    best, found = goal.untouched, []
+    tried: list[int] = []
     for _ in range(trials):
-        seen = Seen(places[taken], rows.y[taken].T.reshape(2, -1), np.zeros((2, len(taken))))
-        gain = KnobBelief(foreseen, goal, seen, best).improvement(places)
-        gain[taken] = -1.0
-        taken.append(int(gain.argmax()))
-        best = max(best, float(s[taken[-1]]))
-        found.append(float(s.max()) - best)
-    return np.array(found)
+        tried.append(choose(foreseen, places, rows, s, goal, tried))
+    return regret_after(tried, s, goal)
+
+
+def search_guarded(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
+    """As ``search``, but at ``own_turns`` a search that assumes nothing takes its next step; what has been tried
+    costs it no trial."""
+    tried: list[int] = []
+    alone: list[int] = []
+    turns = own_turns(trials)
+    for number in range(trials):
+        if number not in turns:
+            tried.append(choose(foreseen, places, rows, s, goal, tried))
+            continue
+        alone.append(choose(None, places, rows, s, goal, alone))
+        while alone[-1] in tried:
+            alone.append(choose(None, places, rows, s, goal, alone))
+        tried.append(alone[-1])
+    return regret_after(tried, s, goal)
+
+
+def search_doubting(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
+    """As ``search``, but with half the trust."""
+    return search(foreseen._replace(trust=foreseen.trust / 2), places, rows, s, goal, trials)
+
+
+BOUNDED: dict[str, Callable[..., Array]] = {"guarded": search_guarded, "half-trust": search_doubting}
+"""Two remedies against a prior that is a trap."""
+
+
+def choose(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, tried: Sequence[int]) -> int:
+    """The number of the place of largest expected improvement that has not been tried."""
+    taken = list(tried)
+    seen = Seen(places[taken], rows.y[taken].T.reshape(2, -1), np.zeros((2, len(taken))))
+    gain = KnobBelief(foreseen, goal, seen, max(goal.untouched, s[taken].max(initial=0))).improvement(places)
+    gain[taken] = -1.0
+    return int(gain.argmax())
+
+
+def regret_after(tried: Sequence[int], s: Array, goal: Goal) -> Array:
+    """(trials,) of the best place so far, the untouched model at first."""
+    return np.asarray(s.max() - np.maximum(np.maximum.accumulate(s[list(tried)]), goal.untouched))
+
+
+def searched(
+    foreseen: Sequence[Sequence[Foreseen | None]],
+    recorded: Recorded,
+    goal: Goal,
+    trials: int,
+    way: Callable[..., Array] = search,
+) -> Array:
+    """(tasks, fits, trials) regret of a way to search around what is foreseen."""
+    scores = recorded.scores(goal)
+    fits = [
+        [way(*each, goal, trials) for each in zip(own, recorded.places, recorded.rows, scores, strict=True)]
+        for own in foreseen
+    ]
+    return np.stack(fits, axis=1)
 
 
 def mean_regret(s: Array, goal: Goal, first: int, seed: int) -> Array:
@@ -212,23 +223,3 @@ def mean_regret(s: Array, goal: Goal, first: int, seed: int) -> Array:
     orders = [np.append(np.arange(first), first + rng.permutation(len(s) - first)) for _ in range(ORDERS)]
     best = np.maximum(np.maximum.accumulate(s[np.array(orders)], axis=1)[:, :TRIALS], goal.untouched)
     return np.asarray((s.max() - best).mean(axis=0))
-
-
-def report(prefix: str, regrets: dict[str, Array], ablated: dict[str, Array], lines: list[str]) -> Metrics:
-    """Metrics and the table of one method and goal."""
-    metrics, rows = regret_metrics(prefix, regrets, SHOWN, "first trials by")
-    saved = regrets["published"][:, 2] - regrets[TRANSFER][:, 2]
-    metrics |= with_interval(f"{prefix}.gain_3", saved, np.mean)
-    lines += ["", f"`{prefix}`, {len(saved)} tasks:", ""]
-    lines += rows
-    words = in_words(metrics, f"{prefix}.gain_3")
-    lines.append(f"\nThree trials by the prior rather than by the published settings save {words}.")
-    whole = area_under_regret(regrets[TRANSFER], ABLATED)
-    deltas = []
-    for name, regret in ablated.items():
-        key = f"{prefix}.ablation.{name}.delta"
-        metrics |= with_interval(key, area_under_regret(regret, ABLATED) - whole, np.mean)
-        deltas.append(f"{name} {in_words(metrics, key)}")
-    if deltas:
-        lines.append(f"\nMean regret over {ABLATED} trials minus that of {TRANSFER}: {'; '.join(deltas)}.")
-    return metrics

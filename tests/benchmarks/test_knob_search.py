@@ -40,6 +40,7 @@ def test_regret_is_to_the_best_that_any_sampler_found(tmp_path):
     assert found["ft.win_rate.ei-alone"] == 0.75 and found["ft.win_rate.tpe"] == 1
     assert found["ft.saved.tpe.lo"] <= found["ft.saved.tpe"] <= found["ft.saved.tpe.hi"]
     assert any("ahead of `tpe` on 100%" in line for line in lines)
+    assert found["ft.trap.stuck_tasks"] == 0 and found["ft.trap.max_ratio"] == 0  # never over the grace of two trials
     assert not any("of MRI" in line for line in lines)  # all of them are
 
 

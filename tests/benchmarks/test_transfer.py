@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from taught_of_ft import with_responses
 
+from benchmarks.competition.adversarial import KINDS
+from benchmarks.competition.hidden import ABLATED_OF, ABLATIONS
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.transfer import (
-    ABLATIONS,
     Recorded,
-    ablations_of,
     averages,
     beliefs,
     measure_transfer,
     search,
+    search_guarded,
 )
 from ssdtune.learning.fit_methods import rows_of
 from ssdtune.prior.experience import BUNDLED, Experience, load_collection
@@ -41,6 +42,23 @@ def test_a_search_that_knows_the_answers_begins_with_the_best(recorded):
         assert (np.diff(alone) <= 0).all() and alone[-1] == pytest.approx(0)  # no setting twice: all are tried
 
 
+def test_a_guarded_search_has_found_in_time_what_one_without_prior_finds(recorded):
+    trials = 10
+    for goal in (GOAL, Goal(0.5, 0.0)):
+        own = zip(
+            beliefs(averages(recorded), recorded), recorded.places, recorded.rows, recorded.scores(goal), strict=True
+        )
+        for told, places, rows, s in own:
+            alone, led, guarded = (
+                way(each, places, rows, s, goal, trials)
+                for way, each in ((search, None), (search, told), (search_guarded, told))
+            )
+            assert (guarded[:2] == led[:2]).all()
+            for n in range(1, trials):
+                if (by := int(1.5 * n + 2)) <= trials:
+                    assert guarded[by - 1] <= alone[n - 1]
+
+
 def test_an_average_is_of_other_families_alone(recorded):
     number = 0
     before = averages(recorded)[number].members
@@ -61,11 +79,22 @@ def test_ablations_hide_what_they_say(recorded):
     assert (hidden[:, names.index("log10_lr")] == rows.local[:, names.index("log10_lr")]).all()
 
 
+def test_a_group_of_features_is_hidden_alone(recorded):
+    rows = recorded.rows[0]
+    hidden = {
+        name: ABLATIONS[name]("ft", recorded.records[0], rows).features for name in ("no-eigenvalues", "no-globals")
+    }
+    changed = {name: {key for key in rows.features if each[key] != rows.features[key]} for name, each in hidden.items()}
+    assert {"forget_top_share", "retain_effective_rank"} <= changed["no-eigenvalues"]
+    assert {"forget_loss", "tail_index"} <= changed["no-globals"]
+    assert not changed["no-eigenvalues"] & changed["no-globals"]
+
+
 @pytest.mark.parametrize("method", METHOD_INPUTS)
 def test_every_ablation_of_a_method_hides_what_no_other_does(method):
     record = next(each for each in load_collection(BUNDLED) if isinstance(each, Experience))
     rows = rows_of(record, method)
-    shown = [rows, *(ABLATIONS[name](method, record, rows) for name in ablations_of(method))]
+    shown = [rows, *(ABLATIONS[name](method, record, rows) for name in ABLATED_OF[method])]
     assert len(shown) > 1
     for one, other in combinations(shown, 2):
         assert one.features != other.features or not np.allclose(one.local, other.local)
@@ -77,6 +106,15 @@ def test_every_goal_is_reported(recorded):
     for goal in ("w0.2", "w0.5", "w0.2_min0.95", "w0.5_min0.95"):
         assert found[f"ft.{goal}.regret.transfer.1.lo"] <= found[f"ft.{goal}.regret.transfer.1"]
         assert found[f"ft.{goal}.regret.random.10"] <= found[f"ft.{goal}.regret.random.1"]
+        for rival in ("tpe", "no_prior"):
+            assert 0 <= found[f"ft.{goal}.win_rate_vs_{rival}"] <= 1
+        ranks = [found[f"ft.{goal}.mean_rank.{name}"] for name in ("transfer", "no-members", "published", "random")]
+        assert sum(ranks) == pytest.approx(10)
+        wrong = [found[f"ft.{goal}.adversarial.{kind}.aur_ratio"] for kind in KINDS]
+        assert found[f"ft.{goal}.adversarial.aur_ratio"] == max(wrong) > min(wrong) >= 0
+        assert found[f"ft.{goal}.trap.stuck_tasks"] in range(7)
+        assert found[f"ft.{goal}.guarded.trap.stuck_tasks"] == 0  # by construction
+        assert {f"ft.{goal}.half-trust.adversarial.{kind}.aur_ratio" for kind in KINDS} <= set(found)
     assert found["ft.tasks"] == 6
     with pytest.raises(SystemExit, match="no responses"):
         measure_transfer(chosen, [], lines)

@@ -1,0 +1,115 @@
+"""What the searches over a method's knobs come to: metrics and tables of one method and goal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import rankdata
+
+from benchmarks.competition.tables import (
+    ABLATED,
+    TRAP_GRACE,
+    TRAP_RATIO,
+    in_words,
+    ratio_of_means,
+    regret_metrics,
+    trap_of,
+    wins_of,
+    with_interval,
+)
+from benchmarks.harness import Metrics, table
+from ssdtune.arrays import Array
+from ssdtune.report.ranking import rank_test
+from ssdtune.report.regret import area_under_regret
+
+TRIALS, SHOWN = 10, (1, 3, 5, 10)
+TRANSFER, ALONE, PUBLISHED, RANDOM = "transfer", "no-members", "published", "random"
+
+
+def report(
+    prefix: str,
+    runs: Mapping[str, Array],
+    bounded: Mapping[str, Array],
+    ablated: Mapping[str, Array],
+    wrong: Mapping[str, Mapping[str, Array]],
+    lines: list[str],
+) -> Metrics:
+    """Metrics and the table of one method and goal; regrets by name, each (tasks, fits, trials), of wrong priors by
+    their kind and how they are searched."""
+    regrets = {name: each.mean(axis=1) for name, each in runs.items()}
+    shown = regrets | {name: each.mean(axis=1) for name, each in bounded.items()}
+    metrics, rows = regret_metrics(prefix, shown, SHOWN, "first trials by")
+    saved = regrets[PUBLISHED][:, 2] - regrets[TRANSFER][:, 2]
+    metrics |= with_interval(f"{prefix}.gain_3", saved, np.mean)
+    lines += ["", f"`{prefix}`, {len(saved)} tasks:", "", *rows]
+    words = in_words(metrics, f"{prefix}.gain_3")
+    lines.append(f"\nThree trials by the prior rather than by the published settings save {words}.")
+    metrics |= compare(prefix, runs, lines)
+    metrics |= trapped(prefix, {TRANSFER: runs[TRANSFER], **bounded}, runs[ALONE], lines)
+    metrics |= mislead(prefix, wrong, runs, lines)
+    whole = area_under_regret(regrets[TRANSFER], ABLATED)
+    deltas = []
+    for name, fits in ablated.items():
+        key = f"{prefix}.ablation.{name}.delta"
+        metrics |= with_interval(key, area_under_regret(fits.mean(axis=1), ABLATED) - whole, np.mean)
+        deltas.append(f"{name} {in_words(metrics, key)}")
+    if deltas:
+        lines.append(f"\nMean regret over {ABLATED} trials minus that of {TRANSFER}: {'; '.join(deltas)}.")
+    return metrics
+
+
+def compare(prefix: str, runs: Mapping[str, Array], lines: list[str]) -> Metrics:
+    """Ranks and wins. A study by TPE does in its first ten trials what ``published`` does: the published settings,
+    then draws."""
+    area = {name: area_under_regret(each.mean(axis=1), TRIALS) for name, each in runs.items()}
+    test = rank_test(area)
+    metrics: Metrics = {f"{prefix}.critical_difference": test.critical_difference}
+    ranks = rankdata(list(area.values()), axis=0)
+    for name, own in zip(area, ranks, strict=True):
+        metrics |= with_interval(f"{prefix}.mean_rank.{name}", own, np.mean)
+    for rival, name in ((PUBLISHED, "tpe"), (ALONE, "no_prior")):
+        metrics |= wins_of(f"{prefix}.win_rate_vs_{name}", area[TRANSFER], area[rival])
+    order = ", ".join(f"{name} {rank:.2f}" for name, rank in test.mean_ranks.items())
+    lines.append(
+        f"\nMean ranks of area under regret: {order} (critical difference {test.critical_difference:.2f}). Against "
+        f"{PUBLISHED} {TRANSFER} is ahead on {metrics[f'{prefix}.win_rate_vs_tpe']:.0%} of tasks, against {ALONE} on "
+        f"{metrics[f'{prefix}.win_rate_vs_no_prior']:.0%}."
+    )
+    return metrics
+
+
+def trapped(prefix: str, led: Mapping[str, Array], alone: Array, lines: list[str]) -> Metrics:
+    """On how many tasks the prior is a trap, as it is searched and with each remedy, whose name is in its metrics."""
+    metrics: Metrics = {}
+    words = []
+    for name, each in led.items():
+        own = prefix if name == TRANSFER else f"{prefix}.{name}"
+        metrics |= trap_of(own, each, alone)
+        stuck, most = (metrics[f"{own}.trap.{what}"] for what in ("stuck_tasks", "max_ratio"))
+        words.append(f"{name} on {stuck:g} tasks, at most {most:.2f} times")
+    lines.append(f"\nMore than {TRAP_RATIO} times the trials of {ALONE} and {TRAP_GRACE}: {'; '.join(words)}.")
+    return metrics
+
+
+def mislead(
+    prefix: str, wrong: Mapping[str, Mapping[str, Array]], runs: Mapping[str, Array], lines: list[str]
+) -> Metrics:
+    """What wrong priors cost: area under regret over that without prior; regret at the end minus that of published."""
+    metrics: Metrics = {}
+    alone = area_under_regret(runs[ALONE].mean(axis=1), TRIALS)
+    costs = []
+    for kind, searches in wrong.items():
+        for name, each in searches.items():
+            own = f"{prefix}.adversarial.{kind}" if name == TRANSFER else f"{prefix}.{name}.adversarial.{kind}"
+            regret = each.mean(axis=1)
+            both = np.stack([area_under_regret(regret, TRIALS), alone], axis=1)
+            metrics |= with_interval(f"{own}.aur_ratio", both, ratio_of_means)
+            behind = float((regret[:, -1] - runs[PUBLISHED].mean(axis=1)[:, -1]).mean())
+            metrics[f"{own}.minus_tpe_{TRIALS}"] = behind
+            costs.append((kind, name, in_words(metrics, f"{own}.aur_ratio"), f"{behind:+.3f}"))
+    found = [metrics[f"{prefix}.adversarial.{kind}.aur_ratio"] for kind in wrong]
+    metrics[f"{prefix}.adversarial.aur_ratio"] = max(found)
+    columns = ("wrong prior", "search", f"area under regret over that of {ALONE}", f"after {TRIALS}, less {PUBLISHED}")
+    lines += ["", *table(columns, costs)]
+    return metrics
