@@ -80,10 +80,16 @@ class Plan:
     def place(self, method: str, sampler: str, seed: int) -> Path:
         return self.folder / self.case.key / f"{method}-{sampler}-{self.trials[method]}trials-s{seed}.json"
 
-    def missing(self) -> list[tuple[str, str, int]]:
+    def missing(self, method: str | None = None) -> list[tuple[str, str, int]]:
+        """(method, sampler, seed) of the studies that are not there yet, of one method or of all."""
         if (self.folder / self.case.key / "invalid.json").exists():
             return []
-        asked = [(m, s, i) for m in self.methods for s in (OURS, *RIVALS) for i in range(self.seeds)]
+        asked = [
+            (m, s, i)
+            for m in ([method] if method else self.methods)
+            for s in (OURS, *RIVALS)
+            for i in range(self.seeds)
+        ]
         return [each for each in asked if not self.place(*each).exists()]
 
 
@@ -105,7 +111,7 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     lines.append(f"{len(cases)} tasks, {chosen.seeds} searches of each kind. Run at commit {commits_of(chosen.work)}.")
     metrics: Metrics = {}
     for method in methods:
-        metrics |= report(method, [plan for plan in plans if not plan.missing()], lines)
+        metrics |= report(method, [plan for plan in plans if not plan.missing(method)], lines)
     return metrics
 
 
