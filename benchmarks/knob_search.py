@@ -111,7 +111,8 @@ def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     lines.append(f"{len(cases)} tasks, {chosen.seeds} searches of each kind. Run at commit {commits_of(chosen.work)}.")
     metrics: Metrics = {}
     for method in methods:
-        metrics |= report(method, [plan for plan in plans if not plan.missing(method)], lines)
+        if whole := [plan for plan in plans if not plan.missing(method)]:
+            metrics |= report(method, whole, lines)
     return metrics
 
 

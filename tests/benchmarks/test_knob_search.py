@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -58,7 +59,8 @@ def test_tasks_of_mri_are_told_apart(tmp_path):
 def test_what_is_kept_is_not_missing_and_no_task_is_searched_where_there_is_nothing_to_forget(tmp_path):
     plan = kept(tmp_path, TASKS[0], ei=[0.9, 0.9, 0.9])
     assert plan.missing() == [("ft", "ei-alone", 0), ("ft", "tpe", 0)]
-    assert len(plan.missing("ng")) == 3
+    both = replace(plan, methods=["ft", "ng"], trials={"ft": 3, "ng": 3})
+    assert both.missing("ft") == plan.missing() and len(both.missing("ng")) == 3
     (plan.folder / TASKS[0].key / "invalid.json").write_text("{}")
     assert plan.missing() == []
     assert report("ft", [plan], [])["ft.tasks"] == 0
