@@ -19,9 +19,10 @@ with its first ten trials, after the published ones where there are any, so that
 `absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses. Ranks, wins,
 traps and wrong priors are as in the replay, over ten trials; `<setting>.{guarded,half-trust}.{trap,adversarial}` are
 of two remedies: turns for a search without prior, as under Trap, and half the prior's weight.
-Trap: on every recorded task the sampler with its prior and without, and two that are bounded: `guarded` cannot take
-more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
-brought nothing (`ssd.<setting>.trap.{spectrum,guarded,released}.stuck_tasks`).
+Trap: on every recorded task the sampler with its prior (`spectrum`), without, and with two remedies: `guarded` cannot
+take more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
+brought nothing (`ssd.<setting>.{spectrum,guarded,released}.{trap.stuck_tasks,trap.max_ratio,win_rate_vs_no_prior}`, and
+with wrong priors, on as many tasks as the replay ranks on, `.adversarial.<kind>.aur_ratio`).
 Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`).
 """
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from benchmarks.competition.bounded import own_turns
 from benchmarks.competition.hidden import ABLATED_OF, ABLATIONS, nothing
 from benchmarks.competition.misled import Named, decade_of, wrong_priors
 from benchmarks.competition.priors import AVERAGE, FITS
@@ -21,7 +22,6 @@ from benchmarks.competition.replay import Replay
 from benchmarks.competition.runs import SETTINGS, progress
 from benchmarks.competition.tables import ABLATED
 from benchmarks.competition.transfer_tables import ALONE, PUBLISHED, RANDOM, TRANSFER, TRIALS, report
-from benchmarks.competition.trap import own_turns
 from benchmarks.harness import Metrics
 from benchmarks.mapper import average
 from ssdtune.arrays import Array

@@ -5,20 +5,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.competition import trap
-from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, new_study, run_job
-from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger
-from benchmarks.competition.trap import (
+from benchmarks.competition import bounded
+from benchmarks.competition.adversarial import KINDS
+from benchmarks.competition.bounded import (
     GUARDED,
     PATIENCE,
     RELEASED,
     own_turns,
-    report,
     run,
     run_guarded,
     run_released,
     stagnates,
 )
+from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, new_study, run_job
+from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger
+from benchmarks.competition.trap import LED, report
 
 SETTING = "w0.2_min0.95"
 
@@ -44,7 +45,7 @@ def test_the_search_without_prior_goes_its_own_way_at_its_turns():
 
 def test_the_led_search_sees_what_the_other_has_tried(monkeypatch):
     studies = []
-    monkeypatch.setattr(trap, "new_study", lambda job, task: studies.append(new_study(job, task)) or studies[-1])
+    monkeypatch.setattr(bounded, "new_study", lambda job, task: studies.append(new_study(job, task)) or studies[-1])
     run_guarded(Job(SETTING, GUARDED, SPECTRUM, "peak", 0, 6), Peak())
     led, alone = (study.trials for study in studies)
     assert (len(led), len(alone)) == (6, 3)
@@ -76,10 +77,10 @@ def test_a_search_stagnates_where_its_last_trials_brought_nothing(found, expecte
 
 def test_a_released_search_leaves_its_prior_where_it_stagnates(monkeypatch):
     asked = []
-    monkeypatch.setattr(trap, "new_study", lambda job, task: SimpleNamespace(sampler="led"))
-    monkeypatch.setattr(trap, "build", lambda job, task: f"{job.label} {job.response}")
+    monkeypatch.setattr(bounded, "new_study", lambda job, task: SimpleNamespace(sampler="led"))
+    monkeypatch.setattr(bounded, "build", lambda job, task: f"{job.label} {job.response}")
     scores = iter([0.5, 0.4, 0.4, 0.4, 0.6, 0.1])
-    monkeypatch.setattr(trap, "try_next", lambda study, *rest: asked.append(study.sampler) or next(scores))
+    monkeypatch.setattr(bounded, "try_next", lambda study, *rest: asked.append(study.sampler) or next(scores))
     found = run_released(Job(SETTING, RELEASED, SPECTRUM, "peak", 0, 6, {"some": "prior"}), Peak())
     assert asked == ["led", "led", "led", "led", f"{NO_PRIOR} None", "led"]
     assert found.tolist() == [0.5, 0.4, 0.4, 0.4, 0.6, 0.1]
@@ -98,10 +99,15 @@ def test_the_report_names_who_breaks_the_bound():
             for seed in range(2):
                 scores = np.where(np.arange(40) >= first - 1, 1.0, 0.5)
                 ledger.add(Job(SETTING, label, SPECTRUM, task, seed, 40), scores)
+        for kind in KINDS:
+            for label, lost in zip(LED, (0.4, 0.2, 0.1), strict=True):
+                ledger.add(Job(SETTING, f"{label} {kind}", SPECTRUM, task, 0, 30), np.full(30, 1 - lost))
     lines: list[str] = []
     found = report(ledger, SETTING, lines)
-    assert found[f"ssd.{SETTING}.trap.{SPECTRUM}.stuck_tasks"] == 1
-    assert found[f"ssd.{SETTING}.trap.{GUARDED}.stuck_tasks"] == 0
-    assert found[f"ssd.{SETTING}.trap.{SPECTRUM}.max_ratio"] == pytest.approx(18 / 4)
-    assert found[f"ssd.{SETTING}.trap.{RELEASED}.max_ratio"] == pytest.approx(7 / 4)
+    assert found[f"ssd.{SETTING}.{SPECTRUM}.trap.stuck_tasks"] == 1
+    assert found[f"ssd.{SETTING}.{GUARDED}.trap.stuck_tasks"] == 0
+    assert found[f"ssd.{SETTING}.{SPECTRUM}.trap.max_ratio"] == pytest.approx(18 / 4)
+    assert found[f"ssd.{SETTING}.{RELEASED}.trap.max_ratio"] == pytest.approx(7 / 4)
+    alone = 3 * 0.5 / 30  # of the three trials before the search without prior arrives
+    assert found[f"ssd.{SETTING}.{GUARDED}.adversarial.{KINDS[0]}.aur_ratio"] == pytest.approx(0.2 / alone)
     assert any("on 1 tasks" in line for line in lines)
