@@ -17,8 +17,10 @@ with its first ten trials, after the published ones where there are any, so that
 `no-features` hides the features of the analysis, `no-eigenvalues` and `no-globals` a part of them, `no-first-order` and
 `no-damage` predicted loss changes, `no-units` these and knobs in units of the task, `coordinates-only` all of that,
 `absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses. Ranks, wins,
-traps and wrong priors are as in the replay, over ten trials; `<setting>.{guarded,half-trust}.{trap,adversarial}` are
-of two remedies: turns for a search without prior, as under Trap, and half the prior's weight.
+traps and wrong priors are as in the replay, over ten trials. Remedies are rows beside `transfer`,
+`<setting>.<remedy>.trap` and, of the first two, `.adversarial`: `guarded`, turns for a search without prior, as under
+Trap; `half-trust`, half the prior's weight; `cautious`, a first trial that is to keep 0.02 more than asked for;
+`together`, the networks of all fits in one ensemble.
 Trap: on every recorded task the sampler with its prior (`spectrum`), without, and with two remedies: `guarded` cannot
 take more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
 brought nothing (`ssd.<setting>.{spectrum,guarded,released}.{trap.stuck_tasks,trap.max_ratio,win_rate_vs_no_prior}`, and

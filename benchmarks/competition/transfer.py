@@ -35,6 +35,7 @@ from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief, Seen
 from ssdtune.unlearning.methods import find_method
 
 ORDERS = 20
+CAUTION = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,9 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
             RANDOM: np.stack([mean_regret(s, goal, 0, chosen.seed) for s in scores])[:, None],
         }
         ablated = {n: searched(foreseen[n], recorded, goal, ABLATED) for n in foreseen if n != TRANSFER}
-        bounded = {name: searched(foreseen[TRANSFER], recorded, goal, TRIALS, way) for name, way in BOUNDED.items()}
+        ways = {**BOUNDED, "cautious": search_cautious}
+        remedied = {name: searched(foreseen[TRANSFER], recorded, goal, TRIALS, way) for name, way in ways.items()}
+        remedied["together"] = searched([together(foreseen[TRANSFER])], recorded, goal, TRIALS)
         wrong = {
             kind: {
                 name: searched([priors], recorded, goal, TRIALS, way)
@@ -113,7 +116,7 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
             }
             for kind, priors in wrong_priors(recorded.named(foreseen[TRANSFER][0], goal), goal, decade).items()
         }
-        metrics |= report(f"{method}.{setting}", runs, bounded, ablated, wrong, lines)
+        metrics |= report(f"{method}.{setting}", runs, remedied, ablated, wrong, lines)
     return metrics
 
 
@@ -181,6 +184,24 @@ def search_guarded(foreseen: Foreseen | None, places: Array, rows: Rows, s: Arra
 def search_doubting(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
     """As ``search``, but with half the trust."""
     return search(foreseen._replace(trust=foreseen.trust / 2), places, rows, s, goal, trials)
+
+
+def search_cautious(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
+    """As ``search``, but the first trial is to keep ``CAUTION`` more than is asked for, where something is."""
+    asked = replace(goal, min_retained=min(goal.min_retained + CAUTION, 1.0) if goal.min_retained else 0.0)
+    tried = [choose(foreseen, places, rows, s, asked, [])]
+    for _ in range(trials - 1):
+        tried.append(choose(foreseen, places, rows, s, goal, tried))
+    return regret_after(tried, s, goal)
+
+
+def together(fits: Sequence[Sequence[Foreseen]]) -> list[Foreseen]:
+    """Of every task the members of all fits in one ensemble."""
+    found = []
+    for own in zip(*fits, strict=True):
+        members = np.concatenate([each.members for each in own])
+        found.append(own[0]._replace(members=members, residual_sd=np.mean([each.residual_sd for each in own], axis=0)))
+    return found
 
 
 BOUNDED: dict[str, Callable[..., Array]] = {"guarded": search_guarded, "half-trust": search_doubting}

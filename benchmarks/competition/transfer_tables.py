@@ -30,7 +30,7 @@ TRANSFER, ALONE, PUBLISHED, RANDOM = "transfer", "no-members", "published", "ran
 def report(
     prefix: str,
     runs: Mapping[str, Array],
-    bounded: Mapping[str, Array],
+    remedied: Mapping[str, Array],
     ablated: Mapping[str, Array],
     wrong: Mapping[str, Mapping[str, Array]],
     lines: list[str],
@@ -38,7 +38,7 @@ def report(
     """Metrics and the table of one method and goal; regrets by name, each (tasks, fits, trials), of wrong priors by
     their kind and how they are searched."""
     regrets = {name: each.mean(axis=1) for name, each in runs.items()}
-    shown = regrets | {name: each.mean(axis=1) for name, each in bounded.items()}
+    shown = regrets | {name: each.mean(axis=1) for name, each in remedied.items()}
     metrics, rows = regret_metrics(prefix, shown, SHOWN, "first trials by")
     saved = regrets[PUBLISHED][:, 2] - regrets[TRANSFER][:, 2]
     metrics |= with_interval(f"{prefix}.gain_3", saved, np.mean)
@@ -46,7 +46,7 @@ def report(
     words = in_words(metrics, f"{prefix}.gain_3")
     lines.append(f"\nThree trials by the prior rather than by the published settings save {words}.")
     metrics |= compare(prefix, runs, lines)
-    metrics |= trapped(prefix, {TRANSFER: runs[TRANSFER], **bounded}, runs[ALONE], lines)
+    metrics |= trapped(prefix, {TRANSFER: runs[TRANSFER], **remedied}, runs[ALONE], lines)
     metrics |= mislead(prefix, wrong, runs, lines)
     whole = area_under_regret(regrets[TRANSFER], ABLATED)
     deltas = []

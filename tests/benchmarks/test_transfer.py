@@ -16,12 +16,15 @@ from benchmarks.competition.transfer import (
     beliefs,
     measure_transfer,
     search,
+    search_cautious,
     search_guarded,
+    together,
 )
 from ssdtune.learning.fit_methods import rows_of
 from ssdtune.prior.experience import BUNDLED, Experience, load_collection
 from ssdtune.prior.method_inputs import METHOD_INPUTS
 from ssdtune.surrogate.improvement import Goal
+from ssdtune.surrogate.knob_belief import Foreseen
 
 GOAL = Goal(0.2, 0.95)
 
@@ -57,6 +60,30 @@ def test_a_guarded_search_has_found_in_time_what_one_without_prior_finds(recorde
             for n in range(1, trials):
                 if (by := int(1.5 * n + 2)) <= trials:
                     assert guarded[by - 1] <= alone[n - 1]
+
+
+def test_members_of_all_fits_are_one_ensemble(recorded):
+    fits = [beliefs(averages(recorded), recorded) for _ in range(2)]
+    fits[1] = [each._replace(residual_sd=3 * each.residual_sd) for each in fits[1]]
+    for one, both in zip(fits[0], together(fits), strict=True):
+        assert both.members.shape == (2 * len(one.members), *one.members.shape[1:])
+        np.testing.assert_allclose(both.residual_sd, 2 * one.residual_sd)
+
+
+def test_a_cautious_search_begins_where_more_is_kept(recorded):
+    n = len(recorded.places[0])
+    retained = np.where(np.arange(n) < n // 2, 0.955, 0.99)  # the first half forgets more, and is barely feasible
+    remembered = np.where(np.arange(n) < n // 2, 0.1, 0.3)
+    members = np.repeat(np.stack([retained, remembered])[None], 2, axis=0)
+    told = Foreseen(recorded.places[0], members, np.full((2, n), 1e-3), 1.0)
+    rows, s = recorded.rows[0], np.arange(n) / n
+    bold = search(told, recorded.places[0], rows, s, GOAL, 1)
+    cautious = search_cautious(told, recorded.places[0], rows, s, GOAL, 1)
+    assert s.max() - bold[0] < 0.5 <= s.max() - cautious[0]
+    free = Goal(0.2, 0.0)
+    assert search_cautious(told, recorded.places[0], rows, s, free, 1) == search(
+        told, recorded.places[0], rows, s, free, 1
+    )
 
 
 def test_an_average_is_of_other_families_alone(recorded):
@@ -114,6 +141,7 @@ def test_every_goal_is_reported(recorded):
         assert found[f"ft.{goal}.adversarial.aur_ratio"] == max(wrong) > min(wrong) >= 0
         assert found[f"ft.{goal}.trap.stuck_tasks"] in range(7)
         assert found[f"ft.{goal}.guarded.trap.stuck_tasks"] == 0  # by construction
+        assert {f"ft.{goal}.regret.{name}.3" for name in ("cautious", "together")} <= set(found)
         assert {f"ft.{goal}.half-trust.adversarial.{kind}.aur_ratio" for kind in KINDS} <= set(found)
     assert found["ft.tasks"] == 6
     with pytest.raises(SystemExit, match="no responses"):
