@@ -1,4 +1,4 @@
-"""`ssdtune demo`, as a user runs it: what it comes to, how long it takes, and the picture of README.
+"""`ssdtune demo`, as a user runs it: what it comes to, how long it takes, and the picture of the documentation.
 
 The command runs once, with nothing kept from before; figures are those of its `summary.json` and of its competition of
 samplers on SSD. `score.SET` is the best feasible score; `MODEL.SET_ssim` a mean over slices. `--picture FILE` keeps

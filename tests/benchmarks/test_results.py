@@ -83,7 +83,7 @@ def test_what_is_stale_is_marked_and_the_readme_says_how_many():
     assert results.counted(marked, known) in results.README.read_text()
 
 
-def test_the_readme_s_picture_is_the_one_that_the_demo_s_section_is_about():
+def test_the_picture_of_the_demo_is_the_one_that_its_section_is_about():
     section = re.search(r"<!-- demo -->.*?Its picture is (\w+)\.", results.RESULTS.read_text(), re.DOTALL)
     if section is None:
         pytest.skip("no section of the demo that names its picture: python -m benchmarks.demo --picture ... --publish")
