@@ -25,7 +25,8 @@ Trap: on every recorded task the sampler with its prior (`spectrum`), without, a
 take more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
 brought nothing (`ssd.<setting>.{spectrum,guarded,released}.{trap.stuck_tasks,trap.max_ratio,win_rate_vs_no_prior}`, and
 with wrong priors, on as many tasks as the replay ranks on, `.adversarial.<kind>.aur_ratio`).
-Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`).
+Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`), the remedies too;
+`fresh.{spectrum,guarded,released}.trap.*` is over tasks and goals.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.competition.runs import (
     NO_PRIOR,
     SETTINGS,
+    SPECTRUM,
     Job,
     Searched,
     build,
@@ -27,6 +28,9 @@ from benchmarks.competition.runs import (
 from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO
 
 GUARDED, RELEASED = "guarded", "released"
+LED = (SPECTRUM, GUARDED, RELEASED)
+"""Searches with a prior: as it is, and with each remedy."""
+
 PATIENCE = 3
 
 

@@ -6,6 +6,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
+from benchmarks.competition.bounded import LED, run
 from benchmarks.competition.fresh_tasks import fresh_tasks
-from benchmarks.competition.runs import NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, regret_of, run_job
+from benchmarks.competition.runs import NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, regret_of
+from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, trap_ratio
 from benchmarks.harness import Metrics, table
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
@@ -27,8 +30,8 @@ from ssdtune.prior.view import TaskView
 from ssdtune.report.regret import trials_to_target
 from ssdtune.task import Task
 
-BUDGETS = {SPECTRUM: 15, NO_PRIOR: 15, "tpe": 30}
-QUICK_BUDGETS = {SPECTRUM: 5, NO_PRIOR: 5, "tpe": 10}
+BUDGETS = dict.fromkeys((*LED, NO_PRIOR), 15) | {"tpe": 30}
+QUICK_BUDGETS = dict.fromkeys((*LED, NO_PRIOR), 5) | {"tpe": 10}
 FRESH_SETTINGS = ("w0.2", "w0.2_min0.95")
 
 
@@ -68,11 +71,13 @@ class Live:
 
 
 def measure_fresh(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
-    """Regret and trials to target of the spectrum sampler, the same without prior, and TPE, a study each."""
+    """Regret and trials to target of the spectrum sampler, the same with the remedies of ``bounded`` and without prior,
+    and TPE, a study each."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     mapper = SpectrumMapper.load(chosen.mapper)
     metrics: Metrics = {}
     rows = []
+    solved: list[Mapping[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         for task in fresh_tasks(Path(folder), chosen):
             started = time.perf_counter()
@@ -88,6 +93,7 @@ def measure_fresh(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
             for setting in FRESH_SETTINGS:
                 found, own = compete(live, setting, response.to_json(), chosen)
                 metrics |= own
+                solved.append({label: own[f"fresh.{task.name}.{setting}.trials.{label}"] for label in (*LED, NO_PRIOR)})
                 rows += [[task.name, setting, *row] for row in found]
             progress(f"fresh {task.name}: {time.perf_counter() - started:.0f} s")
     lines += [
@@ -96,20 +102,35 @@ def measure_fresh(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         "",
         *table(["task", "setting", "sampler", "best known s", "trials", "@1", "@3", "@5", "@10", "@15"], rows),
     ]
+    return metrics | trapped(solved, (QUICK_BUDGETS if chosen.quick else BUDGETS)[NO_PRIOR], lines)
+
+
+def trapped(solved: Sequence[Mapping[str, float]], budget: int, lines: list[str]) -> Metrics:
+    """On how many tasks and goals the prior is a trap; trials to the target of each, one more than the budget where it
+    is not reached."""
+    metrics: Metrics = {}
+    plain = np.array([trials[NO_PRIOR] for trials in solved])
+    words = []
+    for label in LED:
+        ratio = trap_ratio(np.array([trials[label] for trials in solved]), plain, budget)
+        metrics[f"fresh.{label}.trap.max_ratio"] = most = float(ratio.max(initial=0.0))
+        metrics[f"fresh.{label}.trap.stuck_tasks"] = stuck = int((ratio > TRAP_RATIO).sum())
+        words.append(f"`{label}` on {stuck} of {ratio.size} tasks and goals, at most {most:.2f} times")
+    lines += ["", f"More than {TRAP_RATIO} times the trials of `{NO_PRIOR}` and {TRAP_GRACE}: {'; '.join(words)}."]
     return metrics
 
 
 def compete(
     live: Live, setting: str, response: dict[str, object], chosen: argparse.Namespace
 ) -> tuple[list[list[str]], Metrics]:
-    """Table rows and metrics of the three samplers under one setting."""
+    """Table rows and metrics of every sampler under one setting."""
     budgets = QUICK_BUDGETS if chosen.quick else BUDGETS
     goal = SETTINGS[setting]
     found = {}
     for label, budget in budgets.items():
-        sampler = SPECTRUM if label == NO_PRIOR else label
-        job = Job(setting, label, sampler, live.key, chosen.seed, budget, response if label == SPECTRUM else None)
-        found[label] = run_job(job, live)
+        sampler = label if label == "tpe" else SPECTRUM
+        job = Job(setting, label, sampler, live.key, chosen.seed, budget, response if label in LED else None)
+        found[label] = run(job, live)
     best = max(goal.untouched, *(s.max() for s in found.values()))
     metrics: Metrics = {f"fresh.{live.key}.{setting}.best_known": float(best)}
     rows = []

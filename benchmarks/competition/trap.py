@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.competition.adversarial import KINDS, adversarial_priors
-from benchmarks.competition.bounded import GUARDED, RELEASED, run
+from benchmarks.competition.bounded import LED, run
 from benchmarks.competition.held_out import BUDGET, OWN_SEEDS, stratified
 from benchmarks.competition.priors import FAMILY_OUT, HELD_OUT, QUICK, Predicted, predict_all
 from benchmarks.competition.replay import Replay
@@ -30,7 +30,6 @@ from benchmarks.competition.tables import (
 )
 from benchmarks.harness import Metrics, table
 
-LED = (SPECTRUM, GUARDED, RELEASED)
 LABELS = (*LED, NO_PRIOR)
 SHORT = 10  # trials of a quick run
 

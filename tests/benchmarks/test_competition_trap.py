@@ -1,5 +1,6 @@
 """A search that cannot be trapped: within 1.5 times the trials and 2 it has found what one without prior finds."""
 
+from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from benchmarks.competition import bounded
 from benchmarks.competition.adversarial import KINDS
 from benchmarks.competition.bounded import (
     GUARDED,
+    LED,
     PATIENCE,
     RELEASED,
     own_turns,
@@ -17,9 +19,10 @@ from benchmarks.competition.bounded import (
     run_released,
     stagnates,
 )
+from benchmarks.competition.fresh import compete, trapped
 from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, new_study, run_job
 from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger
-from benchmarks.competition.trap import LED, report
+from benchmarks.competition.trap import report
 
 SETTING = "w0.2_min0.95"
 
@@ -111,3 +114,22 @@ def test_the_report_names_who_breaks_the_bound():
     alone = 3 * 0.5 / 30  # of the three trials before the search without prior arrives
     assert found[f"ssd.{SETTING}.{GUARDED}.adversarial.{KINDS[0]}.aur_ratio"] == pytest.approx(0.2 / alone)
     assert any("on 1 tasks" in line for line in lines)
+
+
+def test_a_fresh_task_is_searched_by_every_sampler():
+    found, metrics = compete(Peak(), SETTING, None, Namespace(quick=True, seed=0))
+    assert [row[0] for row in found] == [*LED, NO_PRIOR, "tpe"]
+    solved = {label: metrics[f"fresh.peak.{SETTING}.trials.{label}"] for label in (*LED, NO_PRIOR)}
+    assert solved[SPECTRUM] == solved[RELEASED] == solved[NO_PRIOR]  # without a prior to lead or to leave, they are one
+    assert 0 < metrics[f"fresh.peak.{SETTING}.best_known"] < 1
+
+
+def test_a_trap_among_fresh_tasks_is_counted():
+    without = {SPECTRUM: 3, GUARDED: 6, RELEASED: 3, NO_PRIOR: 4}
+    trap = {SPECTRUM: 16, GUARDED: 8, RELEASED: 9, NO_PRIOR: 4}
+    nobody = dict.fromkeys(trap, 16)
+    lines: list[str] = []
+    found = trapped([without, trap, nobody], 15, lines)
+    assert (found["fresh.spectrum.trap.stuck_tasks"], found["fresh.spectrum.trap.max_ratio"]) == (1, 14 / 4)
+    assert found["fresh.guarded.trap.stuck_tasks"] == 0 and found["fresh.released.trap.stuck_tasks"] == 1
+    assert "`spectrum` on 1 of 2 tasks and goals, at most 3.50 times" in lines[-1]
