@@ -75,14 +75,14 @@ def code_hash(benchmark: str, sources: Mapping[str, str]) -> str:
         measured.add(name := left.pop())
         left += (imported(sources[name], sources.keys()) | named(sources[name], sources.keys())) - measured - {*left}
     package = [name for name in sorted(measured) if name.split(".")[0] == "ssdtune"]
-    parts = [f"{name}\n{_code(sources[name])}" for name in package]
+    parts = [f"{name}\n{code_of(sources[name])}" for name in package]
     strings = set().union(*(_strings(sources[name]) for name in package)) if package else set()
     parts += [f"{name}\n{sources[name]}" for name in sorted(sources) if name.rpartition("/")[2] in strings]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12] if measured else ""
 
 
 @cache
-def _code(text: str) -> str:
+def code_of(text: str) -> str:
     """The lines of a source without its comments, docstrings and empty lines."""
     lines = text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

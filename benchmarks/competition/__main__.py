@@ -16,15 +16,17 @@ with its first ten trials, after the published ones where there are any, so that
 `win_rate_vs_tpe` and `minus_tpe_10`; `gain_3` is what the prior saves against `published` after three trials.
 `no-features` hides the features of the analysis, `no-eigenvalues` and `no-globals` a part of them, `no-first-order` and
 `no-damage` predicted loss changes, `no-units` these and knobs in units of the task, `coordinates-only` all of that,
-`absolute-mu` the eigenvalue that mu is measured against; `average` foresees the mean of past responses. Ranks, wins,
-traps and wrong priors are as in the replay, over ten trials. Remedies are rows beside `transfer`,
-`<setting>.<remedy>.trap` and, of the first two, `.adversarial`: `guarded`, turns for a search without prior, as under
-Trap; `half-trust`, half the prior's weight; `cautious`, a first trial that is to keep 0.02 more than asked for;
-`together`, the networks of all fits in one ensemble.
+`absolute-mu` the eigenvalue that mu is measured against, `no-spectrum` that too; `average` foresees the mean of past
+responses. Ranks, wins and wrong priors are as in the replay, over ten trials, traps over twenty. Remedies are rows
+beside `transfer`, `<setting>.<remedy>.trap` and, of the first two, `.adversarial`: `guarded`, turns for a search
+without prior, as under Trap; `half-trust`, half the prior's weight; `cautious`, a first trial that is to keep 0.02 more
+than asked for; `together`, the networks of all fits in one ensemble.
 Trap: on every recorded task the sampler with its prior (`spectrum`), without, and with two remedies: `guarded` cannot
 take more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
-brought nothing (`ssd.<setting>.{spectrum,guarded,released}.{trap.stuck_tasks,trap.max_ratio,win_rate_vs_no_prior}`, and
-with wrong priors, on as many tasks as the replay ranks on, `.adversarial.<kind>.aur_ratio`).
+brought nothing. `ssd.<setting>.trap.{max_ratio,stuck_tasks,undecided_tasks}` are of the sampler as it is,
+`ssd.<setting>.{guarded,released}.trap.*` of the remedies, `ssd.<setting>.every.*` regrets and wins on all tasks; with
+wrong priors, on as many tasks as the replay ranks on,
+`ssd.<setting>.{spectrum,guarded,released}.adversarial.<kind>.{aur_ratio,trap.*}`.
 Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`), the remedies too;
 `fresh.{spectrum,guarded,released}.trap.*` is over tasks and goals.
 """
@@ -49,7 +51,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--collection", type=Path, default=BUNDLED, metavar="FILE", help="or a folder of parts")
     parser.add_argument("--only", choices=PARTS, help="one of the parts")
     parser.add_argument("--mapper", type=Path, metavar="FILE", help="of the fresh part (default: the bundled one)")
-    parser.add_argument("--tasks", type=int, default=24, help="tasks that every sampler runs on (default 24)")
+    parser.add_argument("--tasks", type=int, default=24, help="tasks of every sampler and wrong prior (default 24)")
     parser.add_argument("--wide", type=int, default=60, help="tasks of the spectrum sampler and TPE (default 60)")
     parser.add_argument("--workers", type=at_least(0), default=2, help="processes (default 2); 0: in this one")
     parser.add_argument("--kept", type=Path, metavar="FILE", help="finished runs, read and added to")

@@ -27,7 +27,7 @@ from optuna.samplers import BaseSampler
 
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.rivals import RIVALS, Given, Plane
-from benchmarks.imports import code_hash, read_sources
+from benchmarks.imports import code_hash, code_of, read_sources
 from ssdtune.plane.settings import Box
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
@@ -156,7 +156,7 @@ def run_all(
     known = _read(kept)
     left = []
     for job in jobs:
-        if (found := known.get(_name(job, replays[job.task]))) is not None:
+        if known and (found := known.get(_name(job, replays[job.task]))) is not None:
             yield job, np.array(found)
         else:
             left.append(job)
@@ -182,9 +182,15 @@ def _name(job: Job, replay: Replay) -> str:
     return f"{name} {job.label} {_code()} {predicted}"
 
 
+_OWN = ("bounded", "replay", "rivals", "runs")
+"""Modules here that have a part in what a run comes to."""
+
+
 @cache
 def _code() -> str:
-    return code_hash("competition", read_sources())
+    sources = read_sources()
+    own = [code_of(sources[f"benchmarks.competition.{name}"]) for name in _OWN]
+    return hashlib.sha256("\n".join([code_hash("competition", sources), *own]).encode()).hexdigest()[:12]
 
 
 def _read(kept: Path | None) -> dict[str, list[float]]:

@@ -65,14 +65,14 @@ def in_words(metrics: Metrics, key: str) -> str:
 
 
 def regret_metrics(
-    prefix: str, regrets: Mapping[str, np.ndarray], shown: Sequence[int], title: str
+    prefix: str, runs: Mapping[str, np.ndarray], shown: Sequence[int], title: str
 ) -> tuple[Metrics, list[str]]:
-    """Of regrets (tasks, trials) by name: median trials to target (one more than all where it is not met) and mean
-    regret at trial counts, with the lines of their table."""
+    """Of regrets (tasks, seeds, trials) by name: median trials to target (one more than all where it is not met) and
+    mean regret at trial counts, with the lines of their table."""
     metrics: Metrics = {}
     body = []
-    for name, regret in regrets.items():
-        trials = np.minimum(trials_to_target(regret, TARGET), regret.shape[1] + 1)
+    for name, own in runs.items():
+        trials, regret = np.minimum(block_trials(own, TARGET), own.shape[2] + 1), own.mean(axis=1)
         found = with_interval(f"{prefix}.median_trials.{name}", trials, np.median)
         for count in shown:
             found |= with_interval(f"{prefix}.regret.{name}.{count}", regret[:, count - 1], np.mean)
@@ -164,27 +164,45 @@ def trap_metrics(ledger: Ledger, setting: str, ours: str, without: str) -> Metri
 
 def trap_of(prefix: str, ours: np.ndarray, without: np.ndarray) -> Metrics:
     """Trials to the target against those without prior, task by task: the largest ratio beyond the grace of
-    ``TRAP_GRACE`` trials, and on how many tasks it is above ``TRAP_RATIO``. Tasks that neither solves do not count;
-    what is not reached counts as one more than the budget. Both are regrets (tasks, seeds, trials).
+    ``TRAP_GRACE`` trials, and on how many tasks it is above ``TRAP_RATIO``. Both are regrets (tasks, seeds, trials).
+    Tasks that neither solves do not count; what is not reached counts as one more than the budget, so that its ratio is
+    at least as large: where that is still within the bound the task is ``undecided``.
 
     A search is also luck: ``one_seed`` is on how many tasks a single search with the prior breaks the bound against a
-    single one without, and ``null`` the same of two searches without prior, each a mean over ordered pairs of seeds.
+    single one without, of another seed where there are several, and ``null`` the same of two searches without prior,
+    each a mean over pairs.
     """
-    runs = (ours, without)
     budget = ours.shape[2]
-    own, plain = (np.minimum(block_trials(each, TARGET), budget + 1) for each in runs)
+    own, plain = (np.minimum(block_trials(each, TARGET), budget + 1) for each in (ours, without))
     ratio = trap_ratio(own, plain, budget)
+    censored = own[np.minimum(own, plain) <= budget] > budget
     metrics: Metrics = {
         f"{prefix}.trap.max_ratio": float(ratio.max(initial=0.0)),
         f"{prefix}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
+        f"{prefix}.trap.undecided_tasks": int((censored & (ratio <= TRAP_RATIO)).sum()),
+        f"{prefix}.trap.censored": int(censored.any() and ratio[censored].max() == ratio.max()),
     }
-    single = [np.minimum(trials_to_target(each, TARGET), budget + 1) for each in runs]  # (tasks, seeds)
-    seeds = range(min(each.shape[1] for each in single))
-    pairs = [(i, j) for i in seeds for j in seeds if i != j]
-    for name, found in zip(("one_seed", "null"), single, strict=True) if pairs else ():
-        stuck = [(trap_ratio(found[:, i], single[1][:, j], budget) > TRAP_RATIO).sum() for i, j in pairs]
-        metrics[f"{prefix}.trap.{name}.stuck_tasks"] = float(np.mean(stuck))
+    led, alone = (
+        np.minimum(trials_to_target(each, TARGET), budget + 1).T for each in (ours, without)
+    )  # (seeds, tasks)
+    for name, found in {"one_seed": led, "null": alone}.items():
+        pairs = [(i, j) for i in range(len(found)) for j in range(len(alone)) if i != j or len(alone) == 1]
+        if len(found) > 1:
+            stuck = [(trap_ratio(found[i], alone[j], budget) > TRAP_RATIO).sum() for i, j in pairs]
+            metrics[f"{prefix}.trap.{name}.stuck_tasks"] = float(np.mean(stuck))
     return metrics
+
+
+def trap_words(metrics: Metrics, prefix: str) -> str:
+    """On how many tasks the bound is broken, in words."""
+    found = {name.removeprefix(f"{prefix}.trap."): value for name, value in metrics.items()}
+    words = (
+        f"on {found['stuck_tasks']:g} tasks (most {'at least ' if found['censored'] else ''}{found['max_ratio']:.2f}"
+    )
+    words += f"; {found['undecided_tasks']:g} undecided" if found["undecided_tasks"] else ""
+    words += f"; search by search {found['one_seed.stuck_tasks']:.3g}" if "one_seed.stuck_tasks" in found else ""
+    words += f"; two without prior {found['null.stuck_tasks']:.3g}" if "null.stuck_tasks" in found else ""
+    return words + ")"
 
 
 def trap_ratio(own: np.ndarray, plain: np.ndarray, budget: int) -> np.ndarray:

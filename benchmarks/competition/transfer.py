@@ -1,9 +1,9 @@
 """The transfer prior on methods beside SSD: which recorded setting to try next, on tasks of families not seen.
 
-A task's candidates are the settings at which its response was recorded, and regret is to the best of them; so nothing
-is interpolated, and nothing beyond them can be found. What is foreseen comes from networks that have seen no task of
-the family. Ablations hide what the spectrum says from them; each is fitted as often as what it is compared with. Wrong
-priors are those of ``misled``.
+A task's candidates are the settings at which its response was recorded, as far as they lie within the method's default
+ranges, and regret is to the best of them; so nothing is interpolated, and nothing beyond them can be found. What is
+foreseen comes from networks that have seen no task of the family. Ablations hide what the spectrum says from them; each
+is fitted as often as what it is compared with. Wrong priors are those of ``misled``.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.competition.bounded import own_turns
-from benchmarks.competition.hidden import ABLATED_OF, ABLATIONS, nothing
+from benchmarks.competition.hidden import ABLATED_OF, ABLATIONS, Hide, nothing
 from benchmarks.competition.misled import Named, decade_of, wrong_priors
 from benchmarks.competition.priors import AVERAGE, FITS
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import SETTINGS, progress
+from benchmarks.competition.runs import SETTINGS, in_processes, progress, start_process
 from benchmarks.competition.tables import ABLATED
 from benchmarks.competition.transfer_tables import ALONE, PUBLISHED, RANDOM, TRANSFER, TRIALS, report
 from benchmarks.harness import Metrics
 from benchmarks.mapper import average
 from ssdtune.arrays import Array
 from ssdtune.learning.fit_methods import RECIPE, Rows, predict_rows, rows_of
+from ssdtune.learning.training import Recipe
 from ssdtune.prior.calibration import HeldOut, residual_by_level, sd_at
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.method_inputs import METHOD_INPUTS
@@ -35,23 +37,39 @@ from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief, Seen
 from ssdtune.unlearning.methods import find_method
 
 ORDERS = 20
+LONG = 20  # trials, for those that take long; tables show the first ten
 CAUTION = 0.02
+_ULPS = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """The responses of all tasks to one method: places (n, D) and rows of each."""
+    """The responses of all tasks to one method: rows, of the settings ``inside`` (N,) the method's ranges n, and their
+    places (n, D)."""
 
     method: str
     records: Sequence[Experience]
     rows: Sequence[Rows]
     places: Sequence[Array]
+    inside: Sequence[NDArray[np.bool_]]
 
     @classmethod
     def of(cls, method: str, records: Sequence[Experience]) -> Recorded:
         own = [record for record in records if method in record.responses]
+        places = [places_of(method, record.responses[method].knobs) for record in own]
+        inside = [np.asarray(((each > -_ULPS) & (each < 1 + _ULPS)).all(axis=1)) for each in places]
         rows = [rows_of(record, method) for record in own]
-        return cls(method, own, rows, [places_of(method, record.responses[method].knobs) for record in own])
+        rows = [replace(each, local=each.local[ok], y=each.y[ok]) for each, ok in zip(rows, inside, strict=True)]
+        return cls(method, own, rows, [each[ok] for each, ok in zip(places, inside, strict=True)], inside)
+
+    def foreseen(self, hide: Hide, seed: int, recipe: Recipe) -> list[Foreseen]:
+        """Of every task, by networks that have seen no task of its family, but all their settings."""
+        shown = [hide(self.method, record, rows_of(record, self.method)) for record in self.records]
+        found = predict_rows(self.method, shown, seed=seed, recipe=recipe)
+        held_out = [
+            HeldOut(each.members[:, ok], each.y[ok], each.z[ok]) for each, ok in zip(found, self.inside, strict=True)
+        ]
+        return beliefs(held_out, self)
 
     def scores(self, goal: Goal) -> list[Array]:
         """s of every candidate of every task, that of the untouched model where it is not feasible."""
@@ -66,30 +84,28 @@ class Recorded:
 def measure_transfer(chosen: argparse.Namespace, replays: Sequence[Replay], lines: list[str]) -> Metrics:
     """Every method of which the collection has responses, under every goal."""
     records = [replay.experience for replay in replays]
-    metrics: Metrics = {}
-    for method in METHOD_INPUTS:
-        recorded = Recorded.of(method, records)
-        if recorded.rows:
-            metrics |= measure_method(recorded, chosen, lines)
-    if not metrics:
+    known = [method for method in METHOD_INPUTS if any(method in record.responses for record in records)]
+    if not known:
         raise SystemExit(f"error: no responses beside SSD's, {chosen.collection}, give a collection that has them")
+    metrics: Metrics = {}
+    work = [(method, records, chosen) for method in known]
+    for own, words in in_processes(measure_method, work, chosen.workers, start_process, chunk=1):
+        metrics |= own
+        lines += words
     return metrics
 
 
-def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[str]) -> Metrics:
-    """Regrets of every way to choose, on every task."""
-    method, fits = recorded.method, 1 if chosen.quick else FITS
+def measure_method(work: tuple[str, Sequence[Experience], argparse.Namespace]) -> tuple[Metrics, list[str]]:
+    """Regrets of every way to choose, on every task, and the tables in words."""
+    method, records, chosen = work
+    recorded, lines = Recorded.of(method, records), list[str]()
+    fits = 1 if chosen.quick else FITS
     recipe = replace(RECIPE, networks=1, epochs=20) if chosen.quick else RECIPE
     names = () if chosen.quick else ABLATED_OF[method]
     foreseen: dict[str, list[Sequence[Foreseen]]] = {}
     for name in (TRANSFER, *names):
-        shown = [
-            ABLATIONS.get(name, nothing)(method, *each) for each in zip(recorded.records, recorded.rows, strict=True)
-        ]
-        foreseen[name] = [
-            beliefs(predict_rows(method, shown, seed=seed, recipe=recipe), recorded)
-            for seed in range(chosen.seed, chosen.seed + fits)
-        ]
+        hide = nothing if name == TRANSFER else ABLATIONS[name]
+        foreseen[name] = [recorded.foreseen(hide, seed, recipe) for seed in range(chosen.seed, chosen.seed + fits)]
         progress(f"{method}: {name} learned")
     if not chosen.quick:
         foreseen[AVERAGE] = [beliefs(averages(recorded), recorded)]
@@ -99,16 +115,13 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
     metrics: Metrics = {f"{method}.tasks": len(recorded.rows)}
     for setting, goal in SETTINGS.items():
         scores = recorded.scores(goal)
-        runs = {
-            TRANSFER: searched(foreseen[TRANSFER], recorded, goal, TRIALS),
-            ALONE: searched([[None] * len(scores)], recorded, goal, TRIALS),
-            PUBLISHED: np.stack([mean_regret(s, goal, published, chosen.seed) for s in scores])[:, None],
-            RANDOM: np.stack([mean_regret(s, goal, 0, chosen.seed) for s in scores])[:, None],
-        }
+        ways = {TRANSFER: search, **BOUNDED, **({"cautious": search_cautious} if goal.min_retained else {})}
+        runs = {name: searched(foreseen[TRANSFER], recorded, goal, LONG, way) for name, way in ways.items()}
+        runs["together"] = searched([together(foreseen[TRANSFER])], recorded, goal, LONG)
+        runs[ALONE] = searched([[None] * len(scores)], recorded, goal, LONG)
+        runs[PUBLISHED] = np.stack([in_any_order(s, goal, published, chosen.seed) for s in scores])
+        runs[RANDOM] = np.stack([in_any_order(s, goal, 0, chosen.seed) for s in scores])
         ablated = {n: searched(foreseen[n], recorded, goal, ABLATED) for n in foreseen if n != TRANSFER}
-        ways = {**BOUNDED, "cautious": search_cautious}
-        remedied = {name: searched(foreseen[TRANSFER], recorded, goal, TRIALS, way) for name, way in ways.items()}
-        remedied["together"] = searched([together(foreseen[TRANSFER])], recorded, goal, TRIALS)
         wrong = {
             kind: {
                 name: searched([priors], recorded, goal, TRIALS, way)
@@ -116,8 +129,8 @@ def measure_method(recorded: Recorded, chosen: argparse.Namespace, lines: list[s
             }
             for kind, priors in wrong_priors(recorded.named(foreseen[TRANSFER][0], goal), goal, decade).items()
         }
-        metrics |= report(f"{method}.{setting}", runs, remedied, ablated, wrong, lines)
-    return metrics
+        metrics |= report(f"{method}.{setting}", runs, ablated, wrong, lines)
+    return metrics, lines
 
 
 def places_of(method: str, knobs: Mapping[str, Array]) -> Array:
@@ -159,9 +172,9 @@ def beliefs(found: Sequence[HeldOut], recorded: Recorded) -> list[Foreseen]:
 def search(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
     """(trials,) regret after each trial of always taking the largest expected improvement."""
     tried: list[int] = []
-    for _ in range(trials):
+    for _ in range(min(trials, len(s))):
         tried.append(choose(foreseen, places, rows, s, goal, tried))
-    return regret_after(tried, s, goal)
+    return regret_after(tried, s, goal, trials)
 
 
 def search_guarded(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
@@ -170,7 +183,7 @@ def search_guarded(foreseen: Foreseen | None, places: Array, rows: Rows, s: Arra
     tried: list[int] = []
     alone: list[int] = []
     turns = own_turns(trials)
-    for number in range(trials):
+    for number in range(min(trials, len(s))):
         if number not in turns:
             tried.append(choose(foreseen, places, rows, s, goal, tried))
             continue
@@ -178,7 +191,7 @@ def search_guarded(foreseen: Foreseen | None, places: Array, rows: Rows, s: Arra
         while alone[-1] in tried:
             alone.append(choose(None, places, rows, s, goal, alone))
         tried.append(alone[-1])
-    return regret_after(tried, s, goal)
+    return regret_after(tried, s, goal, trials)
 
 
 def search_doubting(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
@@ -190,9 +203,9 @@ def search_cautious(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goa
     """As ``search``, but the first trial is to keep ``CAUTION`` more than is asked for, where something is."""
     asked = replace(goal, min_retained=min(goal.min_retained + CAUTION, 1.0) if goal.min_retained else 0.0)
     tried = [choose(foreseen, places, rows, s, asked, [])]
-    for _ in range(trials - 1):
+    for _ in range(min(trials, len(s)) - 1):
         tried.append(choose(foreseen, places, rows, s, goal, tried))
-    return regret_after(tried, s, goal)
+    return regret_after(tried, s, goal, trials)
 
 
 def together(fits: Sequence[Sequence[Foreseen]]) -> list[Foreseen]:
@@ -209,7 +222,10 @@ BOUNDED: dict[str, Callable[..., Array]] = {"guarded": search_guarded, "half-tru
 
 
 def choose(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, tried: Sequence[int]) -> int:
-    """The number of the place of largest expected improvement that has not been tried."""
+    """The number of the place of largest expected improvement that has not been tried; the first, which is a published
+    one, where nothing is known."""
+    if foreseen is None and not len(tried):
+        return 0
     taken = list(tried)
     seen = Seen(places[taken], rows.y[taken].T.reshape(2, -1), np.zeros((2, len(taken))))
     gain = KnobBelief(foreseen, goal, seen, max(goal.untouched, s[taken].max(initial=0))).improvement(places)
@@ -217,9 +233,10 @@ def choose(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal:
     return int(gain.argmax())
 
 
-def regret_after(tried: Sequence[int], s: Array, goal: Goal) -> Array:
-    """(trials,) of the best place so far, the untouched model at first."""
-    return np.asarray(s.max() - np.maximum(np.maximum.accumulate(s[list(tried)]), goal.untouched))
+def regret_after(tried: Sequence[int] | NDArray[np.intp], s: Array, goal: Goal, trials: int | None = None) -> Array:
+    """(trials,) of the best place so far, the untouched model at first; once all places are tried, of the last."""
+    found = s.max() - np.maximum(np.maximum.accumulate(s[list(tried)]), goal.untouched)
+    return np.pad(found, (0, (trials or len(found)) - len(found)), mode="edge")
 
 
 def searched(
@@ -238,9 +255,8 @@ def searched(
     return np.stack(fits, axis=1)
 
 
-def mean_regret(s: Array, goal: Goal, first: int, seed: int) -> Array:
-    """(TRIALS,) of the first settings in their order and then the others in any, a mean over orders."""
+def in_any_order(s: Array, goal: Goal, first: int, seed: int) -> Array:
+    """(ORDERS, LONG) regret of the first settings in their order and then the others in any."""
     rng = np.random.default_rng(seed)
     orders = [np.append(np.arange(first), first + rng.permutation(len(s) - first)) for _ in range(ORDERS)]
-    best = np.maximum(np.maximum.accumulate(s[np.array(orders)], axis=1)[:, :TRIALS], goal.untouched)
-    return np.asarray((s.max() - best).mean(axis=0))
+    return np.stack([regret_after(order[:LONG], s, goal) for order in orders])

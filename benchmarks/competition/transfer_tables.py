@@ -15,6 +15,7 @@ from benchmarks.competition.tables import (
     ratio_of_means,
     regret_metrics,
     trap_of,
+    trap_words,
     wins_of,
     with_interval,
 )
@@ -30,24 +31,23 @@ TRANSFER, ALONE, PUBLISHED, RANDOM = "transfer", "no-members", "published", "ran
 def report(
     prefix: str,
     runs: Mapping[str, Array],
-    remedied: Mapping[str, Array],
     ablated: Mapping[str, Array],
     wrong: Mapping[str, Mapping[str, Array]],
     lines: list[str],
 ) -> Metrics:
     """Metrics and the table of one method and goal; regrets by name, each (tasks, fits, trials), of wrong priors by
-    their kind and how they are searched."""
-    regrets = {name: each.mean(axis=1) for name, each in runs.items()}
-    shown = regrets | {name: each.mean(axis=1) for name, each in remedied.items()}
-    metrics, rows = regret_metrics(prefix, shown, SHOWN, "first trials by")
+    their kind and how they are searched. ``runs`` holds remedies too."""
+    early = {name: each[:, :, :TRIALS] for name, each in runs.items()}
+    metrics, rows = regret_metrics(prefix, early, SHOWN, "first trials by")
+    regrets = {name: each.mean(axis=1) for name, each in early.items()}
     saved = regrets[PUBLISHED][:, 2] - regrets[TRANSFER][:, 2]
     metrics |= with_interval(f"{prefix}.gain_3", saved, np.mean)
     lines += ["", f"`{prefix}`, {len(saved)} tasks:", "", *rows]
     words = in_words(metrics, f"{prefix}.gain_3")
     lines.append(f"\nThree trials by the prior rather than by the published settings save {words}.")
-    metrics |= compare(prefix, runs, lines)
-    metrics |= trapped(prefix, {TRANSFER: runs[TRANSFER], **remedied}, runs[ALONE], lines)
-    metrics |= mislead(prefix, wrong, runs, lines)
+    metrics |= compare(prefix, {name: regrets[name] for name in (TRANSFER, ALONE, PUBLISHED, RANDOM)}, lines)
+    metrics |= trapped(prefix, runs, lines)
+    metrics |= mislead(prefix, wrong, early, lines)
     whole = area_under_regret(regrets[TRANSFER], ABLATED)
     deltas = []
     for name, fits in ablated.items():
@@ -59,10 +59,10 @@ def report(
     return metrics
 
 
-def compare(prefix: str, runs: Mapping[str, Array], lines: list[str]) -> Metrics:
+def compare(prefix: str, regrets: Mapping[str, Array], lines: list[str]) -> Metrics:
     """Ranks and wins. A study by TPE does in its first ten trials what ``published`` does: the published settings,
     then draws."""
-    area = {name: area_under_regret(each.mean(axis=1), TRIALS) for name, each in runs.items()}
+    area = {name: area_under_regret(each, TRIALS) for name, each in regrets.items()}
     test = rank_test(area)
     metrics: Metrics = {f"{prefix}.critical_difference": test.critical_difference}
     ranks = rankdata(list(area.values()), axis=0)
@@ -79,37 +79,38 @@ def compare(prefix: str, runs: Mapping[str, Array], lines: list[str]) -> Metrics
     return metrics
 
 
-def trapped(prefix: str, led: Mapping[str, Array], alone: Array, lines: list[str]) -> Metrics:
+def trapped(prefix: str, runs: Mapping[str, Array], lines: list[str]) -> Metrics:
     """On how many tasks the prior is a trap, as it is searched and with each remedy, whose name is in its metrics."""
     metrics: Metrics = {}
     words = []
-    for name, each in led.items():
+    for name in (name for name in runs if name not in (ALONE, PUBLISHED, RANDOM)):
         own = prefix if name == TRANSFER else f"{prefix}.{name}"
-        metrics |= trap_of(own, each, alone)
-        stuck, most = (metrics[f"{own}.trap.{what}"] for what in ("stuck_tasks", "max_ratio"))
-        words.append(f"{name} on {stuck:g} tasks, at most {most:.2f} times")
-    lines.append(f"\nMore than {TRAP_RATIO} times the trials of {ALONE} and {TRAP_GRACE}: {'; '.join(words)}.")
+        metrics |= trap_of(own, runs[name], runs[ALONE])
+        words.append(f"{name} {trap_words(metrics, own)}")
+    lines.append(f"\nMore than {TRAP_RATIO} times the trials of {ALONE}, beyond {TRAP_GRACE}: {'; '.join(words)}.")
     return metrics
 
 
 def mislead(
     prefix: str, wrong: Mapping[str, Mapping[str, Array]], runs: Mapping[str, Array], lines: list[str]
 ) -> Metrics:
-    """What wrong priors cost: area under regret over that without prior; regret at the end minus that of published."""
+    """With a wrong prior: area under regret over that without, regret at the end minus that of published, and on how
+    many tasks it is a trap."""
     metrics: Metrics = {}
     alone = area_under_regret(runs[ALONE].mean(axis=1), TRIALS)
-    costs = []
+    rows = []
     for kind, searches in wrong.items():
         for name, each in searches.items():
             own = f"{prefix}.adversarial.{kind}" if name == TRANSFER else f"{prefix}.{name}.adversarial.{kind}"
             regret = each.mean(axis=1)
             both = np.stack([area_under_regret(regret, TRIALS), alone], axis=1)
-            metrics |= with_interval(f"{own}.aur_ratio", both, ratio_of_means)
+            metrics |= with_interval(f"{own}.aur_ratio", both, ratio_of_means) | trap_of(own, each, runs[ALONE])
             behind = float((regret[:, -1] - runs[PUBLISHED].mean(axis=1)[:, -1]).mean())
             metrics[f"{own}.minus_tpe_{TRIALS}"] = behind
-            costs.append((kind, name, in_words(metrics, f"{own}.aur_ratio"), f"{behind:+.3f}"))
+            rows.append((kind, name, in_words(metrics, f"{own}.aur_ratio"), f"{behind:+.3f}", trap_words(metrics, own)))
     found = [metrics[f"{prefix}.adversarial.{kind}.aur_ratio"] for kind in wrong]
     metrics[f"{prefix}.adversarial.aur_ratio"] = max(found)
-    columns = ("wrong prior", "search", f"area under regret over that of {ALONE}", f"after {TRIALS}, less {PUBLISHED}")
-    lines += ["", *table(columns, costs)]
+    area = f"area under regret over that of {ALONE}"
+    columns = ("wrong prior", "search", area, f"after {TRIALS}, less {PUBLISHED}", f"stuck, of {len(alone)}")
+    lines += ["", *table(columns, rows)]
     return metrics

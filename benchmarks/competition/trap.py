@@ -19,16 +19,17 @@ from benchmarks.competition.tables import (
     TRAP_GRACE,
     TRAP_RATIO,
     Ledger,
-    areas,
     in_words,
     ratio_of_means,
     sampler_metrics,
     sampler_table,
-    trap_metrics,
+    trap_of,
+    trap_words,
     win_metrics,
     with_interval,
 )
 from benchmarks.harness import Metrics, table
+from ssdtune.report.regret import area_under_regret
 
 LABELS = (*LED, NO_PRIOR)
 SHORT = 10  # trials of a quick run
@@ -71,44 +72,44 @@ def plan_wrong(chosen: argparse.Namespace, predicted: Mapping[str, Predicted], r
 
 
 def report(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
-    """Metrics and the table of one goal, and who breaks the bound."""
+    """Metrics and the table of one goal, and who breaks the bound; of the sampler as it is, in the goal's own name."""
     found: Metrics = {}
+    every = f"{setting}.every"
     for label in LABELS:
-        found |= sampler_metrics(ledger, setting, label)
+        own = sampler_metrics(ledger, setting, label)
+        found |= {name.replace(setting, every, 1): value for name, value in own.items()}
     budgets = {label: ledger.regret(setting, label).shape[2] for label in LABELS}
-    lines += ["", *sampler_table(found, setting, LABELS, budgets), ""]
+    lines += ["", *sampler_table(found, setting, LABELS, budgets, every), ""]
+    lines.append(f"More than {TRAP_RATIO} times the trials of `{NO_PRIOR}`, beyond {TRAP_GRACE}:\n")
     for label in LED:
-        own = trap_metrics(ledger, setting, label, NO_PRIOR) | win_metrics(ledger, setting, label, NO_PRIOR)
+        prefix = setting if label == SPECTRUM else f"{setting}.{label}"
+        trap = trap_of(prefix, *(ledger.regret(setting, each) for each in (label, NO_PRIOR)))
+        wins = win_metrics(ledger, setting, label, NO_PRIOR)
+        won = wins[f"{setting}.win_rate_vs_no_prior"]
         lines.append(
-            f"`{label}` takes more than {TRAP_RATIO} times the trials of `{NO_PRIOR}` and {TRAP_GRACE} on "
-            f"{own[f'{setting}.trap.stuck_tasks']:g} tasks, at most {own[f'{setting}.trap.max_ratio']:.2f} times"
-            f"{in_pairs(own, setting)}; it is ahead in area under regret over 30 trials on "
-            f"{own[f'{setting}.win_rate_vs_no_prior']:.0%}.\n"
+            f"- `{label}` {trap_words(trap, prefix)}; its area under regret over {AREAS[-1]} trials is smaller on "
+            f"{won:.0%}."
         )
-        found |= {name.replace(f"{setting}.", f"{setting}.{label}.", 1): value for name, value in own.items()}
+        found |= trap | {name.replace(setting, f"{every}.{label}", 1): value for name, value in wins.items()}
     found |= mislead(ledger, setting, lines)
     return {f"ssd.{name}": value for name, value in found.items()}
 
 
 def mislead(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
-    """Area under regret with a wrong prior over that without, as it is searched and with each remedy."""
+    """With a wrong prior, as it is searched and with each remedy: area under regret over that without, and on how many
+    tasks it is a trap."""
     found: Metrics = {}
     rows = []
+    tasks = ledger.tasks(setting, (f"{SPECTRUM} {KINDS[0]}", NO_PRIOR))
+    plain = ledger.regret(setting, NO_PRIOR, tasks)[:, :, : AREAS[-1]]
     for kind in KINDS:
         for label in LED:
-            tasks = ledger.tasks(setting, (f"{label} {kind}", NO_PRIOR))
-            both = [areas(ledger, setting, each, tasks, AREAS[-1]) for each in (f"{label} {kind}", NO_PRIOR)]
-            name = f"{setting}.{label}.adversarial.{kind}.aur_ratio"
-            found |= with_interval(name, np.stack(both, axis=1), ratio_of_means)
-            rows.append((kind, label, in_words(found, name)))
-    columns = ("wrong prior", "search", f"area under regret over that of {NO_PRIOR}, {len(tasks)} tasks")
-    lines += [*table(columns, rows), ""]
+            own = ledger.regret(setting, f"{label} {kind}", tasks)
+            prefix = f"{setting}.{label}.adversarial.{kind}"
+            both = [area_under_regret(each.mean(axis=1), AREAS[-1]) for each in (own, plain)]
+            found |= with_interval(f"{prefix}.aur_ratio", np.stack(both, axis=1), ratio_of_means)
+            found |= trap_of(prefix, own, plain[:, : own.shape[1]])
+            rows.append((kind, label, in_words(found, f"{prefix}.aur_ratio"), trap_words(found, prefix)))
+    columns = ("wrong prior", "search", f"area under regret over that of {NO_PRIOR}", f"stuck, of {len(tasks)}")
+    lines += ["", *table(columns, rows), ""]
     return found
-
-
-def in_pairs(trap: Metrics, setting: str) -> str:
-    """How often single searches break the bound, in words, where there are several."""
-    if f"{setting}.trap.null.stuck_tasks" not in trap:
-        return ""
-    one, null = (trap[f"{setting}.trap.{name}.stuck_tasks"] for name in ("one_seed", "null"))
-    return f" ({one:g} search by search; {null:g} between two without prior)"

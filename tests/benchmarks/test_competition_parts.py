@@ -10,7 +10,14 @@ from benchmarks.competition.choosers import regret_at
 from benchmarks.competition.held_out import BUDGET, LONG, plan, plan_ablations, prefixed, report, stratified
 from benchmarks.competition.priors import HELD_OUT, WHOLE, Predicted, calibration_metrics
 from benchmarks.competition.runs import SETTINGS, Job
-from benchmarks.competition.tables import Ledger, ablation_metrics, adversarial_metrics, rank_metrics, trap_metrics
+from benchmarks.competition.tables import (
+    Ledger,
+    ablation_metrics,
+    adversarial_metrics,
+    rank_metrics,
+    trap_metrics,
+    trap_words,
+)
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.calibration import Calibration, HeldOut
 
@@ -142,6 +149,18 @@ def test_a_trap_is_a_task_on_which_the_prior_costs_trials():
     assert metrics["w0.2.trap.max_ratio"] == pytest.approx(13 / 7)
     assert metrics["w0.2.trap.stuck_tasks"] == 1
     assert "w0.2.trap.null.stuck_tasks" not in metrics  # one seed says nothing of luck
+    assert metrics["w0.2.trap.undecided_tasks"] == 0 and not metrics["w0.2.trap.censored"]
+
+
+def test_a_search_that_the_budget_ends_is_a_trap_or_undecided():
+    ledger = Ledger({("w0.2", name): 1.0 for name in "ab"})
+    for task, arrived in {"a": 10, "b": 25}.items():  # without prior; with it neither arrives
+        for label, count in (("spectrum", 99), ("no-prior", arrived)):
+            ledger.add(Job("w0.2", label, label, task, 0, 30), np.where(np.arange(1, 31) >= count, 1.0, 0.5))
+    metrics = trap_metrics(ledger, "w0.2", "spectrum", "no-prior")
+    assert metrics["w0.2.trap.stuck_tasks"] == 1 and metrics["w0.2.trap.undecided_tasks"] == 1
+    assert metrics["w0.2.trap.max_ratio"] == pytest.approx(29 / 10) and metrics["w0.2.trap.censored"]
+    assert trap_words(metrics, "w0.2") == "on 1 tasks (most at least 2.90; 1 undecided)"
 
 
 def test_luck_alone_breaks_the_bound_of_a_trap_as_often_as_it_does_between_seeds():

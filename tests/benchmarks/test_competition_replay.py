@@ -1,6 +1,8 @@
 """Replaying recorded tasks: exact where measured, untouched where nothing is selected, folded, and never regretful
 again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -148,6 +150,9 @@ def test_kept_runs_are_read_back_but_our_own_of_other_code(replay, tmp_path, mon
 
     first = run()
     assert run() == first and len(kept.read_text().splitlines()) == 2
+    jobs[1] = replace(jobs[1], label="another")  # what is run goes by the label
+    run()
+    assert len(kept.read_text().splitlines()) == 3
     monkeypatch.setattr(runs, "_code", lambda: "other")
     np.testing.assert_allclose(run(), first, rtol=1e-3)  # a fit ends where its CPU's rounding leads it
-    assert len(kept.read_text().splitlines()) == 3
+    assert len(kept.read_text().splitlines()) == 4

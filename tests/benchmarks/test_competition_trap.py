@@ -107,13 +107,24 @@ def test_the_report_names_who_breaks_the_bound():
                 ledger.add(Job(SETTING, f"{label} {kind}", SPECTRUM, task, 0, 30), np.full(30, 1 - lost))
     lines: list[str] = []
     found = report(ledger, SETTING, lines)
-    assert found[f"ssd.{SETTING}.{SPECTRUM}.trap.stuck_tasks"] == 1
+    assert found[f"ssd.{SETTING}.trap.stuck_tasks"] == 1
     assert found[f"ssd.{SETTING}.{GUARDED}.trap.stuck_tasks"] == 0
-    assert found[f"ssd.{SETTING}.{SPECTRUM}.trap.max_ratio"] == pytest.approx(18 / 4)
+    assert found[f"ssd.{SETTING}.trap.max_ratio"] == pytest.approx(18 / 4)
     assert found[f"ssd.{SETTING}.{RELEASED}.trap.max_ratio"] == pytest.approx(7 / 4)
+    assert found[f"ssd.{SETTING}.every.{GUARDED}.win_rate_vs_no_prior"] == 0  # a trial later, and no trial ahead
+    assert found[f"ssd.{SETTING}.every.median_trials.{NO_PRIOR}"] == 4
     alone = 3 * 0.5 / 30  # of the three trials before the search without prior arrives
     assert found[f"ssd.{SETTING}.{GUARDED}.adversarial.{KINDS[0]}.aur_ratio"] == pytest.approx(0.2 / alone)
-    assert any("on 1 tasks" in line for line in lines)
+    assert found[f"ssd.{SETTING}.{GUARDED}.adversarial.{KINDS[0]}.trap.stuck_tasks"] == 3  # none ever arrives
+    assert any("`spectrum` on 1 tasks (most 4.50" in line for line in lines)
+
+
+@pytest.mark.parametrize("label", [SPECTRUM, NO_PRIOR, GUARDED, RELEASED, f"{GUARDED} shifted", f"{RELEASED} shifted"])
+def test_a_job_is_run_by_the_remedy_that_its_label_begins_with(label, monkeypatch):
+    monkeypatch.setattr(bounded, "run_job", lambda job, task: "plain")
+    monkeypatch.setattr(bounded, "_RUNS", {GUARDED: lambda job, task: GUARDED, RELEASED: lambda job, task: RELEASED})
+    expected = label.split()[0] if label.split()[0] in (GUARDED, RELEASED) else "plain"
+    assert run(Job(SETTING, label, SPECTRUM, "peak", 0, 6), Peak()) == expected
 
 
 def test_a_fresh_task_is_searched_by_every_sampler():

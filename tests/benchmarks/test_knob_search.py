@@ -45,6 +45,13 @@ def test_regret_is_to_the_best_that_any_sampler_found(tmp_path):
     assert not any("of MRI" in line for line in lines)  # all of them are
 
 
+def test_a_search_that_its_prior_holds_back_is_a_trap(tmp_path):
+    held = kept(tmp_path, TASKS[0], ei=[0.1, 0.1, 0.1], ei_alone=[0.9, 0.9, 0.9], tpe=[0.9, 0.9, 0.9])
+    led = kept(tmp_path, TASKS[1], ei=[0.9, 0.9, 0.9], ei_alone=[0.1, 0.1, 0.9], tpe=[0.1, 0.1, 0.9])
+    found = report("ft", [held, led], [])
+    assert (found["ft.trap.stuck_tasks"], found["ft.trap.max_ratio"]) == (1, 2)  # 4 trials or more, less 2, over 1
+
+
 def test_tasks_of_mri_are_told_apart(tmp_path):
     of_images = next(case for case in CASES if case.key.startswith("vision"))
     runs = {"ei_alone": [0.8] * 3, "tpe": [0.8] * 3}

@@ -39,6 +39,10 @@ def test_what_is_told_is_of_another_family_and_the_worst_of_them_is_the_worst(ta
         assert first_choice(wrong, GOAL) in strangers
         assert task.s[first_choice(worst, GOAL)] == min(task.s[number] for number in strangers)
     assert [first_choice(each, GOAL) for each in found["worst-of-ten"]] == [10, 10, 2, 2]
+    for task, wrong, moved, turned in zip(tasks, found["wrong-task"], found["shifted"], found["inverted"], strict=True):
+        assert any(np.allclose(moved.members, told_of(wrong, PLACES, by).members, atol=0.2) for by in (0.5, -0.5))
+        assert not np.allclose(moved.members, wrong.members, atol=0.2)
+        np.testing.assert_array_equal(turned.members, inverted(task.foreseen, GOAL).members)
 
 
 @pytest.mark.parametrize("shift", [0.3, -0.3])
