@@ -165,26 +165,26 @@ def trap_metrics(ledger: Ledger, setting: str, ours: str, without: str) -> Metri
 def trap_of(prefix: str, ours: np.ndarray, without: np.ndarray) -> Metrics:
     """Trials to the target against those without prior, task by task: the largest ratio beyond the grace of
     ``TRAP_GRACE`` trials, and on how many tasks it is above ``TRAP_RATIO``. Both are regrets (tasks, seeds, trials).
-    Tasks that neither solves do not count; what is not reached counts as one more than the budget, so that its ratio is
-    at least as large: where that is still within the bound the task is ``undecided``.
+    A search that does not arrive counts as one trial more than the budget, and of several the median counts; tasks that
+    no search solves do not. So the ratio is at least as large where a median would not arrive (``censored`` says so of
+    the largest); where that is still within the bound, the task is ``undecided``.
 
     A search is also luck: ``one_seed`` is on how many tasks a single search with the prior breaks the bound against a
     single one without, of another seed where there are several, and ``null`` the same of two searches without prior,
     each a mean over pairs.
     """
     budget = ours.shape[2]
-    own, plain = (np.minimum(block_trials(each, TARGET), budget + 1) for each in (ours, without))
+    trials = [trials_to_target(each, TARGET) for each in (ours, without)]  # (tasks, seeds)
+    led, alone = (np.minimum(each, budget + 1).T for each in trials)
+    own, plain = np.median(led, axis=0), np.median(alone, axis=0)
     ratio = trap_ratio(own, plain, budget)
-    censored = own[np.minimum(own, plain) <= budget] > budget
+    censored = ~np.isfinite(np.median(trials[0], axis=1))[np.minimum(own, plain) <= budget]
     metrics: Metrics = {
         f"{prefix}.trap.max_ratio": float(ratio.max(initial=0.0)),
         f"{prefix}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
         f"{prefix}.trap.undecided_tasks": int((censored & (ratio <= TRAP_RATIO)).sum()),
         f"{prefix}.trap.censored": int(censored.any() and ratio[censored].max() == ratio.max()),
     }
-    led, alone = (
-        np.minimum(trials_to_target(each, TARGET), budget + 1).T for each in (ours, without)
-    )  # (seeds, tasks)
     for name, found in {"one_seed": led, "null": alone}.items():
         pairs = [(i, j) for i in range(len(found)) for j in range(len(alone)) if i != j or len(alone) == 1]
         if len(found) > 1:

@@ -21,7 +21,7 @@ from benchmarks.competition.bounded import (
 )
 from benchmarks.competition.fresh import compete, trapped
 from benchmarks.competition.runs import NO_PRIOR, SPECTRUM, Job, new_study, run_job
-from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger
+from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger, trap_of
 from benchmarks.competition.trap import report
 
 SETTING = "w0.2_min0.95"
@@ -93,6 +93,18 @@ def test_a_released_search_without_a_prior_to_leave_is_the_one_without():
     released = run(Job(SETTING, RELEASED, SPECTRUM, "peak", 0, 6), Peak())
     alone = run(Job(SETTING, NO_PRIOR, SPECTRUM, "peak", 0, 6), Peak())
     np.testing.assert_allclose(released, alone, rtol=1e-3)
+
+
+def test_a_search_within_the_bound_of_its_own_seed_is_no_trap_whatever_the_budget_hides():
+    """Of two seeds without prior (20, 30), guarded (32, 47), of which the budget of 40 ends the second."""
+    trials = np.arange(1, 41)
+    runs = {
+        name: np.stack([np.where(trials >= count, 0.0, 0.5) for count in counts])[None]
+        for name, counts in {GUARDED: (32, 47), NO_PRIOR: (20, 30)}.items()
+    }
+    found = trap_of("x", runs[GUARDED], runs[NO_PRIOR])
+    assert found["x.trap.max_ratio"] == pytest.approx((36.5 - 2) / 25)
+    assert found["x.trap.stuck_tasks"] == 0 and found["x.trap.undecided_tasks"] == 1
 
 
 def test_the_report_names_who_breaks_the_bound():
