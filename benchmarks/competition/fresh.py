@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.competition.bounded import LED, run
 from benchmarks.competition.fresh_tasks import fresh_tasks
 from benchmarks.competition.runs import NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, regret_of
-from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, trap_ratio
+from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, trap_ratio, trap_words
 from benchmarks.harness import Metrics, table
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
@@ -30,7 +30,7 @@ from ssdtune.prior.view import TaskView
 from ssdtune.report.regret import trials_to_target
 from ssdtune.task import Task
 
-BUDGETS = dict.fromkeys((*LED, NO_PRIOR), 15) | {"tpe": 30}
+BUDGETS = dict.fromkeys((*LED, NO_PRIOR), 20) | {"tpe": 30}
 QUICK_BUDGETS = dict.fromkeys((*LED, NO_PRIOR), 5) | {"tpe": 10}
 FRESH_SETTINGS = ("w0.2", "w0.2_min0.95")
 
@@ -100,23 +100,31 @@ def measure_fresh(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         "",
         "Fresh tasks, every trial evaluated, the bundled mapper, one study each; best known: the best of all trials.",
         "",
-        *table(["task", "setting", "sampler", "best known s", "trials", "@1", "@3", "@5", "@10", "@15"], rows),
+        *table(["task", "setting", "sampler", "best known s", "trials", "@1", "@3", "@5", "@10", "@15", "@20"], rows),
     ]
     return metrics | trapped(solved, (QUICK_BUDGETS if chosen.quick else BUDGETS)[NO_PRIOR], lines)
 
 
 def trapped(solved: Sequence[Mapping[str, float]], budget: int, lines: list[str]) -> Metrics:
     """On how many tasks and goals the prior is a trap; trials to the target of each, one more than the budget where it
-    is not reached."""
+    is not reached, so that there the ratio is at least as large."""
     metrics: Metrics = {}
     plain = np.array([trials[NO_PRIOR] for trials in solved])
     words = []
     for label in LED:
-        ratio = trap_ratio(np.array([trials[label] for trials in solved]), plain, budget)
-        metrics[f"fresh.{label}.trap.max_ratio"] = most = float(ratio.max(initial=0.0))
-        metrics[f"fresh.{label}.trap.stuck_tasks"] = stuck = int((ratio > TRAP_RATIO).sum())
-        words.append(f"`{label}` on {stuck} of {ratio.size} tasks and goals, at most {most:.2f} times")
-    lines += ["", f"More than {TRAP_RATIO} times the trials of `{NO_PRIOR}` and {TRAP_GRACE}: {'; '.join(words)}."]
+        own = np.array([trials[label] for trials in solved])
+        ratio = trap_ratio(own, plain, budget)
+        late = own[np.minimum(own, plain) <= budget] > budget
+        found = {
+            "max_ratio": float(ratio.max(initial=0.0)),
+            "stuck_tasks": int((ratio > TRAP_RATIO).sum()),
+            "undecided_tasks": int((late & (ratio <= TRAP_RATIO)).sum()),
+            "censored": int(late.any() and ratio[late].max() == ratio.max()),
+        }
+        own_metrics = {f"fresh.{label}.trap.{name}": value for name, value in found.items()}
+        words.append(f"- `{label}` {trap_words(own_metrics, f'fresh.{label}')}, of {ratio.size} tasks and goals")
+        metrics |= own_metrics
+    lines += ["", f"More than {TRAP_RATIO} times the trials of `{NO_PRIOR}`, beyond {TRAP_GRACE}:", "", *words]
     return metrics
 
 
@@ -138,8 +146,8 @@ def compete(
         regret = regret_of(s, best, goal)
         trials = float(trials_to_target(regret[None])[0])
         metrics[f"fresh.{live.key}.{setting}.trials.{label}"] = min(trials, budgets[label] + 1)
-        at = {n: float(regret[n - 1]) for n in (1, 3, 5, 10, 15, 30) if n <= len(regret)}
+        at = {n: float(regret[n - 1]) for n in (1, 3, 5, 10, 15, 20, 30) if n <= len(regret)}
         metrics |= {f"fresh.{live.key}.{setting}.regret.{label}.{n}": value for n, value in at.items()}
         words = f"{trials:g}" if np.isfinite(trials) else f">{budgets[label]}"
-        rows.append([label, f"{best:.3f}", words, *(f"{at[n]:.3f}" if n in at else "" for n in (1, 3, 5, 10, 15))])
+        rows.append([label, f"{best:.3f}", words, *(f"{at[n]:.3f}" if n in at else "" for n in (1, 3, 5, 10, 15, 20))])
     return rows, metrics

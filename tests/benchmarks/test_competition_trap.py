@@ -151,8 +151,10 @@ def test_a_trap_among_fresh_tasks_is_counted():
     without = {SPECTRUM: 3, GUARDED: 6, RELEASED: 3, NO_PRIOR: 4}
     trap = {SPECTRUM: 16, GUARDED: 8, RELEASED: 9, NO_PRIOR: 4}
     nobody = dict.fromkeys(trap, 16)
+    late = {SPECTRUM: 16, GUARDED: 12, RELEASED: 11, NO_PRIOR: 11}
     lines: list[str] = []
-    found = trapped([without, trap, nobody], 15, lines)
+    found = trapped([without, trap, nobody, late], 15, lines)
     assert (found["fresh.spectrum.trap.stuck_tasks"], found["fresh.spectrum.trap.max_ratio"]) == (1, 14 / 4)
     assert found["fresh.guarded.trap.stuck_tasks"] == 0 and found["fresh.released.trap.stuck_tasks"] == 1
-    assert "`spectrum` on 1 of 2 tasks and goals, at most 3.50 times" in lines[-1]
+    assert found["fresh.spectrum.trap.undecided_tasks"] == 1 and found["fresh.guarded.trap.undecided_tasks"] == 0
+    assert "- `spectrum` on 1 tasks (most at least 3.50; 1 undecided), of 3 tasks and goals" in lines
