@@ -259,4 +259,4 @@ def in_any_order(s: Array, goal: Goal, first: int, seed: int) -> Array:
     """(ORDERS, LONG) regret of the first settings in their order and then the others in any."""
     rng = np.random.default_rng(seed)
     orders = [np.append(np.arange(first), first + rng.permutation(len(s) - first)) for _ in range(ORDERS)]
-    return np.stack([regret_after(order[:LONG], s, goal) for order in orders])
+    return np.stack([regret_after(order[:LONG], s, goal, LONG) for order in orders])

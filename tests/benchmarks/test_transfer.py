@@ -15,6 +15,7 @@ from benchmarks.competition.transfer import (
     Recorded,
     averages,
     beliefs,
+    in_any_order,
     measure_transfer,
     search,
     search_cautious,
@@ -61,6 +62,15 @@ def test_a_guarded_search_has_found_in_time_what_one_without_prior_finds(recorde
             for n in range(1, trials):
                 if (by := int(1.5 * n + 2)) <= trials:
                     assert guarded[by - 1] <= alone[n - 1]
+
+
+def test_a_task_of_few_settings_ends_where_all_are_tried(recorded):
+    s = np.array([0.3, 0.9, 0.1])
+    found = in_any_order(s, GOAL, 1, 0)
+    assert found.shape[1] == 20 and np.allclose(found[:, 0], 0.6) and (found[:, 2:] == 0).all()
+    rows = replace(recorded.rows[0], y=recorded.rows[0].y[:3])
+    for way in (search, search_guarded):
+        assert way(None, recorded.places[0][:3], rows, s, GOAL, 20)[-1] == 0
 
 
 def test_members_of_all_fits_are_one_ensemble(recorded):
