@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.competition.bounded import LED, run
 from benchmarks.competition.fresh_tasks import fresh_tasks
 from benchmarks.competition.runs import NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, regret_of
-from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, trap_ratio, trap_words
+from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, trap_counts, trap_words
 from benchmarks.harness import Metrics, table
 from ssdtune.fisher.analysis import FisherWarning, analyse
 from ssdtune.fisher.result import FisherAnalysis
@@ -113,17 +113,9 @@ def trapped(solved: Sequence[Mapping[str, float]], budget: int, lines: list[str]
     words = []
     for label in LED:
         own = np.array([trials[label] for trials in solved])
-        ratio = trap_ratio(own, plain, budget)
-        late = own[np.minimum(own, plain) <= budget] > budget
-        found = {
-            "max_ratio": float(ratio.max(initial=0.0)),
-            "stuck_tasks": int((ratio > TRAP_RATIO).sum()),
-            "undecided_tasks": int((late & (ratio <= TRAP_RATIO)).sum()),
-            "censored": int(late.any() and ratio[late].max() == ratio.max()),
-        }
-        own_metrics = {f"fresh.{label}.trap.{name}": value for name, value in found.items()}
-        words.append(f"- `{label}` {trap_words(own_metrics, f'fresh.{label}')}, of {ratio.size} tasks and goals")
-        metrics |= own_metrics
+        metrics |= trap_counts(f"fresh.{label}", own, plain, own > budget, budget)
+        solved_by_either = int((np.minimum(own, plain) <= budget).sum())
+        words.append(f"- `{label}` {trap_words(metrics, f'fresh.{label}')}, of {solved_by_either} tasks and goals")
     lines += ["", f"More than {TRAP_RATIO} times the trials of `{NO_PRIOR}`, beyond {TRAP_GRACE}:", "", *words]
     return metrics
 

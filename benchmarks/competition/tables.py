@@ -141,15 +141,20 @@ def adversarial_metrics(ledger: Ledger, setting: str, wrong: Sequence[str], with
     metrics: Metrics = {}
     for label in wrong:
         tasks = ledger.tasks(setting, (label, without, "tpe"))
-        both = np.stack([areas(ledger, setting, each, tasks, AREAS[-1]) for each in (label, without)], axis=1)
         at_end = [ledger.regret(setting, each, tasks).mean(axis=1)[:, AREAS[-1] - 1].mean() for each in (label, "tpe")]
-        metrics |= with_interval(f"{setting}.adversarial.{label}.aur_ratio", both, ratio_of_means)
+        both = (areas(ledger, setting, each, tasks, AREAS[-1]) for each in (label, without))
+        metrics |= area_ratio(f"{setting}.adversarial.{label}.aur_ratio", *both)
         metrics[f"{setting}.adversarial.{label}.minus_tpe_30"] = float(at_end[0] - at_end[1])
     ratios = [value for name, value in metrics.items() if name.endswith("aur_ratio")]
     return {f"{setting}.adversarial.aur_ratio": max(ratios), **metrics} if ratios else {}
 
 
-def ratio_of_means(both: np.ndarray, axis: int) -> np.ndarray:
+def area_ratio(name: str, ours: np.ndarray, theirs: np.ndarray) -> Metrics:
+    """Our mean area over tasks over theirs, each (tasks,)."""
+    return with_interval(name, np.stack([ours, theirs], axis=1), _ratio_of_means)
+
+
+def _ratio_of_means(both: np.ndarray, axis: int) -> np.ndarray:
     """Of two means over tasks (..., 2)."""
     mean = both.mean(axis=axis)
     found: np.ndarray = mean[..., 0] / np.maximum(mean[..., 1], 1e-9)
@@ -177,20 +182,25 @@ def trap_of(prefix: str, ours: np.ndarray, without: np.ndarray) -> Metrics:
     trials = [trials_to_target(each, TARGET) for each in (ours, without)]  # (tasks, seeds)
     led, alone = (np.minimum(each, budget + 1).T for each in trials)
     own, plain = np.median(led, axis=0), np.median(alone, axis=0)
-    ratio = trap_ratio(own, plain, budget)
-    censored = ~np.isfinite(np.median(trials[0], axis=1))[np.minimum(own, plain) <= budget]
-    metrics: Metrics = {
-        f"{prefix}.trap.max_ratio": float(ratio.max(initial=0.0)),
-        f"{prefix}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
-        f"{prefix}.trap.undecided_tasks": int((censored & (ratio <= TRAP_RATIO)).sum()),
-        f"{prefix}.trap.censored": int(censored.any() and ratio[censored].max() == ratio.max()),
-    }
+    metrics = trap_counts(prefix, own, plain, ~np.isfinite(np.median(trials[0], axis=1)), budget)
     for name, found in {"one_seed": led, "null": alone}.items():
         pairs = [(i, j) for i in range(len(found)) for j in range(len(alone)) if i != j or len(alone) == 1]
         if len(found) > 1:
             stuck = [(trap_ratio(found[i], alone[j], budget) > TRAP_RATIO).sum() for i, j in pairs]
             metrics[f"{prefix}.trap.{name}.stuck_tasks"] = float(np.mean(stuck))
     return metrics
+
+
+def trap_counts(prefix: str, own: np.ndarray, plain: np.ndarray, late: np.ndarray, budget: int) -> Metrics:
+    """Of the trials (tasks,) that a search takes, and one without prior: ``late`` where the former did not arrive."""
+    ratio = trap_ratio(own, plain, budget)
+    censored = late[np.minimum(own, plain) <= budget]
+    return {
+        f"{prefix}.trap.max_ratio": float(ratio.max(initial=0.0)),
+        f"{prefix}.trap.stuck_tasks": int((ratio > TRAP_RATIO).sum()),
+        f"{prefix}.trap.undecided_tasks": int((censored & (ratio <= TRAP_RATIO)).sum()),
+        f"{prefix}.trap.censored": int(censored.any() and ratio[censored].max() == ratio.max()),
+    }
 
 
 def trap_words(metrics: Metrics, prefix: str) -> str:

@@ -169,11 +169,14 @@ def beliefs(found: Sequence[HeldOut], recorded: Recorded) -> list[Foreseen]:
     return beliefs
 
 
-def search(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
-    """(trials,) regret after each trial of always taking the largest expected improvement."""
+def search(
+    foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int, first: Goal | None = None
+) -> Array:
+    """(trials,) regret after each trial of always taking the largest expected improvement; ``first`` is the goal of the
+    first trial, if it is another."""
     tried: list[int] = []
-    for _ in range(min(trials, len(s))):
-        tried.append(choose(foreseen, places, rows, s, goal, tried))
+    for number in range(min(trials, len(s))):
+        tried.append(choose(foreseen, places, rows, s, goal if number or first is None else first, tried))
     return regret_after(tried, s, goal, trials)
 
 
@@ -202,10 +205,7 @@ def search_doubting(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goa
 def search_cautious(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
     """As ``search``, but the first trial is to keep ``CAUTION`` more than is asked for, where something is."""
     asked = replace(goal, min_retained=min(goal.min_retained + CAUTION, 1.0) if goal.min_retained else 0.0)
-    tried = [choose(foreseen, places, rows, s, asked, [])]
-    for _ in range(min(trials, len(s)) - 1):
-        tried.append(choose(foreseen, places, rows, s, goal, tried))
-    return regret_after(tried, s, goal, trials)
+    return search(foreseen, places, rows, s, goal, trials, asked)
 
 
 def together(fits: Sequence[Sequence[Foreseen]]) -> list[Foreseen]:

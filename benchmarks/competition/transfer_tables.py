@@ -11,8 +11,8 @@ from benchmarks.competition.tables import (
     ABLATED,
     TRAP_GRACE,
     TRAP_RATIO,
+    area_ratio,
     in_words,
-    ratio_of_means,
     regret_metrics,
     trap_of,
     trap_words,
@@ -103,8 +103,8 @@ def mislead(
         for name, each in searches.items():
             own = f"{prefix}.adversarial.{kind}" if name == TRANSFER else f"{prefix}.{name}.adversarial.{kind}"
             regret = each.mean(axis=1)
-            both = np.stack([area_under_regret(regret, TRIALS), alone], axis=1)
-            metrics |= with_interval(f"{own}.aur_ratio", both, ratio_of_means) | trap_of(own, each, runs[ALONE])
+            metrics |= area_ratio(f"{own}.aur_ratio", area_under_regret(regret, TRIALS), alone)
+            metrics |= trap_of(own, each, runs[ALONE])
             behind = float((regret[:, -1] - runs[PUBLISHED].mean(axis=1)[:, -1]).mean())
             metrics[f"{own}.minus_tpe_{TRIALS}"] = behind
             rows.append((kind, name, in_words(metrics, f"{own}.aur_ratio"), f"{behind:+.3f}", trap_words(metrics, own)))

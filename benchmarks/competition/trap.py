@@ -6,8 +6,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from benchmarks.competition.adversarial import KINDS, adversarial_priors
 from benchmarks.competition.bounded import LED, run
 from benchmarks.competition.held_out import BUDGET, OWN_SEEDS, stratified
@@ -19,14 +17,13 @@ from benchmarks.competition.tables import (
     TRAP_GRACE,
     TRAP_RATIO,
     Ledger,
+    area_ratio,
     in_words,
-    ratio_of_means,
     sampler_metrics,
     sampler_table,
     trap_of,
     trap_words,
     win_metrics,
-    with_interval,
 )
 from benchmarks.harness import Metrics, table
 from ssdtune.report.regret import area_under_regret
@@ -106,8 +103,8 @@ def mislead(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
         for label in LED:
             own = ledger.regret(setting, f"{label} {kind}", tasks)
             prefix = f"{setting}.{label}.adversarial.{kind}"
-            both = [area_under_regret(each.mean(axis=1), AREAS[-1]) for each in (own, plain)]
-            found |= with_interval(f"{prefix}.aur_ratio", np.stack(both, axis=1), ratio_of_means)
+            both = (area_under_regret(each.mean(axis=1), AREAS[-1]) for each in (own, plain))
+            found |= area_ratio(f"{prefix}.aur_ratio", *both)
             found |= trap_of(prefix, own, plain[:, : own.shape[1]])
             rows.append((kind, label, in_words(found, f"{prefix}.aur_ratio"), trap_words(found, prefix)))
     columns = ("wrong prior", "search", f"area under regret over that of {NO_PRIOR}", f"stuck, of {len(tasks)}")
