@@ -1,7 +1,7 @@
 """The search over a method's knobs in real studies: the sampler ei, with and without a prior, against TPE.
 
 Every study reconstructs for real; nothing is interpolated. `ei` begins around networks that have seen no task of the
-family, `ei-alone` knows nothing of other tasks and begins, as `tpe` does, with the method's published settings. No
+family, `ei-alone` knows nothing of other tasks and begins with the method's first published setting, `tpe` with all. No
 trial is stopped early. Regret is to the best that any of these studies found with the method on the task. In the JSON,
 `METHOD.regret.NAME.N` after N trials, `METHOD.median_trials.NAME` to within 0.01 of the best (budget + 1 where the
 median study never arrives) with 95 % intervals over tasks (`.lo`, `.hi`), `METHOD.win_rate.NAME` the share of tasks on
@@ -191,7 +191,7 @@ def search(made: Made, plan: Plan, method: str, sampler: str, seed: int) -> list
         )
         study = create_study(made.task, name=plan.case.key, method={"name": method}, search=asked, score=ScoreSection())
         record = read_record(study)
-        if sampler != OURS:
+        if sampler == "tpe":
             enqueue_published(study, record.chosen, record.knobs)
         unlearner = record.chosen.method.prepare(
             made.task, record.chosen.options, analyse=lambda: made.analysed[0], track=silent

@@ -7,7 +7,8 @@ trial so far, starting from the untouched model; means and medians are over task
 arrives; `<setting>.regret.<sampler>.<n>` the mean regret after n trials; `mean_rank` that of the area under regret over
 30 trials (`mean_rank_10` over 10). `no-prior` is the spectrum sampler without a prior; `kind-out` and `site-out` are it
 with a mapper that has seen no task of the same corruption kind, or of the same site. `ablation.<group>.delta` is the
-mean regret over five trials that hiding inputs from the mapper adds. All of that has the prefix `ssd.`, and 95 %
+mean regret over five trials that hiding inputs from the mapper adds, without turns for a search without prior, which
+would be the same. All of that has the prefix `ssd.`, and 95 %
 bootstrap intervals over tasks (`.lo`, `.hi`). A quick run holds out several families at a time, with one network.
 Transfer: the same of other methods, by their names as prefix, but among the settings at which each task's response was
 recorded: `transfer` is the sampler `ei` around networks that have seen no task of the family, `no-members` without
@@ -17,18 +18,17 @@ with its first ten trials, after the published ones where there are any, so that
 `no-features` hides the features of the analysis, `no-eigenvalues` and `no-globals` a part of them, `no-first-order` and
 `no-damage` predicted loss changes, `no-units` these and knobs in units of the task, `coordinates-only` all of that,
 `absolute-mu` the eigenvalue that mu is measured against, `no-spectrum` that too; `average` foresees the mean of past
-responses. Ranks, wins and wrong priors are as in the replay, over ten trials, traps over twenty. Remedies are rows
-beside `transfer`, `<setting>.<remedy>.trap` and, of the first two, `.adversarial`: `guarded`, turns for a search
-without prior, as under Trap; `half-trust`, half the prior's weight; `cautious`, a first trial that is to keep 0.02 more
-than asked for; `together`, the networks of all fits in one ensemble.
-Trap: on every recorded task the sampler with its prior (`spectrum`), without, and with two remedies: `guarded` cannot
-take more than 1.5 times the trials of the one without and 2, `released` proposes as if without prior where three trials
-brought nothing. `ssd.<setting>.trap.{max_ratio,stuck_tasks,undecided_tasks}` are of the sampler as it is,
-`ssd.<setting>.{guarded,released}.trap.*` of the remedies, `ssd.<setting>.every.*` regrets and wins on all tasks; with
-wrong priors, on as many tasks as the replay ranks on,
-`ssd.<setting>.{spectrum,guarded,released}.adversarial.<kind>.{aur_ratio,trap.*}`.
-Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`), the remedies too;
-`fresh.{spectrum,guarded,released}.trap.*` is over tasks and goals.
+responses; these are unguarded. Ranks, wins and wrong priors are as in the replay, over ten trials, traps over twenty.
+Rows beside `transfer`, `<setting>.<row>.trap` and, of the first, `.adversarial`: `unguarded`, as under Trap;
+`cautious`, a first trial that is to keep 0.02 more than asked for; `together`, the networks of all fits in one
+ensemble.
+Trap: on every recorded task the sampler with its prior (`spectrum`), without, and `unguarded`, without the turns that
+bound its trials by 1.5 times those without prior and 2. `ssd.<setting>.trap.{max_ratio,stuck_tasks,undecided_tasks}`
+are of the sampler, `ssd.<setting>.unguarded.trap.*` of that, `ssd.<setting>.every.*` regrets and wins on all tasks;
+with wrong priors, on as many tasks as the replay ranks on,
+`ssd.<setting>.{spectrum,unguarded}.adversarial.<kind>.{aur_ratio,trap.*}`.
+Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`), unguarded too;
+`fresh.{spectrum,unguarded}.trap.*` is over tasks and goals.
 """
 
 from __future__ import annotations

@@ -15,9 +15,8 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from benchmarks.competition.bounded import LED, run
 from benchmarks.competition.fresh_tasks import fresh_tasks
-from benchmarks.competition.runs import NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, regret_of
+from benchmarks.competition.runs import LED, NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, regret_of, run_job
 from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, trap_counts, trap_words
 from benchmarks.harness import Metrics, table
 from ssdtune.fisher.analysis import FisherWarning, analyse
@@ -71,8 +70,8 @@ class Live:
 
 
 def measure_fresh(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
-    """Regret and trials to target of the spectrum sampler, the same with the remedies of ``bounded`` and without prior,
-    and TPE, a study each."""
+    """Regret and trials to target of the spectrum sampler, the same unguarded and without prior, and TPE, a study
+    each."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     mapper = SpectrumMapper.load(chosen.mapper)
     metrics: Metrics = {}
@@ -128,9 +127,9 @@ def compete(
     goal = SETTINGS[setting]
     found = {}
     for label, budget in budgets.items():
-        sampler = label if label == "tpe" else SPECTRUM
+        sampler = SPECTRUM if label == NO_PRIOR else label
         job = Job(setting, label, sampler, live.key, chosen.seed, budget, response if label in LED else None)
-        found[label] = run(job, live)
+        found[label] = run_job(job, live)
     best = max(goal.untouched, *(s.max() for s in found.values()))
     metrics: Metrics = {f"fresh.{live.key}.{setting}.best_known": float(best)}
     rows = []

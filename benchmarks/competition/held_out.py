@@ -27,7 +27,17 @@ from benchmarks.competition.priors import (
     predict_all,
 )
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, progress, run_all, settings_of
+from benchmarks.competition.runs import (
+    BOX,
+    NO_PRIOR,
+    SETTINGS,
+    SPECTRUM,
+    UNGUARDED,
+    Job,
+    progress,
+    run_all,
+    settings_of,
+)
 from benchmarks.competition.tables import (
     ABLATED,
     TRAP_GRACE,
@@ -93,8 +103,8 @@ def measure_replay(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
         f"Replay: {len(replays)} valid tasks of {len(families)} families ({rejected} rejected). Spectrum and TPE ran "
         f"on {len(every)} tasks, all samplers (and the ranks) on the same {len(some)}, spread over the families. "
         f"Seeds: {seeds(chosen, 'tpe')} for TPE, CMA-ES, random and the spectrum sampler with its prior and without, "
-        f"1 for the others. Ablations: all tasks, {FITS} fits each, {ABLATED} trials. Box alpha {BOX.alpha}, lambda "
-        f"{BOX.lam}."
+        f"1 for the others. Ablations: all tasks, {FITS} fits each, {ABLATED} trials, unguarded. Box alpha "
+        f"{BOX.alpha}, lambda {BOX.lam}."
     )
     metrics |= interpolation(replays, lines)
     for setting in SETTINGS:
@@ -126,9 +136,9 @@ def ablations(
 
 
 def plan_ablations(ablated: Mapping[str, Sequence[Mapping[str, Json]]], keys: Sequence[str], seed: int) -> list[Job]:
-    """A short run of every ablation, fit and task."""
+    """A short run of every ablation, fit and task, of the search with a prior alone."""
     return [
-        Job(setting, name, SPECTRUM, key, seed + number, ABLATED, responses[key])
+        Job(setting, name, UNGUARDED, key, seed + number, ABLATED, responses[key])
         for setting in SETTINGS
         for name, fits in ablated.items()
         for number, responses in enumerate(fits)

@@ -33,6 +33,7 @@ from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
 from ssdtune.report.regret import incumbent_regret
 from ssdtune.samplers.outputs import REMEMBERED, RETAINED, UNCLIPPED
+from ssdtune.samplers.spectrum import SpectrumSampler
 from ssdtune.samplers.table import SAMPLERS, Inputs, seed_of
 from ssdtune.study.record import CONSTRAINT
 from ssdtune.surrogate.improvement import Goal
@@ -54,6 +55,11 @@ class Searched(Plane, Protocol):
 
 BOX = Box((0.1, 300.0), (0.03, 300.0))
 SPECTRUM, NO_PRIOR = "spectrum", "no-prior"  # NO_PRIOR is SPECTRUM run without a prior
+UNGUARDED = "unguarded"
+"""The spectrum sampler with all trials its prior's."""
+
+LED = (SPECTRUM, UNGUARDED)
+"""Searches with a prior."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,9 @@ def build(job: Job, task: Searched) -> BaseSampler:
     if job.response is not None:
         surface = ResponseSurface.from_json(job.response)
         prior = HyperparameterPrior(surface, goal.retain_weight, goal.min_retained, BOX)
-    seed = seed_of(job.seed, f"{job.task} {job.setting}", job.sampler)
+    seed = seed_of(job.seed, f"{job.task} {job.setting}", SPECTRUM if job.sampler in LED else job.sampler)
+    if job.sampler == UNGUARDED:
+        return SpectrumSampler(prior, seed=seed, guard=False)
     if job.sampler in RIVALS:
         return RIVALS[job.sampler].make(seed, Given(task, prior.mode if prior is not None else None))
     return SAMPLERS[job.sampler].make(Inputs(seed, seed, goal, prior))
@@ -88,23 +96,17 @@ def settings_of(sampler: str) -> str:
     return (RIVALS.get(sampler) or SAMPLERS[sampler]).settings
 
 
-def new_study(job: Job, task: Searched) -> optuna.Study:
-    """The job's study, in memory, with its sampler."""
-    return optuna.create_study(direction="maximize", study_name=f"{job.task}-{job.setting}", sampler=build(job, task))
-
-
 def run_job(job: Job, task: Searched) -> np.ndarray:
-    """s of every trial, minus infinity where infeasible."""
-    study = new_study(job, task)
-    return np.array([try_next(study, task, SETTINGS[job.setting]) for _ in range(job.trials)])
-
-
-def try_next(study: optuna.Study, task: Searched, goal: Goal) -> float:
-    """One more trial of a study: its s, minus infinity where infeasible."""
-    trial = study.ask()
-    s, feasible = place(trial, task, goal)
-    study.tell(trial, s)
-    return s if feasible else -np.inf
+    """s of every trial of a study in memory, minus infinity where infeasible."""
+    name = f"{job.task}-{job.setting}"
+    study = optuna.create_study(direction="maximize", study_name=name, sampler=build(job, task))
+    found = np.empty(job.trials)
+    for number in range(job.trials):
+        trial = study.ask()
+        s, feasible = place(trial, task, SETTINGS[job.setting])
+        study.tell(trial, s)
+        found[number] = s if feasible else -np.inf
+    return found
 
 
 def place(trial: optuna.Trial, task: Searched, goal: Goal) -> tuple[float, bool]:
@@ -141,16 +143,12 @@ def _start(replays: Mapping[str, Replay]) -> None:
     _replays.update(replays)
 
 
-Run = Callable[[Job, Searched], np.ndarray]
-
-
-def _one(work: tuple[Run, Job]) -> tuple[Job, np.ndarray]:
-    run, job = work
-    return job, run(job, _replays[job.task])
+def _one(job: Job) -> tuple[Job, np.ndarray]:
+    return job, run_job(job, _replays[job.task])
 
 
 def run_all(
-    jobs: Sequence[Job], replays: Mapping[str, Replay], workers: int, kept: Path | None = None, run: Run = run_job
+    jobs: Sequence[Job], replays: Mapping[str, Replay], workers: int, kept: Path | None = None
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Every job with s of its trials; says on stderr how far it is. ``kept`` is a file of finished runs."""
     known = _read(kept)
@@ -161,8 +159,7 @@ def run_all(
         else:
             left.append(job)
     started = time.perf_counter()
-    work = ((run, job) for job in left)
-    for done, (job, found) in enumerate(in_processes(_one, work, workers, _start, (replays,)), 1):
+    for done, (job, found) in enumerate(in_processes(_one, left, workers, _start, (replays,)), 1):
         if done % 200 == 0:
             spent = time.perf_counter() - started
             progress(f"  {done} of {len(left)} runs, {spent:.0f} s, {spent / done * (len(left) - done):.0f} s left")
@@ -176,13 +173,13 @@ def _name(job: Job, replay: Replay) -> str:
     """A run by what it depends on: the sampler and its seed, the setting, the budget, the task's measures; where our
     own code has a part in it, also the label, that code and what was predicted."""
     name = f"{job.setting} {job.sampler} {job.seed} {job.trials} {job.task} {replay.fingerprint}"
-    if job.sampler != SPECTRUM and job.response is None:
+    if job.sampler not in LED and job.response is None:
         return name
     predicted = hashlib.sha256(json.dumps(job.response, sort_keys=True).encode()).hexdigest()[:12]
     return f"{name} {job.label} {_code()} {predicted}"
 
 
-_OWN = ("bounded", "replay", "rivals", "runs")
+_OWN = ("replay", "rivals", "runs")
 """Modules here that have a part in what a run comes to."""
 
 

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.competition.bounded import own_turns
 from benchmarks.competition.hidden import ABLATED_OF, ABLATIONS, Hide, nothing
 from benchmarks.competition.misled import Named, decade_of, wrong_priors
 from benchmarks.competition.priors import AVERAGE, FITS
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import SETTINGS, in_processes, progress, start_process
+from benchmarks.competition.runs import SETTINGS, UNGUARDED, in_processes, progress, start_process
 from benchmarks.competition.tables import ABLATED
 from benchmarks.competition.transfer_tables import ALONE, PUBLISHED, RANDOM, TRANSFER, TRIALS, report
 from benchmarks.harness import Metrics
@@ -31,6 +30,7 @@ from ssdtune.learning.training import Recipe
 from ssdtune.prior.calibration import HeldOut, residual_by_level, sd_at
 from ssdtune.prior.experience import Experience
 from ssdtune.prior.method_inputs import METHOD_INPUTS
+from ssdtune.samplers.guard import is_unled
 from ssdtune.surrogate.belief import squash
 from ssdtune.surrogate.improvement import Goal
 from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief, Seen
@@ -115,18 +115,15 @@ def measure_method(work: tuple[str, Sequence[Experience], argparse.Namespace]) -
     metrics: Metrics = {f"{method}.tasks": len(recorded.rows)}
     for setting, goal in SETTINGS.items():
         scores = recorded.scores(goal)
-        ways = {TRANSFER: search, **BOUNDED, **({"cautious": search_cautious} if goal.min_retained else {})}
+        ways = {**LED, **({"cautious": search_cautious} if goal.min_retained else {})}
         runs = {name: searched(foreseen[TRANSFER], recorded, goal, LONG, way) for name, way in ways.items()}
-        runs["together"] = searched([together(foreseen[TRANSFER])], recorded, goal, LONG)
+        runs["together"] = searched([together(foreseen[TRANSFER])], recorded, goal, LONG, search_guarded)
         runs[ALONE] = searched([[None] * len(scores)], recorded, goal, LONG)
         runs[PUBLISHED] = np.stack([in_any_order(s, goal, published, chosen.seed) for s in scores])
         runs[RANDOM] = np.stack([in_any_order(s, goal, 0, chosen.seed) for s in scores])
         ablated = {n: searched(foreseen[n], recorded, goal, ABLATED) for n in foreseen if n != TRANSFER}
         wrong = {
-            kind: {
-                name: searched([priors], recorded, goal, TRIALS, way)
-                for name, way in {TRANSFER: search, **BOUNDED}.items()
-            }
+            kind: {name: searched([priors], recorded, goal, TRIALS, way) for name, way in LED.items()}
             for kind, priors in wrong_priors(recorded.named(foreseen[TRANSFER][0], goal), goal, decade).items()
         }
         metrics |= report(f"{method}.{setting}", runs, ablated, wrong, lines)
@@ -169,26 +166,24 @@ def beliefs(found: Sequence[HeldOut], recorded: Recorded) -> list[Foreseen]:
     return beliefs
 
 
-def search(
-    foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int, first: Goal | None = None
-) -> Array:
-    """(trials,) regret after each trial of always taking the largest expected improvement; ``first`` is the goal of the
-    first trial, if it is another."""
+def search(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
+    """(trials,) regret after each trial of always taking the largest expected improvement."""
     tried: list[int] = []
-    for number in range(min(trials, len(s))):
-        tried.append(choose(foreseen, places, rows, s, goal if number or first is None else first, tried))
+    for _ in range(min(trials, len(s))):
+        tried.append(choose(foreseen, places, rows, s, goal, tried))
     return regret_after(tried, s, goal, trials)
 
 
-def search_guarded(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
-    """As ``search``, but at ``own_turns`` a search that assumes nothing takes its next step; what has been tried
-    costs it no trial."""
+def search_guarded(
+    foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int, first: Goal | None = None
+) -> Array:
+    """As ``search``, but at its turns a search that assumes nothing takes its next step; what has been tried costs it
+    no trial, as a study measures a setting once. ``first`` is the goal of the first trial, if it is another."""
     tried: list[int] = []
     alone: list[int] = []
-    turns = own_turns(trials)
     for number in range(min(trials, len(s))):
-        if number not in turns:
-            tried.append(choose(foreseen, places, rows, s, goal, tried))
+        if not is_unled(number):
+            tried.append(choose(foreseen, places, rows, s, goal if number or first is None else first, tried))
             continue
         alone.append(choose(None, places, rows, s, goal, alone))
         while alone[-1] in tried:
@@ -197,15 +192,10 @@ def search_guarded(foreseen: Foreseen | None, places: Array, rows: Rows, s: Arra
     return regret_after(tried, s, goal, trials)
 
 
-def search_doubting(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
-    """As ``search``, but with half the trust."""
-    return search(foreseen._replace(trust=foreseen.trust / 2), places, rows, s, goal, trials)
-
-
 def search_cautious(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
-    """As ``search``, but the first trial is to keep ``CAUTION`` more than is asked for, where something is."""
+    """As ``search_guarded``, but the first trial is to keep ``CAUTION`` more than is asked for, where something is."""
     asked = replace(goal, min_retained=min(goal.min_retained + CAUTION, 1.0) if goal.min_retained else 0.0)
-    return search(foreseen, places, rows, s, goal, trials, asked)
+    return search_guarded(foreseen, places, rows, s, goal, trials, asked)
 
 
 def together(fits: Sequence[Sequence[Foreseen]]) -> list[Foreseen]:
@@ -217,8 +207,8 @@ def together(fits: Sequence[Sequence[Foreseen]]) -> list[Foreseen]:
     return found
 
 
-BOUNDED: dict[str, Callable[..., Array]] = {"guarded": search_guarded, "half-trust": search_doubting}
-"""Two remedies against a prior that is a trap."""
+LED: dict[str, Callable[..., Array]] = {TRANSFER: search_guarded, UNGUARDED: search}
+"""Searches with a prior: as the sampler does, and with all trials the prior's."""
 
 
 def choose(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, tried: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import rankdata
 
+from benchmarks.competition.runs import UNGUARDED
 from benchmarks.competition.tables import (
     ABLATED,
     TRAP_GRACE,
@@ -36,7 +37,8 @@ def report(
     lines: list[str],
 ) -> Metrics:
     """Metrics and the table of one method and goal; regrets by name, each (tasks, fits, trials), of wrong priors by
-    their kind and how they are searched. ``runs`` holds remedies too."""
+    their kind and how they are searched. ``runs`` holds the unguarded search and remedies too; ablations are unguarded.
+    """
     early = {name: each[:, :, :TRIALS] for name, each in runs.items()}
     metrics, rows = regret_metrics(prefix, early, SHOWN, "first trials by")
     regrets = {name: each.mean(axis=1) for name, each in early.items()}
@@ -48,14 +50,14 @@ def report(
     metrics |= compare(prefix, {name: regrets[name] for name in (TRANSFER, ALONE, PUBLISHED, RANDOM)}, lines)
     metrics |= trapped(prefix, runs, lines)
     metrics |= mislead(prefix, wrong, early, lines)
-    whole = area_under_regret(regrets[TRANSFER], ABLATED)
+    whole = area_under_regret(regrets[UNGUARDED], ABLATED)
     deltas = []
     for name, fits in ablated.items():
         key = f"{prefix}.ablation.{name}.delta"
         metrics |= with_interval(key, area_under_regret(fits.mean(axis=1), ABLATED) - whole, np.mean)
         deltas.append(f"{name} {in_words(metrics, key)}")
     if deltas:
-        lines.append(f"\nMean regret over {ABLATED} trials minus that of {TRANSFER}: {'; '.join(deltas)}.")
+        lines.append(f"\nMean regret over {ABLATED} trials, unguarded, minus that of all inputs: {'; '.join(deltas)}.")
     return metrics
 
 
@@ -80,7 +82,7 @@ def compare(prefix: str, regrets: Mapping[str, Array], lines: list[str]) -> Metr
 
 
 def trapped(prefix: str, runs: Mapping[str, Array], lines: list[str]) -> Metrics:
-    """On how many tasks the prior is a trap, as it is searched and with each remedy, whose name is in its metrics."""
+    """On how many tasks the prior is a trap, as it is searched and in other ways, whose name is in its metrics."""
     metrics: Metrics = {}
     words = []
     for name in (name for name in runs if name not in (ALONE, PUBLISHED, RANDOM)):

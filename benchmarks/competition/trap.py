@@ -1,5 +1,6 @@
-"""Is the prior ever a trap, and what would it cost to bound that? On every recorded task, under every goal, the sampler
-with its prior, without, and with the remedies of ``bounded``; and these with wrong priors, on some tasks."""
+"""Is the prior ever a trap, and what does it cost to bound that? On every recorded task, under every goal, the sampler
+with its prior, the same without the turns that bound it, and without prior; and the first two with wrong priors, on
+some tasks."""
 
 from __future__ import annotations
 
@@ -7,11 +8,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from benchmarks.competition.adversarial import KINDS, adversarial_priors
-from benchmarks.competition.bounded import LED, run
 from benchmarks.competition.held_out import BUDGET, OWN_SEEDS, stratified
 from benchmarks.competition.priors import FAMILY_OUT, HELD_OUT, QUICK, Predicted, predict_all
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, run_all
+from benchmarks.competition.runs import BOX, LED, NO_PRIOR, SETTINGS, SPECTRUM, Job, run_all
 from benchmarks.competition.tables import (
     AREAS,
     TRAP_GRACE,
@@ -39,15 +39,15 @@ def measure_trap(chosen: argparse.Namespace, replays: Sequence[Replay], lines: l
     by_key = {replay.key: replay for replay in replays if replay.key in keys}
     ledger = Ledger({(s, key): each.best(goal, BOX) for s, goal in SETTINGS.items() for key, each in by_key.items()})
     jobs = [
-        Job(setting, label, SPECTRUM, key, seed, SHORT if chosen.quick else BUDGET, response)
+        Job(setting, label, sampler, key, seed, SHORT if chosen.quick else BUDGET, response)
         for setting in reversed(SETTINGS)
         for seed in range(chosen.seed, chosen.seed + (1 if chosen.quick else OWN_SEEDS))
         for key in by_key
         for label in LABELS
-        for response in (None if label == NO_PRIOR else predicted[key].response,)
+        for sampler, response in ((SPECTRUM, None) if label == NO_PRIOR else (label, predicted[key].response),)
     ]
     jobs += plan_wrong(chosen, predicted, replays)
-    for job, found in run_all(jobs, by_key, chosen.workers, chosen.kept, run):
+    for job, found in run_all(jobs, by_key, chosen.workers, chosen.kept):
         ledger.add(job, found)
     lines.append(f"{len(by_key)} recorded tasks, each of a family that the mapper has not seen.")
     metrics: Metrics = {}
@@ -60,12 +60,17 @@ def plan_wrong(chosen: argparse.Namespace, predicted: Mapping[str, Predicted], r
     """Searches with every wrong prior, on a part of the tasks."""
     some, trials = stratified(replays, 6 if chosen.quick else chosen.tasks), SHORT if chosen.quick else AREAS[-1]
     return [
-        Job(setting, f"{label} {kind}", SPECTRUM, key, chosen.seed, trials, responses[key])
+        Job(setting, misled(label, kind), label, key, chosen.seed, trials, responses[key])
         for setting, goal in SETTINGS.items()
         for kind, responses in adversarial_priors(predicted, replays, goal).items()
         for key in some
         for label in LED
     ]
+
+
+def misled(label: str, kind: str) -> str:
+    """The name of a search with a wrong prior; of the sampler as it is, that of the replay."""
+    return kind if label == SPECTRUM else f"{label} {kind}"
 
 
 def report(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
@@ -93,15 +98,15 @@ def report(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
 
 
 def mislead(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
-    """With a wrong prior, as it is searched and with each remedy: area under regret over that without, and on how many
+    """With a wrong prior, as it is searched and unguarded: area under regret over that without, and on how many
     tasks it is a trap."""
     found: Metrics = {}
     rows = []
-    tasks = ledger.tasks(setting, (f"{SPECTRUM} {KINDS[0]}", NO_PRIOR))
+    tasks = ledger.tasks(setting, (KINDS[0], NO_PRIOR))
     plain = ledger.regret(setting, NO_PRIOR, tasks)[:, :, : AREAS[-1]]
     for kind in KINDS:
         for label in LED:
-            own = ledger.regret(setting, f"{label} {kind}", tasks)
+            own = ledger.regret(setting, misled(label, kind), tasks)
             prefix = f"{setting}.{label}.adversarial.{kind}"
             both = (area_under_regret(each.mean(axis=1), AREAS[-1]) for each in (own, plain))
             found |= area_ratio(f"{prefix}.aur_ratio", *both)

@@ -23,6 +23,9 @@ from ssdtune.surrogate.improvement import Goal
 
 Trials = Sequence[FrozenTrial]
 
+Found = tuple[list[FrozenTrial], Array, float]
+"""What trials came to: those that count, their outputs and errors (n, 2, 2), and the incumbent's s."""
+
 _MOST_WAITING = 8
 _UNKNOWN = 10.0  # sd of an output that says nothing
 
@@ -51,8 +54,8 @@ def outputs_of(trial: FrozenTrial) -> list[list[float]] | None:
     return [values, errors]
 
 
-def scored_of(study: optuna.Study, placed: Trials, goal: Goal) -> tuple[list[FrozenTrial], Array, float] | None:
-    """What trials that have our knobs came to: (trials, outputs and their errors (n, 2, 2), the incumbent's s).
+def scored_of(study: optuna.Study, placed: Trials, goal: Goal) -> Found | None:
+    """What trials that have our knobs came to.
 
     Complete trials first, then those that were stopped early; the incumbent is the best feasible complete one, or the
     untouched model. None where the study's values are not this score.

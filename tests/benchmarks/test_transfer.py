@@ -92,9 +92,9 @@ def test_a_cautious_search_begins_where_more_is_kept(recorded):
     cautious = search_cautious(told, recorded.places[0], rows, s, GOAL, 1)
     assert s.max() - bold[0] < 0.5 <= s.max() - cautious[0]
     free = Goal(0.2, 0.0)
-    assert search_cautious(told, recorded.places[0], rows, s, free, 1) == search(
-        told, recorded.places[0], rows, s, free, 1
-    )
+    ways = (search_cautious, search_guarded)
+    own, guarded = (way(told, recorded.places[0], rows, s, free, 9) for way in ways)
+    assert (own == guarded).all()
 
 
 def test_an_average_is_of_other_families_alone(recorded):
@@ -150,11 +150,11 @@ def test_every_goal_is_reported(recorded):
         assert sum(ranks) == pytest.approx(10)
         wrong = [found[f"ft.{goal}.adversarial.{kind}.aur_ratio"] for kind in KINDS]
         assert found[f"ft.{goal}.adversarial.aur_ratio"] == max(wrong) > min(wrong) >= 0
-        assert found[f"ft.{goal}.trap.stuck_tasks"] in range(7)
-        assert found[f"ft.{goal}.guarded.trap.stuck_tasks"] == 0  # by construction
+        assert found[f"ft.{goal}.trap.stuck_tasks"] == 0  # by construction
+        assert found[f"ft.{goal}.unguarded.trap.stuck_tasks"] in range(7)
         assert f"ft.{goal}.regret.together.3" in found
         assert (f"ft.{goal}.regret.cautious.3" in found) == goal.endswith("0.95")  # where something is to be kept
-        assert {f"ft.{goal}.half-trust.adversarial.{kind}.aur_ratio" for kind in KINDS} <= set(found)
+        assert {f"ft.{goal}.unguarded.adversarial.{kind}.aur_ratio" for kind in KINDS} <= set(found)
     assert found["ft.tasks"] == 6
     with pytest.raises(SystemExit, match="no responses"):
         measure_transfer(chosen, [], lines)

@@ -97,7 +97,7 @@ class TestCoreWithoutPrior(_Renamed):
 
 
 def test_the_first_trial_is_the_mode_and_the_search_closes_in():
-    study = new_study(SpectrumSampler(PRIOR, seed=0))
+    study = new_study(SpectrumSampler(PRIOR, seed=0, guard=False))
     study.optimize(objective, n_trials=8)
     assert study.trials[0].params == pytest.approx(PRIOR.mode)
     alone = new_study(SpectrumSampler(seed=0))
@@ -237,7 +237,7 @@ def test_where_all_trials_are_pruned_their_values_tell_what_is_sought(reported, 
         if reported is not None:
             trial.report(float(PRIOR.goal.score(*found)) if reported == "score" else reported, 0)
         study.tell(trial, state=TrialState.PRUNED)
-    assert (study.sampler._acquisition(study, study.trials) is None) == foreign
+    assert (study.sampler._acquisition(study, study.trials, PRIOR) is None) == foreign
     assert set(study.ask(SPACE).params) == set(PAIR)
 
 
@@ -250,7 +250,7 @@ def test_estimates_of_pruned_trials_count_with_their_error_but_are_no_incumbent(
         trial.set_user_attr(f"{name}_se", 0.05)
     trial.report(0.3, 0)
     study.tell(trial, state=TrialState.PRUNED)
-    seen = study.sampler._acquisition(study, study.trials)
+    seen = study.sampler._acquisition(study, study.trials, PRIOR)
     assert len(seen.data.settings) == 2
     np.testing.assert_allclose(seen.data.noise[:, 1], 0.05)
     assert seen.incumbent == max(0.2, study.trials[0].value)

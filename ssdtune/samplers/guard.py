@@ -1,0 +1,37 @@
+"""What bounds the cost of a wrong prior: turns for the same search without it, which sees its own trials alone.
+
+Its n-th turn is trial floor(1.5 n + 2) of the study: 3, 5, 6, 8, 9, 11, ... So what the search without prior finds in n
+trials has been found by then, whatever the prior says; the search with it has the other trials and sees them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+RATIO, GRACE = 1.5, 2
+"""At most so many times the trials of the search without prior, and so many more."""
+
+
+def is_unled(place: int) -> bool:
+    """Whether the trial before which ``place`` others were proposed is a turn of the search without prior."""
+    turn = math.ceil((place + 1 - GRACE) / RATIO)
+    return turn > 0 and math.floor(RATIO * turn + GRACE) == place + 1
+
+
+def unled(others: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial] | None:
+    """What the search without prior sees of the other trials, in order; None where the trial is none of its turns.
+
+    A failed trial gives its place back. A setting that was enqueued is no turn of either search, and both see it.
+    """
+    place, seen, ours = 0, [], False
+    for each in sorted([*others, trial], key=lambda found: found.number):
+        given = "fixed_params" in each.system_attrs
+        if each.number == trial.number:
+            ours = not given and is_unled(place)
+        elif given or is_unled(place):
+            seen.append(each)
+        place += not given and each.state != TrialState.FAIL
+    return seen if ours else None

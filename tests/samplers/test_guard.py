@@ -1,0 +1,145 @@
+"""Turns of the search without prior: it goes the way it would go alone, so that no prior costs more than a bound."""
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from ssdtune.prior.knobs import KnobPrior
+from ssdtune.samplers.guard import GRACE, RATIO, is_unled
+from ssdtune.samplers.knobs import KnobSampler
+from ssdtune.samplers.spectrum import SpectrumSampler
+from tests.samplers import test_knobs, test_spectrum
+
+TURNS = [2, 4, 5, 7, 8, 10, 11]
+BLANK = KnobPrior.blank(test_knobs.KNOBS, [{"lr": 1.0, "steps": 8}], test_knobs.PRIOR.goal)
+FORESEEN = KnobPrior(test_knobs.KNOBS, BLANK.places, np.zeros((1, 2, len(BLANK.places))) + 0.5, BLANK.residual_sd + 0.1)
+"""The places of ``BLANK``, at which the same is foreseen everywhere."""
+
+SAMPLERS = {
+    "spectrum": (
+        lambda led, **options: SpectrumSampler(test_spectrum.PRIOR if led else None, seed=1, **options),
+        test_spectrum.objective,
+    ),
+    "knobs": (lambda led, **options: KnobSampler(FORESEEN if led else BLANK, seed=1, **options), test_knobs.objective),
+}
+
+
+@pytest.fixture(params=SAMPLERS)
+def searched(request):
+    """(make a sampler, with a prior or without; an objective)."""
+    return SAMPLERS[request.param]
+
+
+def new_study(sampler, **options):
+    return optuna.create_study(direction="maximize", study_name="s", sampler=sampler, **options)
+
+
+def places(trials):
+    return [pytest.approx([np.log10(value) for value in trial.params.values()], abs=1e-3) for trial in trials]
+
+
+def settings(trials):
+    return [[np.log10(value) for value in trial.params.values()] for trial in trials]
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3, 4, 7, 40])
+def test_turns_keep_the_bound(trials):
+    turns = [place for place in range(100) if is_unled(place)]
+    assert turns[:7] == TURNS
+    assert turns[trials - 1] + 1 <= RATIO * trials + GRACE < turns[trials - 1] + 2  # as late as the bound allows
+
+
+def test_at_its_turns_the_search_without_prior_goes_its_own_way(searched):
+    make, objective = searched
+    guarded, alone, led = new_study(make(True)), new_study(make(False)), new_study(make(True, guard=False))
+    guarded.optimize(objective, n_trials=12)
+    alone.optimize(objective, n_trials=7)
+    led.optimize(objective, n_trials=4)
+    assert settings(guarded.trials[turn] for turn in TURNS) == places(alone.trials)
+    assert settings(guarded.trials[:2]) == places(led.trials[:2])
+    assert settings(led.trials[2:]) != places(alone.trials[:2])
+
+
+def test_what_the_search_without_prior_finds_is_found_in_time(searched):
+    make, objective = searched
+    guarded, alone = new_study(make(True)), new_study(make(False))
+    guarded.optimize(objective, n_trials=14)
+    alone.optimize(objective, n_trials=8)
+    best = [np.maximum.accumulate([trial.value for trial in study.trials]) for study in (guarded, alone)]
+    for trials in range(1, 9):
+        assert best[0][int(RATIO * trials + GRACE) - 1] >= best[1][trials - 1] - 1e-3
+
+
+def test_the_led_search_sees_all_trials(searched):
+    """Its fourth trial differs where a turn before it came to something else."""
+    make, objective = searched
+
+    def other(trial):
+        score = objective(trial)
+        if trial.number != 2:
+            return score
+        for name, value in (("retained", 0.99), ("remembered", 0.01)):
+            trial.set_user_attr(name, value)
+        return 0.2 * 0.99 + 0.8 * 0.99
+
+    runs = []
+    for told in (objective, other):
+        study = new_study(make(True))
+        study.optimize(told, n_trials=4)
+        runs.append(settings(study.trials))
+    assert runs[0][:3] == runs[1][:3]
+    assert runs[0][3] != pytest.approx(runs[1][3], abs=1e-3)
+
+
+def test_a_failed_trial_gives_its_turn_back_and_a_resumed_study_keeps_the_turns(searched):
+    make, objective = searched
+    whole = new_study(make(True))
+    whole.optimize(objective, n_trials=6)
+    storage = optuna.storages.InMemoryStorage()
+    for number in range(6):
+        study = new_study(make(True), storage=storage, load_if_exists=True)
+        if number in (1, 2, 3):  # stopped during the trial before
+            lost = study.ask(study.trials[0].distributions)
+            study.tell(lost, state=TrialState.FAIL)
+        study.optimize(objective, n_trials=1)
+    done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert settings(done) == places(whole.trials)
+
+
+def test_settings_that_were_enqueued_are_seen_by_both_and_are_no_turn_of_either(searched):
+    make, objective = searched
+    alone, guarded = new_study(make(False)), new_study(make(True))
+    alone.optimize(objective, n_trials=1)
+    given = {name: value * 1.5 if isinstance(value, float) else value for name, value in alone.trials[0].params.items()}
+    alone = new_study(make(False))
+    for study, trials in ((alone, 4), (guarded, 6)):
+        study.enqueue_trial(given)
+        study.optimize(objective, n_trials=trials)
+    assert settings(guarded.trials[turn + 1] for turn in TURNS[:2]) == places(alone.trials[1:3])
+    assert guarded.trials[0].params == alone.trials[0].params
+
+
+def test_a_prior_that_foresees_nothing_has_no_turns_to_give():
+    blank, plain = new_study(KnobSampler(BLANK, seed=1)), new_study(KnobSampler(BLANK, seed=1, guard=False))
+    for study in (blank, plain):
+        study.optimize(test_knobs.objective, n_trials=5)
+    assert settings(blank.trials) == places(plain.trials)
+
+
+def test_the_first_turn_knows_no_more_of_another_range_than_a_first_trial_would():
+    make, _ = SAMPLERS["spectrum"]
+
+    def narrow(trial):
+        alpha = trial.suggest_float("alpha", 2.0, 20.0, log=True)
+        lam = trial.suggest_float("lambda", 0.5, 5.0, log=True)
+        retained, remembered = test_spectrum.outputs(alpha, lam)
+        trial.set_user_attr("retained", float(retained))
+        trial.set_user_attr("remembered", float(remembered))
+        trial.set_constraint("min_retained", 0.95 - float(retained))
+        return float(test_spectrum.PRIOR.goal.score(retained, remembered))
+
+    guarded, alone = new_study(make(True)), new_study(make(False))
+    guarded.optimize(narrow, n_trials=6)
+    alone.optimize(narrow, n_trials=3)
+    assert settings(guarded.trials[turn] for turn in TURNS[:3]) == places(alone.trials)
