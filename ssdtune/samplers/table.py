@@ -82,8 +82,8 @@ SAMPLERS: dict[str, SamplerChoice] = {
     "ei": SamplerChoice(
         _knobs,
         "KnobSampler: constrained expected improvement of the score by Gaussian processes on retained and remembered "
-        "over the knobs, around what other tasks foretell where a mapper knows the method, and then two of three trials "
-        "by the same search without that, as if it were alone; the mode or the first published setting first",
+        "over the knobs, around what other tasks foretell where a mapper knows the method, and there two trials of "
+        "three by the same search without that, as if it were alone; the mode or the first published setting first",
         sees_constraint=True,
         uses_prior=True,
     ),
