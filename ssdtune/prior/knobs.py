@@ -70,8 +70,7 @@ class KnobPrior:
     @classmethod
     def blank(cls, knobs: Sequence[Knob], first: Sequence[Mapping[str, float]], goal: Goal) -> KnobPrior:
         """Nothing foreseen: places spread over the knobs, ``first`` those to begin with, and no member."""
-        settings = [*first, *settings_at(knobs, spread(len(knobs)))]
-        places = np.array([[knob.share(setting[knob.name]) for knob in knobs] for setting in settings])
+        places = places_of(knobs, [*first, *settings_at(knobs, spread(len(knobs)))])
         none = np.empty((0, 2, len(places)))
         sd = np.zeros((2, len(places)))
         return cls(tuple(knobs), places, none, sd, 0.0, goal.retain_weight, goal.min_retained)
@@ -135,6 +134,12 @@ def spread(dimensions: int) -> Array:
 
     found: Array = qmc.Halton(dimensions, seed=0).random(PLACES)
     return found
+
+
+def places_of(knobs: Sequence[Knob], settings: Sequence[Mapping[str, float]]) -> Array:
+    """(N, D): where settings lie, at the precision that a prior is kept with, so that one read back has the same."""
+    exact = np.array([[knob.share(setting[knob.name]) for knob in knobs] for setting in settings])
+    return exact.astype(np.float32).astype(float)
 
 
 def settings_at(knobs: Sequence[Knob], places: Array) -> list[dict[str, float]]:

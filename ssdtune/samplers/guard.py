@@ -2,6 +2,7 @@
 
 Its n-th turn is trial floor(1.5 n + 2) of the study: 3, 5, 6, 8, 9, 11, ... So what the search without prior finds in n
 trials has been found by then, whatever the prior says; the search with it has the other trials and sees them all.
+This is exact where trials follow one another, all are evaluated in full, and none is enqueued once they have begun.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ def is_unled(place: int) -> bool:
     return turn > 0 and math.floor(RATIO * turn + GRACE) == place + 1
 
 
+def is_given(trial: FrozenTrial) -> bool:
+    """Whether the trial's setting was enqueued, by a user or as a step of a longer training: no turn of a search."""
+    return "fixed_params" in trial.system_attrs
+
+
 def unled(others: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial] | None:
     """What the search without prior sees of the other trials, in order; None where the trial is none of its turns.
 
@@ -28,7 +34,7 @@ def unled(others: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial
     """
     place, seen, ours = 0, [], False
     for each in sorted([*others, trial], key=lambda found: found.number):
-        given = "fixed_params" in each.system_attrs
+        given = is_given(each)
         if each.number == trial.number:
             ours = not given and is_unled(place)
         elif given or is_unled(place):

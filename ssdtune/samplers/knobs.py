@@ -3,33 +3,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
-from scipy.spatial import KDTree
 
 from ssdtune.arrays import Array
 from ssdtune.prior.knobs import KnobPrior
-from ssdtune.samplers.guard import unled
-from ssdtune.samplers.reading import (
-    Found,
-    SeededSampler,
-    Trials,
-    into,
-    one_thread,
-    others_of,
-    scored_of,
-    waiting_before,
-)
+from ssdtune.samplers.guard import is_given, unled
+from ssdtune.samplers.knob_choice import KnobChoice
+from ssdtune.samplers.reading import SeededSampler, Trials, into, one_thread, others_of, scored_of, waiting_before
 from ssdtune.surrogate.improvement import Goal
-from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief, Seen
+from ssdtune.surrogate.knob_belief import Foreseen, Seen
 
-_APART = 0.01  # closer places are the same trial twice
-_LOCAL, _NEAR = 128, 0.06  # places drawn around the incumbent, and their sd
+_SAME = 1e-6  # places that differ by less are one setting
+
+
+class _Read(NamedTuple):
+    """Of trials by their numbers: the places (D,) of those that have all knobs, those that were scored, and outputs and
+    errors (2, 2) of these."""
+
+    places: Mapping[int, Array]
+    scored: Mapping[int, FrozenTrial]
+    outputs: Mapping[int, Array]
+
+    def at(self, trials: Iterable[FrozenTrial], dimensions: int) -> Array:
+        """(n, D) places."""
+        return np.array([self.places[trial.number] for trial in trials]).reshape(-1, dimensions)
+
+
+def _is_pruned(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.PRUNED
 
 
 class KnobSampler(SeededSampler):
@@ -37,8 +45,8 @@ class KnobSampler(SeededSampler):
 
     The first trial is the prior's mode; then Gaussian processes around its members, and one that assumes nothing, are
     weighed by the trials. A prior without members has only the last, and begins with its first place. Beside members,
-    two trials of three are the search's that has none, as if it were alone (``samplers.guard``): whatever the prior
-    says, what that finds in n trials is found in 1.5 n + 2.
+    two trials of three are the search's that has none, as if it were alone (``samplers.guard``), but where the other
+    has tried the same: whatever the prior says, what that finds in n trials is found in 1.5 n + 2.
     Every proposal depends only on (seed, study name, how many earlier trials have not failed) and on what the storage
     holds. Trials are read as by ``SpectrumSampler``; where their values are not this score, and for parameters that the
     prior does not have, ``independent_sampler`` serves.
@@ -82,16 +90,11 @@ class KnobSampler(SeededSampler):
         turn = self._turn(study, trial)
         if turn is None or names != search_space.keys():
             return {n: self.sample_independent(study, trial, n, each) for n, each in search_space.items()}
-        foreseen, others, found = turn
-        placed = self._placed(others)
-        running = self._places([other for other in placed if other.state == TrialState.RUNNING])
-        failed = self._places([other for other in placed if other.state == TrialState.FAIL])
-        repeated = [i for i, place in enumerate(failed) if (failed == place).all(axis=1).sum() > 1]
-        rng = np.random.default_rng(self._seed_of(study, others, trial, "setting"))
+        choice, others = turn
         with one_thread():
             for _ in range(waiting_before(others, trial, names)):  # each as its own process would choose it
-                running = np.vstack([running, self._next(foreseen, found, running, failed[repeated], rng)])
-            setting = self._prior.setting(self._next(foreseen, found, running, failed[repeated], rng))
+                choice = choice.after_running(choice.place)
+            setting = self._prior.setting(choice.place)
         return {name: into(search_space[name], value) for name, value in setting.items()}
 
     def sample_independent(
@@ -103,41 +106,79 @@ class KnobSampler(SeededSampler):
         sampler = self._fallback(study, others, trial, param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
-    def _turn(self, study: optuna.Study, trial: FrozenTrial) -> tuple[Foreseen | None, Trials, Found] | None:
-        """What the trial's search foresees, the other trials that it sees, and what they came to; None where the
-        study's values are not this score."""
+    def _turn(self, study: optuna.Study, trial: FrozenTrial) -> tuple[KnobChoice, Trials] | None:
+        """The trial's choice, and the other trials that its search sees; None where the values are not this score."""
         others = others_of(study, trial)
-        found = scored_of(study, self._placed(others), self._prior.goal)
-        own = unled(others, trial) if self._guard and found is not None else None
-        if own is not None and (alone := scored_of(study, self._placed(own), self._prior.goal)) is not None:
-            return None, own, alone
-        return None if found is None else (self._prior.foreseen, others, found)
+        read = self._read(study, others)
+        if read is None:
+            return None
+        own = unled(others, trial) if self._guard else None
+        alone = None if own is None else self._alone(study, read, own, trial)
+        if alone is not None:
+            return self._choice(study, None, read, alone, trial), alone
+        return self._choice(study, self._prior.foreseen, read, others, trial), others
 
-    def _next(
-        self, foreseen: Foreseen | None, found: Found, running: Array, failed: Array, rng: np.random.Generator
-    ) -> Array:
-        """The place to try next, (D,): of the prior's places and some around the best trial, none taken twice.
+    def _read(self, study: optuna.Study, trials: Trials) -> _Read | None:
+        """None where the values are not this score."""
+        placed = [trial for trial in trials if all(knob.name in trial.params for knob in self._prior.knobs)]
+        found = scored_of(study, placed, self._prior.goal)
+        if found is None:
+            return None
+        scored = {trial.number: trial for trial in found[0]}
+        outputs = dict(zip(scored, found[1], strict=True))
+        return _Read({trial.number: self._prior.place(trial.params) for trial in placed}, scored, outputs)
 
-        failed : where trials have failed more than once; an interrupted one is repeated.
+    def _alone(self, study: optuna.Study, read: _Read, own: Trials, trial: FrozenTrial) -> list[FrozenTrial] | None:
+        """What the search without prior has seen before its turn; None where it needs none.
+
+        Where the search with members has tried what it would try next, it takes what that came to, and its turn is left
+        to that search.
         """
-        trials, outputs, incumbent = found
-        seen = Seen(self._places(trials), outputs[:, 0].T, outputs[:, 1].T)
-        belief = KnobBelief(foreseen, self._prior.goal, seen, incumbent, running)
-        candidates = self._prior.places
-        y, goal = seen.y, self._prior.goal
-        if len(trials):
-            s = np.where(goal.feasible(y[0]), goal.score(*y), goal.untouched - (1 - np.clip(y[0], 0, 1)))
-            near = seen.places[int(s.argmax())] + _NEAR * rng.standard_normal((_LOCAL, len(self._prior.knobs)))
-            candidates = np.concatenate([candidates, self._prior.taken_by(np.clip(near, 0, 1))])
-        taken = np.concatenate([seen.places, running, failed])
-        distance, _ = KDTree(taken).query(candidates, p=np.inf)
-        gain = np.where(distance < _APART, distance - 1, belief.improvement(candidates))
-        place: Array = candidates[int(gain.argmax())]
-        return place
+        turns = {each.number for each in own}
+        led = {number: place for number, place in read.places.items() if number in read.scored and number not in turns}
+        seen: list[FrozenTrial] = []
+        for turn in own:
+            met = None if is_given(turn) else self._met(study, read, seen, led, turn)
+            if met is None:
+                seen.append(turn)
+            elif turn.state != TrialState.FAIL:  # that gives its place back
+                seen.append(read.scored[met])
+                del led[met]
+                if turn.number in read.scored:
+                    led[turn.number] = read.places[turn.number]
+        return seen if self._met(study, read, seen, led, trial) is None else None
 
-    def _placed(self, trials: Trials) -> Trials:
-        """Those that have all knobs."""
-        return [trial for trial in trials if all(knob.name in trial.params for knob in self._prior.knobs)]
+    def _met(
+        self, study: optuna.Study, read: _Read, seen: Trials, led: Mapping[int, Array], turn: FrozenTrial
+    ) -> int | None:
+        """The number of the trial by the search with members that the one without would make at its turn."""
+        before = {number: place for number, place in led.items() if number < turn.number}
+        if not before:
+            return None
+        with one_thread():
+            place = self._choice(study, None, read, seen, turn).place
+        return next((number for number, other in before.items() if np.abs(other - place).max() < _SAME), None)
 
-    def _places(self, trials: Trials) -> Array:
-        return np.array([self._prior.place(trial.params) for trial in trials]).reshape(-1, len(self._prior.knobs))
+    def _choice(
+        self, study: optuna.Study, foreseen: Foreseen | None, read: _Read, others: Trials, trial: FrozenTrial
+    ) -> KnobChoice:
+        """What a trial's search chooses that sees these others."""
+        goal, dimensions = self._prior.goal, len(self._prior.knobs)
+        placed = [each for each in others if each.number in read.places]
+        running, failed = (
+            read.at((each for each in placed if each.state == state), dimensions)
+            for state in (TrialState.RUNNING, TrialState.FAIL)
+        )
+        scored = sorted((each for each in others if each.number in read.scored), key=_is_pruned)
+        outputs = np.array([read.outputs[each.number] for each in scored]).reshape(-1, 2, 2)
+        y = outputs[:, 0].T
+        best = goal.score(*y)[goal.feasible(y[0]) & ~np.array([_is_pruned(each) for each in scored], bool)]
+        return KnobChoice(
+            self._prior,
+            foreseen,
+            Seen(read.at(scored, dimensions), y, outputs[:, 1].T),
+            incumbent=float(max([goal.untouched, *best])),
+            running=running,
+            failed=failed[[i for i, place in enumerate(failed) if (failed == place).all(axis=1).sum() > 1]],
+            seed=self._seed_of(study, others, trial, "setting"),
+        )

@@ -30,7 +30,7 @@ def knob_prior(
     says of a setting beforehand, where they name that.
     """
     from ssdtune.prior.calibration import sd_at
-    from ssdtune.prior.knobs import KnobPrior, settings_at, spread
+    from ssdtune.prior.knobs import KnobPrior, places_of, settings_at, spread
     from ssdtune.prior.method_inputs import method_inputs
 
     if _fixed(options) != _fixed(type(options)()):
@@ -40,7 +40,7 @@ def knob_prior(
         return None
     knobs = method.knobs(options)
     settings = [*first_of(method, options), *settings_at(knobs, spread(len(knobs)))]
-    places = np.array([[knob.share(setting[knob.name]) for knob in knobs] for setting in settings])
+    places = places_of(knobs, settings)
     rows = [{**setting, **(notes(setting) if notes else {})} for setting in settings]
     columns = {name: np.array([row[name] for row in rows], float) for name in rows[0]}
     found = analysis() if analysis is not None else None

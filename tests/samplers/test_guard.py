@@ -43,6 +43,16 @@ def settings(trials):
     return [[np.log10(value) for value in trial.params.values()] for trial in trials]
 
 
+def in_time(guarded, alone, given=0):
+    """Whether each of the trials of the search without prior is among those that the bound allows for it."""
+    made = settings(guarded.trials)
+    for number, setting in enumerate(places(alone.trials[given:]), 1):
+        by = int(RATIO * number + GRACE) + given
+        if by <= len(made) and setting not in made[:by]:
+            return False
+    return True
+
+
 @pytest.mark.parametrize("trials", [1, 2, 3, 4, 7, 40])
 def test_turns_keep_the_bound(trials):
     turns = [place for place in range(100) if is_unled(place)]
@@ -57,6 +67,7 @@ def test_at_its_turns_the_search_without_prior_goes_its_own_way(searched):
     alone.optimize(objective, n_trials=7)
     led.optimize(objective, n_trials=4)
     assert settings(guarded.trials[turn] for turn in TURNS) == places(alone.trials)
+    assert in_time(guarded, alone) and not in_time(led, alone)
     assert settings(guarded.trials[:2]) == places(led.trials[:2])
     assert settings(led.trials[2:]) != places(alone.trials[:2])
 
@@ -116,8 +127,23 @@ def test_settings_that_were_enqueued_are_seen_by_both_and_are_no_turn_of_either(
     for study, trials in ((alone, 4), (guarded, 6)):
         study.enqueue_trial(given)
         study.optimize(objective, n_trials=trials)
-    assert settings(guarded.trials[turn + 1] for turn in TURNS[:2]) == places(alone.trials[1:3])
+    assert in_time(guarded, alone, given=1)
     assert guarded.trials[0].params == alone.trials[0].params
+
+
+def test_what_the_led_search_has_tried_costs_the_other_no_turn():
+    """The prior says that the first place of the search without prior is best."""
+    alone = new_study(KnobSampler(BLANK, seed=1))
+    alone.optimize(test_knobs.objective, n_trials=8)
+    away = np.abs(BLANK.places - BLANK.place(alone.trials[0].params)).max(axis=1)
+    members = np.stack([np.full_like(away, 0.99), np.where(away < 1e-6, 0.0, 0.6)])[None]
+    prior = KnobPrior(test_knobs.KNOBS, BLANK.places, members, BLANK.residual_sd + 1e-3)
+    guarded = new_study(KnobSampler(prior, seed=1))
+    guarded.optimize(test_knobs.objective, n_trials=14)
+    made, expected = settings(guarded.trials), places(alone.trials)
+    assert made[0] == expected[0]
+    assert len({tuple(setting) for setting in made}) == 14  # none is made again
+    assert in_time(guarded, alone)
 
 
 def test_a_prior_that_foresees_nothing_has_no_turns_to_give():
