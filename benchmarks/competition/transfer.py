@@ -177,18 +177,17 @@ def search(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal:
 def search_guarded(
     foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, trials: int, first: Goal | None = None
 ) -> Array:
-    """As ``search``, but at its turns a search that assumes nothing takes its next step; what has been tried costs it
-    no trial, as a study measures a setting once. ``first`` is the goal of the first trial, if it is another."""
+    """As ``search``, but at its turns a search that assumes nothing takes its next step, as ``KnobSampler`` does: where
+    that has been tried, the turn is left to the other. ``first`` is the goal of the first trial, if it is another."""
     tried: list[int] = []
     alone: list[int] = []
     for number in range(min(trials, len(s))):
-        if not is_unled(number):
-            tried.append(choose(foreseen, places, rows, s, goal if number or first is None else first, tried))
-            continue
-        alone.append(choose(None, places, rows, s, goal, alone))
-        while alone[-1] in tried:
+        if is_unled(number):
             alone.append(choose(None, places, rows, s, goal, alone))
-        tried.append(alone[-1])
+        if is_unled(number) and alone[-1] not in tried:
+            tried.append(alone[-1])
+        else:
+            tried.append(choose(foreseen, places, rows, s, goal if number or first is None else first, tried))
     return regret_after(tried, s, goal, trials)
 
 
