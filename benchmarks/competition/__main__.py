@@ -19,14 +19,15 @@ with its first ten trials, after the published ones where there are any, so that
 `no-damage` predicted loss changes, `no-units` these and knobs in units of the task, `coordinates-only` all of that,
 `absolute-mu` the eigenvalue that mu is measured against, `no-spectrum` that too; `average` foresees the mean of past
 responses; these are unguarded. Ranks, wins and wrong priors are as in the replay, over ten trials, traps over twenty.
-Rows beside `transfer`, `<setting>.<row>.trap` and, of the first, `.adversarial`: `unguarded`, as under Trap;
-`cautious`, a first trial that is to keep 0.02 more than asked for; `together`, the networks of all fits in one
-ensemble.
-Trap: on every recorded task the sampler with its prior (`spectrum`), without, and `unguarded`, without the turns that
-bound its trials by 1.5 times those without prior and 2. `ssd.<setting>.trap.{max_ratio,stuck_tasks,undecided_tasks}`
-are of the sampler, `ssd.<setting>.unguarded.trap.*` of that, `ssd.<setting>.every.*` regrets and wins on all tasks;
-with wrong priors, on as many tasks as the replay ranks on,
-`ssd.<setting>.{spectrum,unguarded}.adversarial.<kind>.{aur_ratio,trap.*}`.
+Rows beside `transfer`, `<setting>.<row>.trap` and, of the first two, `.adversarial`: `unguarded` and `half-trust`, as
+under Trap; `cautious`, a first trial that is to keep 0.02 more than asked for; `together`, the networks of all fits in
+one ensemble.
+Trap: on every recorded task the sampler with its prior (`spectrum`), without, `unguarded`, without the turns that bound
+its trials by 1.5 times those without prior and 2, and with `half-trust` in the prior.
+`ssd.<setting>.trap.{max_ratio,stuck_tasks,undecided_tasks}` are of the sampler,
+`ssd.<setting>.{unguarded,half-trust}.trap.*` of those, `ssd.<setting>.every.*` regrets and wins on all tasks; with
+wrong priors, on as many tasks as the replay ranks on,
+`ssd.<setting>.{spectrum,unguarded,half-trust}.adversarial.<kind>.{aur_ratio,trap.*}`.
 Fresh: tasks unlike the collection, every trial evaluated (`fresh.<task>.*`), unguarded too;
 `fresh.{spectrum,unguarded}.trap.*` is over tasks and goals.
 """

@@ -61,6 +61,9 @@ UNGUARDED = "unguarded"
 LED = (SPECTRUM, UNGUARDED)
 """Searches with a prior."""
 
+HALF_TRUST = "half-trust"
+"""A remedy against wrong priors: what assumes nothing outweighs the prior sooner."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -19,7 +19,7 @@ from benchmarks.competition.hidden import ABLATED_OF, ABLATIONS, Hide, nothing
 from benchmarks.competition.misled import Named, decade_of, wrong_priors
 from benchmarks.competition.priors import AVERAGE, FITS
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import SETTINGS, UNGUARDED, in_processes, progress, start_process
+from benchmarks.competition.runs import HALF_TRUST, SETTINGS, UNGUARDED, in_processes, progress, start_process
 from benchmarks.competition.tables import ABLATED
 from benchmarks.competition.transfer_tables import ALONE, PUBLISHED, RANDOM, TRANSFER, TRIALS, report
 from benchmarks.harness import Metrics
@@ -115,7 +115,7 @@ def measure_method(work: tuple[str, Sequence[Experience], argparse.Namespace]) -
     metrics: Metrics = {f"{method}.tasks": len(recorded.rows)}
     for setting, goal in SETTINGS.items():
         scores = recorded.scores(goal)
-        ways = {**LED, **({"cautious": search_cautious} if goal.min_retained else {})}
+        ways = {**TOLD, **({"cautious": search_cautious} if goal.min_retained else {})}
         runs = {name: searched(foreseen[TRANSFER], recorded, goal, LONG, way) for name, way in ways.items()}
         runs["together"] = searched([together(foreseen[TRANSFER])], recorded, goal, LONG, search_guarded)
         runs[ALONE] = searched([[None] * len(scores)], recorded, goal, LONG)
@@ -123,7 +123,7 @@ def measure_method(work: tuple[str, Sequence[Experience], argparse.Namespace]) -
         runs[RANDOM] = np.stack([in_any_order(s, goal, 0, chosen.seed) for s in scores])
         ablated = {n: searched(foreseen[n], recorded, goal, ABLATED) for n in foreseen if n != TRANSFER}
         wrong = {
-            kind: {name: searched([priors], recorded, goal, TRIALS, way) for name, way in LED.items()}
+            kind: {name: searched([priors], recorded, goal, TRIALS, way) for name, way in TOLD.items()}
             for kind, priors in wrong_priors(recorded.named(foreseen[TRANSFER][0], goal), goal, decade).items()
         }
         metrics |= report(f"{method}.{setting}", runs, ablated, wrong, lines)
@@ -191,6 +191,11 @@ def search_guarded(
     return regret_after(tried, s, goal, trials)
 
 
+def search_doubting(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
+    """As ``search_guarded``, but with half the trust."""
+    return search_guarded(foreseen._replace(trust=foreseen.trust / 2), places, rows, s, goal, trials)
+
+
 def search_cautious(foreseen: Foreseen, places: Array, rows: Rows, s: Array, goal: Goal, trials: int) -> Array:
     """As ``search_guarded``, but the first trial is to keep ``CAUTION`` more than is asked for, where something is."""
     asked = replace(goal, min_retained=min(goal.min_retained + CAUTION, 1.0) if goal.min_retained else 0.0)
@@ -206,8 +211,12 @@ def together(fits: Sequence[Sequence[Foreseen]]) -> list[Foreseen]:
     return found
 
 
-LED: dict[str, Callable[..., Array]] = {TRANSFER: search_guarded, UNGUARDED: search}
-"""Searches with a prior: as the sampler does, and with all trials the prior's."""
+TOLD: dict[str, Callable[..., Array]] = {
+    TRANSFER: search_guarded,
+    UNGUARDED: search,
+    HALF_TRUST: search_doubting,
+}
+"""Searches with a prior: as the sampler does, with all trials the prior's, and with half the trust in it."""
 
 
 def choose(foreseen: Foreseen | None, places: Array, rows: Rows, s: Array, goal: Goal, tried: Sequence[int]) -> int:

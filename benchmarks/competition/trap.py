@@ -1,17 +1,19 @@
 """Is the prior ever a trap, and what does it cost to bound that? On every recorded task, under every goal, the sampler
-with its prior, the same without the turns that bound it, and without prior; and the first two with wrong priors, on
-some tasks."""
+with its prior, the same without the turns that bound it, with half the trust in the prior, and without prior; and all
+but the last with wrong priors, on some tasks."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from benchmarks.competition.adversarial import KINDS, adversarial_priors
 from benchmarks.competition.held_out import BUDGET, OWN_SEEDS, stratified
 from benchmarks.competition.priors import FAMILY_OUT, HELD_OUT, QUICK, Predicted, predict_all
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import BOX, LED, NO_PRIOR, SETTINGS, SPECTRUM, Job, run_all
+from benchmarks.competition.runs import BOX, HALF_TRUST, LED, NO_PRIOR, SETTINGS, SPECTRUM, Job, run_all
 from benchmarks.competition.tables import (
     AREAS,
     TRAP_GRACE,
@@ -28,7 +30,8 @@ from benchmarks.competition.tables import (
 from benchmarks.harness import Metrics, table
 from ssdtune.report.regret import area_under_regret
 
-LABELS = (*LED, NO_PRIOR)
+TOLD = (*LED, HALF_TRUST)
+LABELS = (*TOLD, NO_PRIOR)
 SHORT = 10  # trials of a quick run
 
 
@@ -39,12 +42,11 @@ def measure_trap(chosen: argparse.Namespace, replays: Sequence[Replay], lines: l
     by_key = {replay.key: replay for replay in replays if replay.key in keys}
     ledger = Ledger({(s, key): each.best(goal, BOX) for s, goal in SETTINGS.items() for key, each in by_key.items()})
     jobs = [
-        Job(setting, label, sampler, key, seed, SHORT if chosen.quick else BUDGET, response)
+        told(setting, label, key, seed, SHORT if chosen.quick else BUDGET, predicted[key].response)
         for setting in reversed(SETTINGS)
         for seed in range(chosen.seed, chosen.seed + (1 if chosen.quick else OWN_SEEDS))
         for key in by_key
         for label in LABELS
-        for sampler, response in ((SPECTRUM, None) if label == NO_PRIOR else (label, predicted[key].response),)
     ]
     jobs += plan_wrong(chosen, predicted, replays)
     for job, found in run_all(jobs, by_key, chosen.workers, chosen.kept):
@@ -60,12 +62,21 @@ def plan_wrong(chosen: argparse.Namespace, predicted: Mapping[str, Predicted], r
     """Searches with every wrong prior, on a part of the tasks."""
     some, trials = stratified(replays, 6 if chosen.quick else chosen.tasks), SHORT if chosen.quick else AREAS[-1]
     return [
-        Job(setting, misled(label, kind), label, key, chosen.seed, trials, responses[key])
+        replace(told(setting, label, key, chosen.seed, trials, responses[key]), label=misled(label, kind))
         for setting, goal in SETTINGS.items()
         for kind, responses in adversarial_priors(predicted, replays, goal).items()
         for key in some
-        for label in LED
+        for label in TOLD
     ]
+
+
+def told(setting: str, label: str, task: str, seed: int, trials: int, response: Mapping[str, Any]) -> Job:
+    """The run of one search of what is foreseen, as it makes use of it."""
+    sampler = label if label in LED else SPECTRUM
+    if label == NO_PRIOR:
+        return Job(setting, label, sampler, task, seed, trials)
+    trust = response["trust"] * (0.5 if label == HALF_TRUST else 1)
+    return Job(setting, label, sampler, task, seed, trials, {**response, "trust": trust})
 
 
 def misled(label: str, kind: str) -> str:
@@ -83,7 +94,7 @@ def report(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
     budgets = {label: ledger.regret(setting, label).shape[2] for label in LABELS}
     lines += ["", *sampler_table(found, setting, LABELS, budgets, every), ""]
     lines.append(f"More than {TRAP_RATIO} times the trials of `{NO_PRIOR}`, beyond {TRAP_GRACE}:\n")
-    for label in LED:
+    for label in TOLD:
         prefix = setting if label == SPECTRUM else f"{setting}.{label}"
         trap = trap_of(prefix, *(ledger.regret(setting, each) for each in (label, NO_PRIOR)))
         wins = win_metrics(ledger, setting, label, NO_PRIOR)
@@ -98,14 +109,14 @@ def report(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
 
 
 def mislead(ledger: Ledger, setting: str, lines: list[str]) -> Metrics:
-    """With a wrong prior, as it is searched and unguarded: area under regret over that without, and on how many
+    """With a wrong prior, as it is searched and in other ways: area under regret over that without, and on how many
     tasks it is a trap."""
     found: Metrics = {}
     rows = []
     tasks = ledger.tasks(setting, (KINDS[0], NO_PRIOR))
     plain = ledger.regret(setting, NO_PRIOR, tasks)[:, :, : AREAS[-1]]
     for kind in KINDS:
-        for label in LED:
+        for label in TOLD:
             own = ledger.regret(setting, misled(label, kind), tasks)
             prefix = f"{setting}.{label}.adversarial.{kind}"
             both = (area_under_regret(each.mean(axis=1), AREAS[-1]) for each in (own, plain))

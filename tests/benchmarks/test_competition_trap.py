@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks.competition.adversarial import KINDS
 from benchmarks.competition.fresh import compete, trapped
-from benchmarks.competition.runs import LED, NO_PRIOR, SPECTRUM, UNGUARDED, Job, run_job
+from benchmarks.competition.runs import HALF_TRUST, LED, NO_PRIOR, SPECTRUM, UNGUARDED, Job, run_job
 from benchmarks.competition.tables import TRAP_GRACE, TRAP_RATIO, Ledger, trap_of
-from benchmarks.competition.trap import misled, report
+from benchmarks.competition.trap import TOLD, misled, report, told
 from ssdtune.samplers import guard
 from tests.samplers.test_spectrum import PRIOR
 
@@ -54,12 +54,13 @@ def test_a_search_within_the_bound_of_its_own_seed_is_no_trap_whatever_the_budge
 def test_the_report_names_who_breaks_the_bound():
     ledger = Ledger({(SETTING, name): 1.0 for name in "abc"})
     for task in "abc":
-        for label, first in ((SPECTRUM, 5), (NO_PRIOR, 4), (UNGUARDED, 20 if task == "a" else 2)):
+        firsts = {SPECTRUM: 5, NO_PRIOR: 4, HALF_TRUST: 9, UNGUARDED: 20 if task == "a" else 2}
+        for label, first in firsts.items():
             for seed in range(2):
                 scores = np.where(np.arange(40) >= first - 1, 1.0, 0.5)
                 ledger.add(Job(SETTING, label, label, task, seed, 40), scores)
         for kind in KINDS:
-            for label, lost in zip(LED, (0.2, 0.4), strict=True):
+            for label, lost in zip(TOLD, (0.2, 0.4, 0.1), strict=True):
                 ledger.add(Job(SETTING, misled(label, kind), label, task, 0, 30), np.full(30, 1 - lost))
     lines: list[str] = []
     found = report(ledger, SETTING, lines)
@@ -73,6 +74,13 @@ def test_the_report_names_who_breaks_the_bound():
     assert found[f"ssd.{SETTING}.{SPECTRUM}.adversarial.{KINDS[0]}.aur_ratio"] == pytest.approx(0.2 / alone)
     assert found[f"ssd.{SETTING}.{UNGUARDED}.adversarial.{KINDS[0]}.trap.stuck_tasks"] == 3  # none ever arrives
     assert any("`unguarded` on 1 tasks (most 4.50" in line for line in lines)
+
+
+def test_half_the_trust_is_half_the_trust_in_the_same_prior():
+    response = PRIOR.response.to_json()
+    whole, half, alone = (told(SETTING, label, "peak", 0, 6, response) for label in (SPECTRUM, HALF_TRUST, NO_PRIOR))
+    assert whole.response == response and half.response == {**response, "trust": response["trust"] / 2}
+    assert alone.response is None and {each.sampler for each in (whole, half, alone)} == {SPECTRUM}
 
 
 def test_a_fresh_task_is_searched_by_every_sampler():

@@ -154,7 +154,9 @@ def test_every_goal_is_reported(recorded):
         assert found[f"ft.{goal}.unguarded.trap.stuck_tasks"] in range(7)
         assert f"ft.{goal}.regret.together.3" in found
         assert (f"ft.{goal}.regret.cautious.3" in found) == goal.endswith("0.95")  # where something is to be kept
-        assert {f"ft.{goal}.unguarded.adversarial.{kind}.aur_ratio" for kind in KINDS} <= set(found)
+        assert {
+            f"ft.{goal}.{way}.adversarial.{kind}.aur_ratio" for kind in KINDS for way in ("unguarded", "half-trust")
+        } <= set(found)
     assert found["ft.tasks"] == 6
     with pytest.raises(SystemExit, match="no responses"):
         measure_transfer(chosen, [], lines)
