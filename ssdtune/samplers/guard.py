@@ -2,13 +2,15 @@
 
 Its n-th turn is trial floor(1.5 n + 2) of the study: 3, 5, 6, 8, 9, 11, ... So what the search without prior finds in n
 trials has been found by then, whatever the prior says; the search with it has the other trials and sees them all.
-This is exact where trials follow one another, all are evaluated in full, and none is enqueued once they have begun.
+This is exact where trials follow one another, none is stopped early or fails but by an interruption, none is enqueued
+or added once they have begun, and nothing is left to the independent sampler.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -30,14 +32,19 @@ def is_given(trial: FrozenTrial) -> bool:
 def unled(others: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial] | None:
     """What the search without prior sees of the other trials, in order; None where the trial is none of its turns.
 
-    A failed trial gives its place back. A setting that was enqueued is no turn of either search, and both see it.
+    A failed trial gives its place back, but not where the same had failed before: a search whose settings fail loses
+    its turns. A setting that was enqueued is no turn of either search, and both see it; what it lacks is chosen without
+    prior.
     """
     place, seen, ours = 0, [], False
+    failed: list[dict[str, Any]] = []
     for each in sorted([*others, trial], key=lambda found: found.number):
         given = is_given(each)
         if each.number == trial.number:
-            ours = not given and is_unled(place)
+            ours = given or is_unled(place)
         elif given or is_unled(place):
             seen.append(each)
-        place += not given and each.state != TrialState.FAIL
+        again = each.state != TrialState.FAIL or (bool(each.params) and each.params in failed)
+        failed += [each.params] if each.state == TrialState.FAIL else []
+        place += not given and again
     return seen if ours else None

@@ -55,7 +55,7 @@ class KnobChoice:
         taken = np.concatenate([self.seen.places, self.running, self.failed])
         distance, _ = KDTree(taken).query(candidates, p=np.inf)
         gain = np.where(distance < _APART, distance - 1, belief.improvement(candidates))
-        place: Array = candidates[int(gain.argmax())]
+        place: Array = candidates[int(gain.argmax())].copy()  # a view would keep them all
         return place
 
     @cached_property

@@ -146,7 +146,7 @@ class KnobSampler(SeededSampler):
                 del led[met]
                 if turn.number in read.scored:
                     led[turn.number] = read.places[turn.number]
-        return seen if self._met(study, read, seen, led, trial) is None else None
+        return seen if is_given(trial) or self._met(study, read, seen, led, trial) is None else None
 
     def _met(
         self, study: optuna.Study, read: _Read, seen: Trials, led: Mapping[int, Array], turn: FrozenTrial

@@ -146,6 +146,34 @@ def test_what_the_led_search_has_tried_costs_the_other_no_turn():
     assert in_time(guarded, alone)
 
 
+def test_a_search_whose_settings_fail_does_not_keep_its_turns(searched):
+    """All that is near the first choice of the prior fails, as where a network's output is not finite."""
+    make, objective = searched
+    first = new_study(make(True))
+    first.optimize(objective, n_trials=1)
+    away = settings(first.trials)[0]
+
+    def failing(trial):
+        score = objective(trial)
+        near = np.abs(np.subtract([np.log10(value) for value in trial.params.values()], away)).max() < 0.2
+        return float("nan") if near else score
+
+    study = new_study(make(True))
+    study.optimize(failing, n_trials=12)
+    assert any(trial.state == TrialState.COMPLETE for trial in study.trials)
+
+
+def test_what_an_enqueued_setting_lacks_is_chosen_without_prior(searched):
+    make, objective = searched
+    guarded, alone = new_study(make(True)), new_study(make(False))
+    name = "alpha" if "spectrum" in type(guarded.sampler).__module__ else "lr"
+    for study, trials in ((alone, 4), (guarded, 6)):
+        study.enqueue_trial({name: 2.0})
+        study.optimize(objective, n_trials=trials)
+    assert settings(guarded.trials[:1]) == places(alone.trials[:1])
+    assert in_time(guarded, alone, given=1)
+
+
 def test_a_prior_that_foresees_nothing_has_no_turns_to_give():
     blank, plain = new_study(KnobSampler(BLANK, seed=1)), new_study(KnobSampler(BLANK, seed=1, guard=False))
     for study in (blank, plain):
