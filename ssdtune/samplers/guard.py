@@ -44,7 +44,8 @@ def unled(others: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial
             ours = given or is_unled(place)
         elif given or is_unled(place):
             seen.append(each)
-        again = each.state != TrialState.FAIL or (bool(each.params) and each.params in failed)
-        failed += [each.params] if each.state == TrialState.FAIL else []
-        place += not given and again
+        lost = each.state == TrialState.FAIL and (not each.params or each.params not in failed)
+        if lost:
+            failed.append(each.params)
+        place += not (given or lost)
     return seen if ours else None

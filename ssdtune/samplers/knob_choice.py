@@ -14,7 +14,7 @@ from ssdtune.surrogate.knob_belief import Foreseen, KnobBelief, Seen
 
 _APART = 0.01  # closer places are the same trial twice
 _LOCAL, _NEAR = 128, 0.06  # places drawn around the incumbent, and their sd
-_KEPT = 4096
+_KEPT = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +60,12 @@ class KnobChoice:
 
     @cached_property
     def _key(self) -> tuple[object, ...]:
-        """All that the choice depends on where nothing is foreseen."""
+        """All that the choice depends on beside what is foreseen."""
         arrays = (self.prior.places, *self.seen, self.running, self.failed)
         return self.prior.knobs, self.prior.goal, self.seed, self.incumbent, *(each.tobytes() for each in arrays)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KnobChoice) and self._key == other._key
+        return isinstance(other, KnobChoice) and self.foreseen is other.foreseen and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)

@@ -16,7 +16,16 @@ from ssdtune.arrays import Array
 from ssdtune.prior.knobs import KnobPrior
 from ssdtune.samplers.guard import is_given, unled
 from ssdtune.samplers.knob_choice import KnobChoice
-from ssdtune.samplers.reading import SeededSampler, Trials, into, one_thread, others_of, scored_of, waiting_before
+from ssdtune.samplers.reading import (
+    SeededSampler,
+    Trials,
+    incumbent_of,
+    into,
+    one_thread,
+    others_of,
+    scored_of,
+    waiting_before,
+)
 from ssdtune.surrogate.improvement import Goal
 from ssdtune.surrogate.knob_belief import Foreseen, Seen
 
@@ -163,7 +172,7 @@ class KnobSampler(SeededSampler):
         self, study: optuna.Study, foreseen: Foreseen | None, read: _Read, others: Trials, trial: FrozenTrial
     ) -> KnobChoice:
         """What a trial's search chooses that sees these others."""
-        goal, dimensions = self._prior.goal, len(self._prior.knobs)
+        dimensions = len(self._prior.knobs)
         placed = [each for each in others if each.number in read.places]
         running, failed = (
             read.at((each for each in placed if each.state == state), dimensions)
@@ -171,13 +180,12 @@ class KnobSampler(SeededSampler):
         )
         scored = sorted((each for each in others if each.number in read.scored), key=_is_pruned)
         outputs = np.array([read.outputs[each.number] for each in scored]).reshape(-1, 2, 2)
-        y = outputs[:, 0].T
-        best = goal.score(*y)[goal.feasible(y[0]) & ~np.array([_is_pruned(each) for each in scored], bool)]
+        complete = len(scored) - sum(map(_is_pruned, scored))
         return KnobChoice(
             self._prior,
             foreseen,
-            Seen(read.at(scored, dimensions), y, outputs[:, 1].T),
-            incumbent=float(max([goal.untouched, *best])),
+            Seen(read.at(scored, dimensions), outputs[:, 0].T, outputs[:, 1].T),
+            incumbent=incumbent_of(outputs[:complete], self._prior.goal),
             running=running,
             failed=failed[[i for i, place in enumerate(failed) if (failed == place).all(axis=1).sum() > 1]],
             seed=self._seed_of(study, others, trial, "setting"),

@@ -23,9 +23,6 @@ from ssdtune.surrogate.improvement import Goal
 
 Trials = Sequence[FrozenTrial]
 
-Found = tuple[list[FrozenTrial], Array, float]
-"""What trials came to: those that count, their outputs and errors (n, 2, 2), and the incumbent's s."""
-
 _MOST_WAITING = 8
 _UNKNOWN = 10.0  # sd of an output that says nothing
 
@@ -54,8 +51,8 @@ def outputs_of(trial: FrozenTrial) -> list[list[float]] | None:
     return [values, errors]
 
 
-def scored_of(study: optuna.Study, placed: Trials, goal: Goal) -> Found | None:
-    """What trials that have our knobs came to.
+def scored_of(study: optuna.Study, placed: Trials, goal: Goal) -> tuple[list[FrozenTrial], Array, float] | None:
+    """What trials that have our knobs came to: (trials, outputs and their errors (n, 2, 2), the incumbent's s).
 
     Complete trials first, then those that were stopped early; the incumbent is the best feasible complete one, or the
     untouched model. None where the study's values are not this score.
@@ -69,9 +66,13 @@ def scored_of(study: optuna.Study, placed: Trials, goal: Goal) -> Found | None:
         return None
     seen = [*scored, *(trial for trial in pruned if outputs_of(trial) is not None)]
     outputs = np.array([outputs_of(trial) for trial in seen], float).reshape(-1, 2, 2)
-    retained, remembered = outputs[: len(scored), 0].T
-    best = goal.score(retained, remembered)[goal.feasible(retained)]
-    return seen, outputs, float(max([goal.untouched, *best]))
+    return seen, outputs, incumbent_of(outputs[: len(scored)], goal)
+
+
+def incumbent_of(outputs: Array, goal: Goal) -> float:
+    """s of the best feasible of complete trials, given their outputs (n, 2, 2), or of the untouched model."""
+    retained, remembered = outputs[:, 0].T
+    return float(max([goal.untouched, *goal.score(retained, remembered)[goal.feasible(retained)]]))
 
 
 def _is_score(trial: FrozenTrial, goal: Goal) -> bool:

@@ -146,20 +146,29 @@ def test_what_the_led_search_has_tried_costs_the_other_no_turn():
     assert in_time(guarded, alone)
 
 
-def test_a_search_whose_settings_fail_does_not_keep_its_turns(searched):
-    """All that is near the first choice of the prior fails, as where a network's output is not finite."""
-    make, objective = searched
-    first = new_study(make(True))
-    first.optimize(objective, n_trials=1)
-    away = settings(first.trials)[0]
+def far_prior():
+    """Best at a place far from the first of the search without prior."""
+    away = np.abs(BLANK.places - BLANK.places[100]).max(axis=1)
+    members = np.stack([np.full_like(away, 0.99), away])[None]
+    return KnobPrior(test_knobs.KNOBS, BLANK.places, members, BLANK.residual_sd + 1e-3)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_search_whose_settings_fail_does_not_keep_its_turns(name):
+    """All fails but the first setting of the search without prior, as where networks' outputs are not finite."""
+    make, objective = SAMPLERS[name]
+    alone, study = (
+        new_study(make(False)),
+        new_study(make(True) if name == "spectrum" else KnobSampler(far_prior(), seed=1)),
+    )
+    alone.optimize(objective, n_trials=1)
 
     def failing(trial):
         score = objective(trial)
-        near = np.abs(np.subtract([np.log10(value) for value in trial.params.values()], away)).max() < 0.2
-        return float("nan") if near else score
+        return score if settings([trial]) == places(alone.trials) else float("nan")
 
-    study = new_study(make(True))
     study.optimize(failing, n_trials=12)
+    assert [trial.state for trial in study.trials[:2]] == [TrialState.FAIL] * 2
     assert any(trial.state == TrialState.COMPLETE for trial in study.trials)
 
 
@@ -172,6 +181,11 @@ def test_what_an_enqueued_setting_lacks_is_chosen_without_prior(searched):
         study.optimize(objective, n_trials=trials)
     assert settings(guarded.trials[:1]) == places(alone.trials[:1])
     assert in_time(guarded, alone, given=1)
+
+
+def test_a_prior_that_was_kept_searches_the_same_places_as_none():
+    kept = KnobPrior.from_json(FORESEEN.to_json())
+    assert (kept.places == BLANK.places).all()  # else its turns are not that search's
 
 
 def test_a_prior_that_foresees_nothing_has_no_turns_to_give():
