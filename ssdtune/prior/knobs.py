@@ -87,7 +87,10 @@ class KnobPrior:
 
     @cached_property
     def mode(self) -> dict[str, float]:
-        """The setting to try first: of largest expected improvement on the untouched model."""
+        """The setting to try first: of largest expected improvement on the untouched model; without members the first
+        place."""
+        if self.foreseen is None:
+            return self.setting(self.places[0])
         gain = KnobBelief(self.foreseen, self.goal).improvement(self.places)
         return self.setting(self.places[int(gain.argmax())])
 

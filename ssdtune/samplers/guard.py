@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -32,20 +33,38 @@ def is_given(trial: FrozenTrial) -> bool:
 def unled(others: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial] | None:
     """What the search without prior sees of the other trials, in order; None where the trial is none of its turns.
 
-    A failed trial gives its place back, but not where the same had failed before: a search whose settings fail loses
-    its turns. A setting that was enqueued is no turn of either search, and both see it; what it lacks is chosen without
-    prior.
+    A failed trial gives its place back to those that start after it, but not where the same had failed before: a search
+    whose settings fail loses its turns. A setting that was enqueued is no turn of either search, and both see it; what
+    it lacks is chosen without prior.
     """
-    place, seen, ours = 0, [], False
-    failed: list[dict[str, Any]] = []
-    for each in sorted([*others, trial], key=lambda found: found.number):
+    trials = sorted([*others, trial], key=lambda found: found.number)
+    lost = _lost(trials)
+    turns, seen, ours = 0, [], False
+    for each in trials:
         given = is_given(each)
+        place = turns - sum(failed.number < each.number and _ended(failed) <= _started(each) for failed in lost)
         if each.number == trial.number:
             ours = given or is_unled(place)
         elif given or is_unled(place):
             seen.append(each)
-        lost = each.state == TrialState.FAIL and (not each.params or each.params not in failed)
-        if lost:
-            failed.append(each.params)
-        place += not (given or lost)
+        turns += not given
     return seen if ours else None
+
+
+def _lost(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The failed trials that give their places back."""
+    lost: list[FrozenTrial] = []
+    settings: list[dict[str, Any]] = []
+    for each in sorted((each for each in trials if each.state == TrialState.FAIL and not is_given(each)), key=_ended):
+        if not each.params or each.params not in settings:
+            settings.append(each.params)
+            lost.append(each)
+    return lost
+
+
+def _started(trial: FrozenTrial) -> datetime:
+    return trial.datetime_start or datetime.max
+
+
+def _ended(trial: FrozenTrial) -> datetime:
+    return trial.datetime_complete or datetime.max

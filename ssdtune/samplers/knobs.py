@@ -122,7 +122,7 @@ class KnobSampler(SeededSampler):
         if read is None:
             return None
         own = unled(others, trial) if self._guard else None
-        alone = None if own is None else self._alone(study, read, own, trial)
+        alone = None if own is None else self._alone(study, read, others, own, trial)
         if alone is not None:
             return self._choice(study, None, read, alone, trial), alone
         return self._choice(study, self._prior.foreseen, read, others, trial), others
@@ -137,24 +137,31 @@ class KnobSampler(SeededSampler):
         outputs = dict(zip(scored, found[1], strict=True))
         return _Read({trial.number: self._prior.place(trial.params) for trial in placed}, scored, outputs)
 
-    def _alone(self, study: optuna.Study, read: _Read, own: Trials, trial: FrozenTrial) -> list[FrozenTrial] | None:
+    def _alone(
+        self, study: optuna.Study, read: _Read, others: Trials, own: Trials, trial: FrozenTrial
+    ) -> list[FrozenTrial] | None:
         """What the search without prior has seen before its turn; None where it needs none.
 
-        Where the search with members has tried what it would try next, it takes what that came to, and its turn is left
-        to that search.
+        Where the search with members has tried what it would try next, or is trying it, it takes what that comes to,
+        and its turn is left to that search.
         """
         turns = {each.number for each in own}
-        led = {number: place for number, place in read.places.items() if number in read.scored and number not in turns}
+        theirs = {each.number: each for each in others if each.number not in turns}
+        led = {
+            number: read.places[number]
+            for number, each in theirs.items()
+            if number in read.scored or (number in read.places and each.state == TrialState.RUNNING)
+        }
         seen: list[FrozenTrial] = []
         for turn in own:
             met = None if is_given(turn) else self._met(study, read, seen, led, turn)
             if met is None:
                 seen.append(turn)
             elif turn.state != TrialState.FAIL:  # that gives its place back
-                seen.append(read.scored[met])
+                seen.append(theirs[met])
                 del led[met]
                 if turn.number in read.scored:
-                    led[turn.number] = read.places[turn.number]
+                    theirs[turn.number], led[turn.number] = turn, read.places[turn.number]
         return seen if is_given(trial) or self._met(study, read, seen, led, trial) is None else None
 
     def _met(

@@ -123,11 +123,11 @@ class SpectrumSampler(SeededSampler):
     def _turn(self, study: optuna.Study, trial: FrozenTrial) -> tuple[Trials, Acquisition | None]:
         """The other trials that the trial's search sees, and how it proposes."""
         others = others_of(study, trial)
-        led = self._acquisition(study, others, self._prior)
-        own = unled(others, trial) if self._guard and led is not None else None
-        if own is not None and (alone := self._acquisition(study, own, None)) is not None:
+        own = unled(others, trial) if self._guard else None
+        alone = None if own is None else self._acquisition(study, own, None)
+        if own is not None and alone is not None:
             return own, alone
-        return others, led
+        return others, self._acquisition(study, others, self._prior)
 
     def _propose(
         self, acquisition: Acquisition, study: optuna.Study, others: Trials, trial: FrozenTrial, box: Box

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ssdtune.prior.knobs import KnobPrior
-from ssdtune.samplers.guard import GRACE, RATIO, is_unled
+from ssdtune.samplers.guard import GRACE, RATIO, is_unled, unled
 from ssdtune.samplers.knobs import KnobSampler
 from ssdtune.samplers.spectrum import SpectrumSampler
 from tests.samplers import test_knobs, test_spectrum
@@ -118,6 +118,19 @@ def test_a_failed_trial_gives_its_turn_back_and_a_resumed_study_keeps_the_turns(
     assert settings(done) == places(whole.trials)
 
 
+def test_a_trial_that_fails_late_changes_no_roles_of_those_that_had_started():
+    study = new_study(optuna.samplers.RandomSampler(seed=1))
+    late, *rest = [study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}) for _ in range(6)]
+    for trial in rest:
+        study.tell(trial, 0.0)
+    study.tell(late, state=TrialState.FAIL)
+    trials = study.trials
+    assert [each.number for each in unled(trials[:5], trials[5])] == [2, 4]
+    after = study.ask()  # its place is that of the sixth, and so is its role
+    trials = study.trials
+    assert [each.number for each in unled(trials[: after.number], trials[after.number])] == [2, 4, 5]
+
+
 def test_settings_that_were_enqueued_are_seen_by_both_and_are_no_turn_of_either(searched):
     make, objective = searched
     alone, guarded = new_study(make(False)), new_study(make(True))
@@ -135,15 +148,28 @@ def test_what_the_led_search_has_tried_costs_the_other_no_turn():
     """The prior says that the first place of the search without prior is best."""
     alone = new_study(KnobSampler(BLANK, seed=1))
     alone.optimize(test_knobs.objective, n_trials=8)
-    away = np.abs(BLANK.places - BLANK.place(alone.trials[0].params)).max(axis=1)
-    members = np.stack([np.full_like(away, 0.99), np.where(away < 1e-6, 0.0, 0.6)])[None]
-    prior = KnobPrior(test_knobs.KNOBS, BLANK.places, members, BLANK.residual_sd + 1e-3)
-    guarded = new_study(KnobSampler(prior, seed=1))
+    guarded = new_study(KnobSampler(best_where(alone.trials[0].params), seed=1))
     guarded.optimize(test_knobs.objective, n_trials=14)
     made, expected = settings(guarded.trials), places(alone.trials)
     assert made[0] == expected[0]
     assert len({tuple(setting) for setting in made}) == 14  # none is made again
     assert in_time(guarded, alone)
+
+
+def test_what_the_led_search_is_trying_costs_the_other_no_turn_either():
+    alone = new_study(KnobSampler(BLANK, seed=1))
+    alone.optimize(test_knobs.objective, n_trials=1)
+    guarded = new_study(KnobSampler(best_where(alone.trials[0].params), seed=1))
+    asked = [guarded.ask(alone.trials[0].distributions) for _ in range(3)]
+    assert settings(asked[:1]) == places(alone.trials)
+    assert len({tuple(setting) for setting in settings(asked)}) == 3
+
+
+def best_where(setting):
+    """A prior that says so, and that all else is bad."""
+    away = np.abs(BLANK.places - BLANK.place(setting)).max(axis=1)
+    members = np.stack([np.full_like(away, 0.99), np.where(away < 1e-6, 0.0, 0.6)])[None]
+    return KnobPrior(test_knobs.KNOBS, BLANK.places, members, BLANK.residual_sd + 1e-3)
 
 
 def far_prior():
@@ -186,6 +212,11 @@ def test_what_an_enqueued_setting_lacks_is_chosen_without_prior(searched):
 def test_a_prior_that_was_kept_searches_the_same_places_as_none():
     kept = KnobPrior.from_json(FORESEEN.to_json())
     assert (kept.places == BLANK.places).all()  # else its turns are not that search's
+
+
+def test_a_prior_that_foresees_nothing_begins_with_its_first_place():
+    assert BLANK.mode == BLANK.setting(BLANK.places[0])
+    assert "lr" in repr(BLANK)
 
 
 def test_a_prior_that_foresees_nothing_has_no_turns_to_give():
