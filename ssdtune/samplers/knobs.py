@@ -147,11 +147,8 @@ class KnobSampler(SeededSampler):
         """
         turns = {each.number for each in own}
         theirs = {each.number: each for each in others if each.number not in turns}
-        led = {
-            number: read.places[number]
-            for number, each in theirs.items()
-            if number in read.scored or (number in read.places and each.state == TrialState.RUNNING)
-        }
+        tried = {each.number for each in others if each.state == TrialState.RUNNING} | read.scored.keys()
+        led = {number: place for number, place in read.places.items() if number in theirs and number in tried}
         seen: list[FrozenTrial] = []
         for turn in own:
             met = None if is_given(turn) else self._met(study, read, seen, led, turn)
@@ -160,7 +157,7 @@ class KnobSampler(SeededSampler):
             elif turn.state != TrialState.FAIL:  # that gives its place back
                 seen.append(theirs[met])
                 del led[met]
-                if turn.number in read.scored:
+                if turn.number in tried and turn.number in read.places:
                     theirs[turn.number], led[turn.number] = turn, read.places[turn.number]
         return seen if is_given(trial) or self._met(study, read, seen, led, trial) is None else None
 
