@@ -2,8 +2,9 @@
 
 Its n-th turn is trial floor(1.5 n + 2) of the study: 3, 5, 6, 8, 9, 11, ... So what the search without prior finds in n
 trials has been found by then, whatever the prior says; the search with it has the other trials and sees them all.
-This is exact where trials follow one another, none is stopped early or fails but by an interruption, none is enqueued
-or added once they have begun, and nothing is left to the independent sampler.
+This is exact where trials follow one another, none is stopped early, none is enqueued once they have begun or added by
+hand, none fails but by an interruption, marked as failed and not of the same setting twice, and nothing is left to the
+independent sampler.
 """
 
 from __future__ import annotations
