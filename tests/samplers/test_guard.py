@@ -165,18 +165,24 @@ def test_what_the_led_search_is_trying_costs_the_other_no_turn_either():
     assert len({tuple(setting) for setting in settings(asked)}) == 3
 
 
+def prior_that_says(remembered):
+    """Of what is remembered at each of the places of ``BLANK``; all is retained."""
+    members = np.stack([np.full_like(remembered, 0.99), remembered])[None]
+    return KnobPrior(test_knobs.KNOBS, BLANK.places, members, BLANK.residual_sd + 1e-3)
+
+
+def distances(place):
+    return np.abs(BLANK.places - place).max(axis=1)
+
+
 def best_where(setting):
     """A prior that says so, and that all else is bad."""
-    away = np.abs(BLANK.places - BLANK.place(setting)).max(axis=1)
-    members = np.stack([np.full_like(away, 0.99), np.where(away < 1e-6, 0.0, 0.6)])[None]
-    return KnobPrior(test_knobs.KNOBS, BLANK.places, members, BLANK.residual_sd + 1e-3)
+    return prior_that_says(np.where(distances(BLANK.place(setting)) < 1e-6, 0.0, 0.6))
 
 
 def far_prior():
     """Best at a place far from the first of the search without prior."""
-    away = np.abs(BLANK.places - BLANK.places[100]).max(axis=1)
-    members = np.stack([np.full_like(away, 0.99), away])[None]
-    return KnobPrior(test_knobs.KNOBS, BLANK.places, members, BLANK.residual_sd + 1e-3)
+    return prior_that_says(distances(BLANK.places[100]))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
