@@ -60,6 +60,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     metrics: Metrics = {}
+    if chosen.kept is not None:
+        chosen.kept.parent.mkdir(parents=True, exist_ok=True)  # not after an hour
     parts = PARTS if chosen.only is None else (chosen.only,)
     if "replay" in parts:
         metrics |= measure_replay(chosen, lines)
