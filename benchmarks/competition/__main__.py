@@ -40,6 +40,7 @@ from pathlib import Path
 
 from benchmarks.competition.fresh import measure_fresh
 from benchmarks.competition.held_out import measure_replay, read_replays
+from benchmarks.competition.runs import read_kept
 from benchmarks.competition.transfer import measure_transfer
 from benchmarks.competition.trap import measure_trap
 from benchmarks.harness import Metrics, at_least, main
@@ -61,7 +62,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def measure(chosen: argparse.Namespace, lines: list[str]) -> Metrics:
     metrics: Metrics = {}
     if chosen.kept is not None:
-        chosen.kept.parent.mkdir(parents=True, exist_ok=True)  # not after an hour
+        read_kept(chosen.kept)  # what is wrong with it is said now, not after an hour
     parts = PARTS if chosen.only is None else (chosen.only,)
     if "replay" in parts:
         metrics |= measure_replay(chosen, lines)

@@ -28,6 +28,7 @@ from optuna.samplers import BaseSampler
 from benchmarks.competition.replay import Replay
 from benchmarks.competition.rivals import RIVALS, Given, Plane
 from benchmarks.imports import code_hash, code_of, read_sources
+from ssdtune.errors import DataError
 from ssdtune.plane.settings import Box
 from ssdtune.plane.surface import ResponseSurface
 from ssdtune.prior.density import HyperparameterPrior
@@ -154,7 +155,7 @@ def run_all(
     jobs: Sequence[Job], replays: Mapping[str, Replay], workers: int, kept: Path | None = None
 ) -> Iterator[tuple[Job, np.ndarray]]:
     """Every job with s of its trials; says on stderr how far it is. ``kept`` is a file of finished runs."""
-    known = _read(kept)
+    known = {} if kept is None else read_kept(kept)
     left = []
     for job in jobs:
         if known and (found := known.get(_name(job, replays[job.task]))) is not None:
@@ -193,11 +194,20 @@ def _code() -> str:
     return hashlib.sha256("\n".join([code_hash("competition", sources), *own]).encode()).hexdigest()[:12]
 
 
-def _read(kept: Path | None) -> dict[str, list[float]]:
-    if kept is None or not kept.exists():
-        return {}
-    lines = (json.loads(line) for line in kept.read_text().splitlines())
-    return {line["run"]: line["s"] for line in lines}
+def read_kept(file: Path) -> dict[str, list[float]]:
+    """s of the trials of finished runs, by what each run depends on; a file that is not there is begun.
+
+    Raises ``DataError`` where runs can't be read from it or added to it.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a+") as lines:
+            lines.seek(0)
+            found = [json.loads(line) for line in lines]
+        return {run["run"]: run["s"] for run in found}
+    except (OSError, ValueError, KeyError, TypeError) as reason:
+        todo = "--kept, take a file of finished runs or a new one"
+        raise DataError(f"no runs can be kept there ({reason})", file, todo) from reason
 
 
 def in_processes(

@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.competition import runs
 from benchmarks.competition.replay import Replay
-from benchmarks.competition.runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, regret_of, run_all, run_job
+from benchmarks.competition.runs import BOX, NO_PRIOR, SETTINGS, SPECTRUM, Job, read_kept, regret_of, run_all, run_job
 from benchmarks.competition.tables import Ledger, sampler_metrics, win_metrics
+from ssdtune.errors import DataError
 from ssdtune.learning.design import CHECKS, NODES, checks, refine
 from ssdtune.plane.settings import GRID_RHO, LINE_KAPPA, LINE_RHO
 from ssdtune.prior.experience import Experience
@@ -156,3 +157,20 @@ def test_kept_runs_are_read_back_but_our_own_of_other_code(replay, tmp_path, mon
     monkeypatch.setattr(runs, "_code", lambda: "other")
     np.testing.assert_allclose(run(), first, rtol=1e-3)  # a fit ends where its CPU's rounding leads it
     assert len(kept.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("words", ["no JSON", '{"s": [0.5]}', "[1]", "7"])
+def test_a_file_of_other_things_keeps_no_runs_and_stays_as_it_is(words, tmp_path):
+    (kept := tmp_path / "runs.jsonl").write_text(words + "\n")
+    with pytest.raises(DataError, match="no runs can be kept there") as refused:
+        read_kept(kept)
+    assert "\n" not in str(refused.value) and str(kept) in str(refused.value)
+    assert kept.read_text() == words + "\n"
+
+
+def test_a_place_where_no_file_can_be_keeps_no_runs(tmp_path):
+    (taken := tmp_path / "taken").write_text("")
+    for place in (tmp_path, taken / "runs.jsonl"):
+        with pytest.raises(DataError, match="no runs can be kept there"):
+            read_kept(place)
+    assert read_kept(tmp_path / "new" / "runs.jsonl") == {}
